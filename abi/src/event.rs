@@ -1,0 +1,81 @@
+//! Events: one fixed record for each reported packet.
+
+use crate::label::Label;
+
+/// The places where packets are decided, as in counters and events.
+pub mod hook {
+    /// Arriving.
+    pub const INGRESS: u8 = 0;
+    /// Leaving.
+    pub const EGRESS: u8 = 1;
+    /// Passing through.
+    pub const FORWARD: u8 = 2;
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["ingress", "egress", "forward"];
+}
+
+/// What became of a packet.
+pub mod verdict {
+    /// Let through.
+    pub const PERMIT: u8 = 1;
+    /// Dropped.
+    pub const DENY: u8 = 2;
+}
+
+/// Flags of an event.
+pub mod flag {
+    /// IPv6; IPv4 otherwise.
+    pub const V6: u8 = 1;
+    /// The label fields are those of a valid label.
+    pub const LABELLED: u8 = 2;
+    /// The label fields come from a legacy rule or a stamp rule.
+    pub const TEMPLATE: u8 = 4;
+}
+
+/// What is told about one packet: 112 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// Boot time of the decision, nanoseconds.
+    pub time_ns: u64,
+    /// Generation that decided.
+    pub generation: u64,
+    /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
+    pub rule: u32,
+    /// Rule in observe mode that would have decided otherwise; likewise.
+    pub pending: u32,
+    /// Interface.
+    pub ifindex: u32,
+    /// Length of the packet with its headers, bytes.
+    pub len: u32,
+    /// One of [`crate::reason`].
+    pub reason: u8,
+    /// One of [`verdict`].
+    pub verdict: u8,
+    /// One of [`hook`].
+    pub hook: u8,
+    /// Set of [`flag`].
+    pub flags: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: u8,
+    /// ICMP type and code, `type << 8 | code`.
+    pub icmp: u16,
+    /// Host byte order.
+    pub source_port: u16,
+    /// Host byte order.
+    pub destination_port: u16,
+    /// Domain index and number of the local workload.
+    pub object: u32,
+    /// Source address in memory order, IPv4 mapped.
+    pub source: [u64; 2],
+    /// Destination address likewise.
+    pub destination: [u64; 2],
+    /// The label.
+    pub label: Label,
+    /// Zero.
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<Event>() == 112);

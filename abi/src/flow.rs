@@ -1,0 +1,194 @@
+//! Kernel state other than tables: flows, interfaces, counters, control words.
+
+use crate::{
+    attribute::Request,
+    label::Label,
+    limits::{EVENT_RATE_DEFAULT, INTERFACES_MAX},
+    reason,
+};
+
+/// A permitted flow, named by its first packet; replies are looked up with the ends exchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Source address in memory order, IPv4 mapped.
+    pub source: [u64; 2],
+    /// Destination address likewise.
+    pub destination: [u64; 2],
+    /// Memory order.
+    pub source_port: u16,
+    /// Memory order.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// One of [`crate::event::hook`]: where the flow's own direction was permitted.
+    pub hook: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// What is remembered of a flow: enough to decide again after the policy has changed.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FlowState {
+    /// Generation that permitted it.
+    pub generation: u64,
+    /// Rule that permitted it.
+    pub rule: u32,
+    /// The flow's packets travel without a label: a legacy neighbour.
+    pub bare: u32,
+    /// The request that was permitted.
+    pub request: Request,
+}
+
+/// What the enforcement point knows about an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interface {
+    /// Its index; 0 marks a free slot.
+    pub ifindex: u32,
+    /// Bytes before the IP header: 14, or 0 on devices without Ethernet headers.
+    pub l2_len: u32,
+    /// Zone by buffer; 0 for none.
+    pub zones: [u8; 2],
+    /// Zero.
+    pub pad: u16,
+    /// Largest TCP segment that fits over IPv4 with a label; 0 leaves it alone.
+    pub mss_v4: u16,
+    /// Over IPv6.
+    pub mss_v6: u16,
+}
+
+/// Slot of the open hash of interfaces where the search for one starts.
+#[inline(always)]
+#[must_use]
+pub const fn interface_slot(ifindex: u32) -> u32 {
+    ifindex & (INTERFACES_MAX as u32 - 1)
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counter {
+    /// Packets; a super-packet counts as one.
+    pub packets: u64,
+    /// Bytes with headers.
+    pub bytes: u64,
+}
+
+/// Counters by reason come first, [`reason::COUNT`] for each of four hooks; then two for each
+/// rule: decided, would have decided.
+pub const COUNTERS_REASONS: u32 = 4 * reason::COUNT as u32;
+
+/// Counter of a reason at a hook.
+#[inline(always)]
+#[must_use]
+pub const fn reason_counter(hook: u8, reason: u8) -> u32 {
+    (hook as u32 & 3) * reason::COUNT as u32 + (reason as u32 & (reason::COUNT as u32 - 1))
+}
+
+/// Counter of a rule; the next one counts what the rule would have decided.
+#[inline(always)]
+#[must_use]
+pub const fn rule_counter(rule: u32) -> u32 {
+    COUNTERS_REASONS.wrapping_add(rule.wrapping_mul(2))
+}
+
+/// A generation in one of the two buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Generation {
+    /// Its number; 0 when the buffer holds none.
+    pub number: u64,
+    /// Unix time of publication, nanoseconds.
+    pub published_ns: u64,
+    /// Words of the image.
+    pub words: u32,
+    /// Rules of the image.
+    pub rules: u32,
+    /// SHA-256 of the image.
+    pub digest: [u8; 32],
+}
+
+/// What all hooks of an instance read first: one record, mapped by the loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Generation in force, `number << 1 | buffer`; 0 for none. The one word that an apply
+    /// flips.
+    pub active: u64,
+    /// What to add to the kernel's TAI clock to get Unix time, nanoseconds.
+    pub tai_offset_ns: i64,
+    /// Slots before this one cannot be now: the last apply was later.
+    pub slot_floor: u64,
+    /// Events that one CPU may publish in a second.
+    pub event_rate: u32,
+    /// Set of [`control_flag`].
+    pub flags: u32,
+    /// What the buffers hold.
+    pub generations: [Generation; 2],
+    /// Unix time of the last flip, nanoseconds.
+    pub flipped_ns: u64,
+}
+
+/// Flags of [`Control`].
+pub mod control_flag {
+    /// Report permitted packets too, as if every rule said `log`.
+    pub const REPORT_PERMITS: u32 = 1;
+}
+
+impl Control {
+    /// No generation in force.
+    pub const EMPTY: Self = Self {
+        active: 0,
+        tai_offset_ns: 0,
+        slot_floor: 0,
+        event_rate: EVENT_RATE_DEFAULT,
+        flags: 0,
+        generations: [Generation {
+            number: 0,
+            published_ns: 0,
+            words: 0,
+            rules: 0,
+            digest: [0; 32],
+        }; 2],
+        flipped_ns: 0,
+    };
+}
+
+/// What one CPU keeps between packets, and its working memory while it handles one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CpuState {
+    /// Coarse clock when the offset was last taken, nanoseconds.
+    pub synced_ns: u64,
+    /// Unix time minus coarse clock then.
+    pub offset_ns: i64,
+    /// Coarse clock of the last refill of the event budget.
+    pub refilled_ns: u64,
+    /// Events that may still be published.
+    pub event_budget: u64,
+    /// Events published.
+    pub events_delivered: u64,
+    /// Events lost because the ring was full.
+    pub events_lost_full: u64,
+    /// Events lost to the rate limit.
+    pub events_lost_rate: u64,
+    /// The request under decision.
+    pub request: Request,
+    /// The label under decision.
+    pub label: Label,
+    /// Class numbers of the walk.
+    pub classes: crate::walk::Classes,
+    /// The flow entry to be written.
+    pub flow: FlowState,
+}
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 40);
+    assert!(size_of::<FlowState>() == 16 + 112);
+    assert!(size_of::<Interface>() == 16);
+    assert!(size_of::<Generation>() == 56);
+    assert!(size_of::<Control>() == 32 + 112 + 8);
+    assert!(size_of::<CpuState>() == 56 + 112 + 24 + 128 + 128);
+};

@@ -1,0 +1,51 @@
+//! Keys and time: which key a slot belongs to.
+
+use crate::limits::{DOMAINS_MAX, EPOCHS};
+
+/// The key of one domain in one epoch. All zero means that there is none.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct KeyEntry {
+    /// First half of the SipHash key.
+    pub k0: u64,
+    /// Second half.
+    pub k1: u64,
+    /// First slot that the key is good for, counted from the Unix epoch.
+    pub not_before_slot: u64,
+    /// First slot that it is no longer good for; 0 means that there is no key.
+    pub not_after_slot: u64,
+}
+
+impl KeyEntry {
+    /// Whether labels of this slot may be stamped and verified with the key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn covers(&self, slot: u64) -> bool {
+        slot >= self.not_before_slot && slot < self.not_after_slot
+    }
+}
+
+/// The keys of one generation: an entry for each domain index and epoch modulo 16.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KeyTable {
+    /// An epoch of the domain is `2^epoch_shift` slots long; at most 15, so that slot and epoch
+    /// name one moment although a label carries only 16 and 4 bits of them.
+    pub epoch_shift: [u32; DOMAINS_MAX],
+    /// Entries by `domain_index * 16 + epoch % 16`.
+    pub entries: [KeyEntry; DOMAINS_MAX * EPOCHS],
+}
+
+impl KeyTable {
+    /// A table without a key.
+    pub const EMPTY: Self = Self {
+        epoch_shift: [0; DOMAINS_MAX],
+        entries: [KeyEntry { k0: 0, k1: 0, not_before_slot: 0, not_after_slot: 0 };
+            DOMAINS_MAX * EPOCHS],
+    };
+}
+
+/// Longest epoch: 2^15 slots, 18.2 hours.
+pub const EPOCH_SHIFT_MAX: u32 = 15;
+
+const _: () = assert!(size_of::<KeyTable>() == 64 + 32 * 256);

@@ -1,0 +1,56 @@
+//! Every limit, with its name and its reason. The compiler reports an overflow as a diagnostic;
+//! nothing is ever cut off silently.
+
+/// Domains in one image: an index of 4 bits, one value kept for "none".
+pub const DOMAINS_MAX: usize = 16;
+/// Domains that a policy can name; the last index means "none".
+pub const DOMAINS_NAMED_MAX: usize = DOMAINS_MAX - 1;
+/// Key epochs that a label can tell apart: 4 bits.
+pub const EPOCHS: usize = 16;
+/// Levels of a domain: 4 bits.
+pub const LEVELS_MAX: usize = 16;
+/// Compartments of a domain: a bitmap of 16.
+pub const COMPARTMENTS_MAX: usize = 16;
+/// Constraints of a domain: a bitmap of 16.
+pub const CONSTRAINTS_MAX: usize = 16;
+/// Operations of a domain: 16 bits, 0 means none.
+pub const OPERATIONS_MAX: usize = 65_535;
+/// Residency sets of a domain: 8 bits, 0 means none.
+pub const RESIDENCIES_MAX: usize = 255;
+/// Route classes of a domain: 8 bits, 0 means none.
+pub const ROUTES_MAX: usize = 255;
+/// Subjects of a domain: 24 bits.
+pub const SUBJECTS_MAX: u32 = 1 << 24;
+/// Zones of a node: 8 bits, 0 means none.
+pub const ZONES_MAX: usize = 254;
+/// Cgroup patterns of a node's stamp rules, 0 means none.
+pub const CGROUPS_MAX: usize = 65_534;
+/// Stamp and legacy rules together.
+pub const TEMPLATES_MAX: usize = 65_536;
+/// Rules of a policy set: two counters each, per CPU.
+pub const RULES_MAX: usize = 1 << 20;
+/// Rows of the decision table: a rule has one for each alternative that it names.
+pub const ROWS_MAX: usize = 1 << 22;
+/// Parts of the forest that one decision walks: bounds the walk and what the verifier explores.
+pub const PARTS_MAX: usize = 16;
+/// Attributes that a decision can test; bounds the depth of a diagram.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// Words of an image: 256 MiB, the reach of a diagram entry.
+pub const IMAGE_WORDS_MAX: usize = 1 << 26;
+/// Smallest table that the loader makes: 64 KiB.
+pub const TABLE_WORDS_MIN: usize = 1 << 14;
+/// Interfaces that one instance enforces on; a power of two, slots of an open hash.
+pub const INTERFACES_MAX: usize = 1024;
+/// Slots that the kernel looks at for one interface.
+pub const INTERFACE_PROBES: usize = 8;
+/// Flows that an instance remembers for replies; the oldest goes first.
+pub const FLOWS_MAX: usize = 1 << 16;
+/// Bytes of the event ring.
+pub const EVENT_RING_LEN: usize = 1 << 20;
+/// Events that one CPU may publish in a second unless told otherwise.
+pub const EVENT_RATE_DEFAULT: u32 = 10_000;
+/// Longest life of a label that a verifier accepts, as a power of two of slots, unless told
+/// otherwise: 16 slots, 32 seconds.
+pub const LIFE_MAX_DEFAULT: u8 = 4;
+/// Life of a label unless its stamp rule says otherwise: 4 slots, 8 seconds.
+pub const LIFE_DEFAULT: u8 = 2;

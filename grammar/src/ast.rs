@@ -1,0 +1,585 @@
+//! The syntax tree: what was written, with a span on everything, before any name means anything.
+//!
+//! Nothing here is checked. A node that could not be parsed is [`Item::Error`] or missing from
+//! its list; the syntax error beside it says why.
+
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use crate::span::Span;
+
+/// One name as written, without quotes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Name {
+    /// The text.
+    pub text: SmolStr,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Names joined by dots: `acme.payments.api`. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Path {
+    /// The names between the dots.
+    pub segments: Vec<Name>,
+    /// From the first name to the last.
+    pub span: Span,
+}
+
+/// How far below a path a pattern reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Reach {
+    /// `a.b`: exactly what the path names.
+    Exact,
+    /// `a.b.*`: what lies directly below.
+    Children,
+    /// `a.b.**`: the path and everything below.
+    Tree,
+}
+
+/// A path with a reach; an index for one subject of a batch: `acme.payments.batch[3]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pattern {
+    /// The path before any star.
+    pub path: Path,
+    /// `[3]`
+    pub index: Option<Int>,
+    /// The star.
+    pub reach: Reach,
+    /// All of it.
+    pub span: Span,
+}
+
+/// A number as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Int {
+    /// Its value.
+    pub value: u64,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A quoted text, escapes resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Text {
+    /// The text between the quotes.
+    pub text: SmolStr,
+    /// With the quotes.
+    pub span: Span,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct File {
+    /// `package acme.payments`; `None` after a syntax error reported it missing.
+    pub package: Option<Path>,
+    /// Everything after the package line, in order.
+    pub items: Vec<Item>,
+}
+
+/// What stands at the top level of a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Item {
+    /// `use acme.vocabulary`
+    Use(Path),
+    /// `domain acme = 7 { .. }`
+    Domain(Domain),
+    /// `scope acme { .. }`
+    Scope(ScopeRoot),
+    /// `constraint confidential, no_forward`
+    Constraint(Vec<Name>),
+    /// `operation ledger { read write }  web { get }`
+    Operation(Vec<OperationGroup>),
+    /// `residency eu = {de, fr}  anywhere`
+    Residency(Vec<Residency>),
+    /// `route default, backbone_eu`
+    Route(Vec<Name>),
+    /// `zone pods = interface "veth*"`
+    Zone(Vec<Zone>),
+    /// `tier guardrails, default, baseline ordered`
+    Tier(Vec<TierDecl>),
+    /// `let office = 10.20.0.0/16`
+    Let(Vec<Let>),
+    /// `stamp on pods when .. { .. }`
+    Stamp(Stamp),
+    /// `deliver on pods when address .. { object .. }`
+    Deliver(Deliver),
+    /// `legacy from office on wan { .. }`
+    Legacy(Legacy),
+    /// `policy ledger { .. }`
+    Policy(Policy),
+    /// `test "the API reads" { .. }`
+    Test(Test),
+    /// Text that is no item; a syntax error tells about it.
+    Error(Span),
+}
+
+/// `domain acme = 7 { level { public < secret }  compartments { finance } }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Domain {
+    /// The name.
+    pub name: Name,
+    /// The number after `=`.
+    pub number: Int,
+    /// Levels, lowest first.
+    pub levels: Vec<Name>,
+    /// Compartments.
+    pub compartments: Vec<Name>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `scope acme { .. }`: the tree of one domain.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScopeRoot {
+    /// The domain that the tree belongs to.
+    pub domain: Name,
+    /// The top of the tree.
+    pub entries: Vec<Scope>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `payments at confidential in {finance} { api ledger batch[64] }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scope {
+    /// The name.
+    pub name: Name,
+    /// `[64]`: as many subjects under one name.
+    pub count: Option<Int>,
+    /// `at confidential`
+    pub level: Option<Name>,
+    /// `in {finance}`
+    pub compartments: Option<Vec<Name>>,
+    /// What lies below.
+    pub children: Vec<Scope>,
+    /// The entry with its children.
+    pub span: Span,
+}
+
+/// `ledger { read write export }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperationGroup {
+    /// The name before the brace.
+    pub name: Name,
+    /// The operations.
+    pub operations: Vec<Name>,
+}
+
+/// `eu = {de, fr, nl}`, or a bare name for everywhere.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Residency {
+    /// The name.
+    pub name: Name,
+    /// The jurisdictions; `None` means all.
+    pub jurisdictions: Option<Vec<Name>>,
+}
+
+/// `vpn = interface "wg0" encrypted`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Zone {
+    /// The name.
+    pub name: Name,
+    /// Interface names, `*` matches any run of characters.
+    pub interfaces: Vec<Text>,
+    /// Whether what leaves here is encrypted on the wire.
+    pub encrypted: bool,
+}
+
+/// `baseline ordered`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TierDecl {
+    /// The name.
+    pub name: Name,
+    /// First match wins, instead of deny before permit.
+    pub ordered: bool,
+}
+
+/// `office = 10.20.0.0/16, 2001:db8:20::/48`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Let {
+    /// The name.
+    pub name: Name,
+    /// Its members.
+    pub members: Vec<SetMember>,
+}
+
+/// A member of a set of prefixes or ports.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum SetMember {
+    /// `10.20.0.0/16`, `2001:db8::1`
+    Prefix(Prefix),
+    /// `443`
+    Int(Int),
+    /// `8000..8099`, both ends belong to it
+    Range(Int, Int),
+    /// The name of another set.
+    Name(Name),
+}
+
+/// An address with a prefix length; hosts have the full length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Prefix {
+    /// The address as written, host bits included.
+    pub address: std::net::IpAddr,
+    /// Length in bits; `None` when none was written.
+    pub length: Option<u8>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// `stamp on pods when cgroup ".." and address .. { subject .. }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stamp {
+    /// The zone that the traffic leaves by.
+    pub zone: Name,
+    /// All of these must hold.
+    pub conditions: Vec<StampCondition>,
+    /// What the label says.
+    pub fields: Vec<LabelField>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// A condition of a stamp rule.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum StampCondition {
+    /// `cgroup "/kube.slice/api*"`
+    Cgroup(Text),
+    /// `address 10.0.0.0/8, office`: the source address.
+    Address(Vec<SetMember>),
+    /// `from zone pods`: the zone that the traffic came in by; forwarded traffic only.
+    FromZone(Name),
+}
+
+/// A field of a label, in stamp and legacy rules.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum LabelField {
+    /// `subject acme.payments.api`
+    Subject(Pattern),
+    /// `level public`, `max level public`
+    Level(Name),
+    /// `compartments {finance}`
+    Compartments(Vec<Name>, Span),
+    /// `constraints {no_forward}`
+    Constraints(Vec<Name>, Span),
+    /// `operation ledger.read`
+    Operation(Path),
+    /// `residency eu`
+    Residency(Name),
+    /// `route backbone_eu`
+    Route(Name),
+    /// `radius cluster`
+    Radius(Name),
+    /// `life 2`: the label is good for 2^life slots
+    Life(Int),
+}
+
+/// `deliver on pods when address 10.0.0.5 { object acme.payments.ledger }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Deliver {
+    /// The zone that the traffic arrives by.
+    pub zone: Name,
+    /// The destination address, when the zone alone does not tell.
+    pub addresses: Option<Vec<SetMember>>,
+    /// The local workload.
+    pub object: Pattern,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `legacy from office on wan { subject acme.guest  max level public }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Legacy {
+    /// The neighbours' addresses.
+    pub addresses: Vec<SetMember>,
+    /// The zone that they are reached by.
+    pub zone: Name,
+    /// What their traffic counts as.
+    pub fields: Vec<LabelField>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `observe policy ledger { .. }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Policy {
+    /// The name.
+    pub name: Name,
+    /// Only tells what it would do.
+    pub observe: bool,
+    /// `on ingress to acme.payments.ledger`
+    pub hooks: Vec<HookClause>,
+    /// `tier baseline`
+    pub tier: Option<Name>,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `on ingress to acme.payments.ledger`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HookClause {
+    /// Where packets are decided.
+    pub hook: Hook,
+    /// Objects that all rules of the policy are about.
+    pub to: Vec<Pattern>,
+    /// The clause.
+    pub span: Span,
+}
+
+/// The places where packets are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Hook {
+    /// Arriving at this node.
+    Ingress,
+    /// Leaving this node.
+    Egress,
+    /// Passing through.
+    Forward,
+}
+
+/// What a rule says when it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Action {
+    /// Let through.
+    Permit,
+    /// Drop.
+    Deny,
+    /// Leave it to the next tier.
+    Pass,
+}
+
+/// `permit read "the API reads balances" { .. }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rule {
+    /// The name.
+    pub name: Name,
+    /// What it says.
+    pub action: Action,
+    /// `observe` stood before the action.
+    pub observe: bool,
+    /// The quoted description.
+    pub description: Option<Text>,
+    /// The clauses in order.
+    pub clauses: Vec<Clause>,
+    /// From the action to the closing brace.
+    pub span: Span,
+}
+
+/// A clause of a rule with its span.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Clause {
+    /// What it says.
+    pub kind: ClauseKind,
+    /// From its keyword to its last token.
+    pub span: Span,
+}
+
+/// What a clause of a rule says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum ClauseKind {
+    /// `from acme.payments.api, partner.**`
+    From(Vec<FromItem>),
+    /// `to acme.payments.ledger`
+    To(Vec<Pattern>),
+    /// `operation ledger.read, web.*`
+    Operation(Vec<Pattern>),
+    /// `where level >= internal, residency within eu`: all of them
+    Where(Vec<Condition>),
+    /// `proto tcp port 443 source port 1024..65535`; several clauses are alternatives
+    Proto(Proto),
+    /// `source office`: source addresses
+    Source(Vec<SetMember>),
+    /// `destination 10.0.0.0/8`: destination addresses
+    Destination(Vec<SetMember>),
+    /// `log`
+    Log,
+}
+
+/// Who a packet is from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum FromItem {
+    /// Subjects of a scope.
+    Scope(Pattern),
+    /// `anyone`: labelled or not.
+    Anyone(Span),
+    /// `labelled`: whoever has a valid label.
+    Labelled(Span),
+    /// `legacy`: neighbours that a legacy rule speaks for.
+    Legacy(Span),
+    /// `unlabelled`: no label, and no legacy rule speaks for it.
+    Unlabelled(Span),
+}
+
+/// `tcp port 443`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proto {
+    /// The protocol.
+    pub kind: ProtoKind,
+    /// Destination ports, when said.
+    pub ports: Option<Vec<SetMember>>,
+    /// Source ports, when said.
+    pub source_ports: Option<Vec<SetMember>>,
+    /// ICMP types, when said.
+    pub icmp_types: Option<Vec<SetMember>>,
+    /// ICMP codes, when said.
+    pub icmp_codes: Option<Vec<SetMember>>,
+    /// After `proto`.
+    pub span: Span,
+}
+
+/// The protocols with a name, and any other by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ProtoKind {
+    /// `tcp`
+    Tcp,
+    /// `udp`
+    Udp,
+    /// `sctp`
+    Sctp,
+    /// `icmp`
+    Icmp,
+    /// `icmpv6`
+    Icmpv6,
+    /// A number of the IANA registry.
+    Number(Int),
+}
+
+/// A condition of a `where` clause.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Condition {
+    /// What it says.
+    pub kind: ConditionKind,
+    /// All of it.
+    pub span: Span,
+}
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum ConditionKind {
+    /// `a and b`
+    And(Box<Condition>, Box<Condition>),
+    /// `a or b`
+    Or(Box<Condition>, Box<Condition>),
+    /// `not a`
+    Not(Box<Condition>),
+    /// `level >= internal`; the attribute and the value are checked later
+    Test {
+        /// What is looked at.
+        attribute: Attribute,
+        /// Where the attribute stands.
+        attribute_span: Span,
+        /// How it is compared.
+        operator: Operator,
+        /// Where the operator stands.
+        operator_span: Span,
+        /// What it is compared with.
+        value: Value,
+    },
+    /// Text that is no condition; a syntax error tells about it.
+    Error,
+}
+
+/// What a condition can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Attribute {
+    /// `level`
+    Level,
+    /// `compartments`
+    Compartments,
+    /// `constraints`
+    Constraints,
+    /// `residency`
+    Residency,
+    /// `route`
+    Route,
+    /// `radius`
+    Radius,
+    /// `operation`
+    Operation,
+    /// `ingress zone`
+    IngressZone,
+    /// `egress zone`
+    EgressZone,
+}
+
+/// How a condition compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Operator {
+    /// `is`, `==`
+    Is,
+    /// `!=`
+    IsNot,
+    /// `<`
+    Below,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Above,
+    /// `>=`
+    AtLeast,
+    /// `within`
+    Within,
+    /// `includes`, `has`
+    Includes,
+}
+
+/// The right side of a condition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Value {
+    /// `internal`, `ledger.read`
+    Path(Path),
+    /// `{finance, audit}`
+    Set(Vec<Name>, Span),
+}
+
+/// `test "the API reads" { packet { .. } expect permit by ledger.read }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Test {
+    /// The title.
+    pub title: Text,
+    /// What is tried.
+    pub cases: Vec<TestCase>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// A packet and what must become of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TestCase {
+    /// The packet's fields in order.
+    pub fields: Vec<PacketField>,
+    /// From `packet` to the closing brace.
+    pub packet_span: Span,
+    /// Expected to be let through.
+    pub permit: bool,
+    /// `by ledger.read`: policy and rule; `by default` has one segment.
+    pub by: Option<Path>,
+    /// The expectation.
+    pub expect_span: Span,
+}
+
+/// A field of a test packet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PacketField {
+    /// `on egress`; ingress when not said
+    On(Hook, Span),
+    /// `from acme.payments.api`
+    From(FromItem),
+    /// `to acme.payments.ledger`
+    To(Pattern),
+    /// `proto tcp port 443`
+    Proto(Proto),
+    /// `source 10.0.0.1`
+    Source(Prefix),
+    /// `destination 10.0.0.2`
+    Destination(Prefix),
+    /// `ingress zone pods`
+    IngressZone(Name),
+    /// `egress zone wan`
+    EgressZone(Name),
+    /// `level internal`, `operation ledger.read` and so on; `subject` does not occur
+    Label(LabelField),
+}

@@ -1,0 +1,4 @@
+//! Being written.
+pub mod ast;
+pub mod diagnostic;
+pub mod span;
