@@ -47,13 +47,13 @@ pub struct FlowState {
 pub struct Interface {
     /// Its index; 0 marks a free slot.
     pub ifindex: u32,
+    /// Largest IP packet that it sends, bytes.
+    pub mtu: u32,
     /// Bytes before the IP header: 14, or 0 on devices without Ethernet headers.
-    pub l2_len: u32,
+    pub l2_len: u16,
     /// Zone by buffer; 0 for none.
     pub zones: [u8; 2],
-    /// Zero.
-    pub pad: u16,
-    /// Largest TCP segment that fits over IPv4 with a label; 0 leaves it alone.
+    /// Largest TCP segment over IPv4 that leaves room for a label; 0 leaves segments alone.
     pub mss_v4: u16,
     /// Over IPv6.
     pub mss_v6: u16,
@@ -156,6 +156,30 @@ impl Control {
     };
 }
 
+/// What a packet's headers say: working memory of the enforcement point. It lives in a map and
+/// not on the stack because the kernel's verifier tracks what it knows about stack slots, and
+/// then looks at everything behind the parser once for each way through the parser.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Packet {
+    /// The flow, as the MAC covers it.
+    pub flow: crate::mac::Flow,
+    /// MAC of the label.
+    pub mac: u64,
+    /// IP version: 4 or 6.
+    pub version: u8,
+    /// 1 when the packet carries a label.
+    pub labelled: u8,
+    /// 1 for a TCP SYN, with or without ACK.
+    pub syn: u8,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
 /// What one CPU keeps between packets, and its working memory while it handles one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -182,6 +206,8 @@ pub struct CpuState {
     pub classes: crate::walk::Classes,
     /// The flow entry to be written.
     pub flow: FlowState,
+    /// The packet under decision.
+    pub packet: Packet,
 }
 
 const _: () = {
@@ -190,5 +216,6 @@ const _: () = {
     assert!(size_of::<Interface>() == 16);
     assert!(size_of::<Generation>() == 56);
     assert!(size_of::<Control>() == 32 + 112 + 8);
-    assert!(size_of::<CpuState>() == 56 + 112 + 24 + 128 + 128);
+    assert!(size_of::<Packet>() == 64);
+    assert!(size_of::<CpuState>() == 56 + 112 + 24 + 128 + 128 + 64);
 };

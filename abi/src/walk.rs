@@ -132,6 +132,13 @@ pub fn double<T: Tables>(tables: &T, index: u32) -> u64 {
     tables.word(index) as u64 | (tables.word(index.wrapping_add(1)) as u64) << 32
 }
 
+/// 1 when `class` lies above `end`, else 0; without a branch, which would double the states that
+/// the eBPF verifier has to look at. Class numbers stay below 2^31.
+#[inline(always)]
+fn above(class: u32, end: u32) -> u32 {
+    end.wrapping_sub(class) >> 31
+}
+
 /// Follows one diagram from its root entry to a leaf.
 #[inline(always)]
 fn descend<T: Tables>(tables: &T, mut entry: u32, classes: &Classes) -> u32 {
@@ -146,18 +153,18 @@ fn descend<T: Tables>(tables: &T, mut entry: u32, classes: &Classes) -> u32 {
         entry = if kind == node::KIND_DENSE {
             tables.word(base.wrapping_add(class))
         } else if kind == node::KIND_SPARSE4 {
-            let index = (class > tables.word(base)) as u32
-                + (class > tables.word(base + 1)) as u32
-                + (class > tables.word(base + 2)) as u32;
+            let index = above(class, tables.word(base))
+                + above(class, tables.word(base + 1))
+                + above(class, tables.word(base + 2));
             tables.word(base + 3 + index)
         } else if kind == node::KIND_SPARSE8 {
-            let index = (class > tables.word(base)) as u32
-                + (class > tables.word(base + 1)) as u32
-                + (class > tables.word(base + 2)) as u32
-                + (class > tables.word(base + 3)) as u32
-                + (class > tables.word(base + 4)) as u32
-                + (class > tables.word(base + 5)) as u32
-                + (class > tables.word(base + 6)) as u32;
+            let index = above(class, tables.word(base))
+                + above(class, tables.word(base + 1))
+                + above(class, tables.word(base + 2))
+                + above(class, tables.word(base + 3))
+                + above(class, tables.word(base + 4))
+                + above(class, tables.word(base + 5))
+                + above(class, tables.word(base + 6));
             tables.word(base + 7 + index)
         } else {
             let page = tables.word(base.wrapping_add(class >> node::PAGE_SHIFT));

@@ -35,6 +35,7 @@ mod namespace;
 mod offload;
 mod packet;
 mod prefix;
+mod ready;
 mod socket;
 mod traffic;
 

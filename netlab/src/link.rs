@@ -3,25 +3,21 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
-use std::thread::sleep;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
-use crate::socket::{Deadline, timed_out};
+use crate::socket::timed_out;
 use crate::{IpPrefix, LabError, Namespace};
 
 /// The limit of one exchange with the kernel; it normally takes less than a millisecond.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The limit for a new link to be up.
-const LINK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Counters of one device since its creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +44,7 @@ pub struct LinkStats {
 /// # Errors
 ///
 /// [`LabError::Io`] when the kernel refuses, for example because a name is taken or longer than
-/// 15 bytes, or when the link does not come up within five seconds.
+/// 15 bytes, or when the link is not ready within five seconds.
 pub fn veth(
     a: &Namespace,
     dev_a: &str,
@@ -56,11 +52,9 @@ pub fn veth(
     dev_b: &str,
     mtu: Option<u32>,
 ) -> Result<(), LabError> {
-    let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(dev_b)
-        .setns_by_fd(b.fd().as_raw_fd())
-        .up();
-    let mut link = LinkVeth::new(dev_a, dev_b).up();
+    let mut peer =
+        LinkMessageBuilder::<LinkUnspec>::new().name(dev_b).setns_by_fd(b.fd().as_raw_fd());
+    let mut link = LinkVeth::new(dev_a, dev_b);
     if let Some(mtu) = mtu {
         peer = peer.mtu(mtu);
         link = link.mtu(mtu);
@@ -69,14 +63,11 @@ pub fn veth(
 
     let action = format!("create the link {:?} {dev_a} - {:?} {dev_b}", a.name(), b.name());
     a.netlink(&action, async |handle| handle.link().add(message).execute().await)?;
-    let deadline = Deadline::after(LINK_UP_TIMEOUT);
+    a.set_link_up(dev_a)?;
+    b.set_link_up(dev_b)?;
     for (namespace, device) in [(a, dev_a), (b, dev_b)] {
-        while !namespace.link(device)?.attributes.contains(&LinkAttribute::OperState(State::Up)) {
-            if deadline.passed() {
-                return Err(LabError::io(action, timed_out()));
-            }
-            sleep(Duration::from_millis(1));
-        }
+        namespace.wait_for_link(device)?;
+        namespace.wait_for_ipv6(device)?;
     }
     Ok(())
 }
@@ -91,10 +82,11 @@ impl Namespace {
 
     /// The Ethernet address of a device; all zero if it has none.
     pub fn mac(&self, device: &str) -> Result<[u8; 6], LabError> {
-        let found = self.link(device)?.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => bytes.try_into().ok(),
-            _ => None,
-        });
+        let found =
+            self.link(device)?.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => bytes.try_into().ok(),
+                _ => None,
+            });
         Ok(found.unwrap_or_default())
     }
 
@@ -110,17 +102,18 @@ impl Namespace {
 
     /// The counters of a device.
     pub fn link_stats(&self, device: &str) -> Result<LinkStats, LabError> {
-        let found = self.link(device)?.attributes.into_iter().find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(LinkStats {
-                rx_packets: stats.rx_packets,
-                rx_bytes: stats.rx_bytes,
-                rx_dropped: stats.rx_dropped,
-                tx_packets: stats.tx_packets,
-                tx_bytes: stats.tx_bytes,
-                tx_dropped: stats.tx_dropped,
-            }),
-            _ => None,
-        });
+        let found =
+            self.link(device)?.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::Stats64(stats) => Some(LinkStats {
+                    rx_packets: stats.rx_packets,
+                    rx_bytes: stats.rx_bytes,
+                    rx_dropped: stats.rx_dropped,
+                    tx_packets: stats.tx_packets,
+                    tx_bytes: stats.tx_bytes,
+                    tx_dropped: stats.tx_dropped,
+                }),
+                _ => None,
+            });
         Ok(found.unwrap_or_default())
     }
 
@@ -139,7 +132,7 @@ impl Namespace {
         self.netlink(&action, async |handle| handle.link().set(message).execute().await)
     }
 
-    fn link(&self, device: &str) -> Result<LinkMessage, LabError> {
+    pub(crate) fn link(&self, device: &str) -> Result<LinkMessage, LabError> {
         let action = format!("look up {device} in namespace {:?}", self.name());
         let found = self.netlink(&action, async |handle| {
             handle.link().get().match_name(device).execute().try_next().await
@@ -161,7 +154,7 @@ impl Namespace {
 impl Namespace {
     /// Adds an address to a device, and with it the route to its network.
     ///
-    /// IPv6 addresses can be used at once: they skip duplicate address detection.
+    /// IPv6 addresses skip duplicate address detection; they can be used when this returns.
     pub fn add_address(&self, device: &str, address: IpPrefix) -> Result<(), LabError> {
         let index = self.ifindex(device)?;
         let action = format!("add {address} to {device} in namespace {:?}", self.name());
@@ -171,7 +164,8 @@ impl Namespace {
                 request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
             }
             request.execute().await
-        })
+        })?;
+        if address.addr().is_ipv6() { self.wait_for_ipv6(device) } else { Ok(()) }
     }
 
     /// Removes an address from a device.
@@ -191,10 +185,8 @@ impl Namespace {
         via: Option<IpAddr>,
         device: &str,
     ) -> Result<(), LabError> {
-        let action = format!(
-            "add a route to {destination} through {device} in namespace {:?}",
-            self.name()
-        );
+        let action =
+            format!("add a route to {destination} through {device} in namespace {:?}", self.name());
         let invalid = |e| LabError::io(&action, io::Error::new(io::ErrorKind::InvalidInput, e));
         let mut route = RouteMessageBuilder::<IpAddr>::new()
             .output_interface(self.ifindex(device)?)
@@ -218,9 +210,7 @@ impl Namespace {
     }
 }
 
-fn block_on<T>(
-    request: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
-) -> io::Result<T> {
+fn block_on<T>(request: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> io::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (connection, handle, _messages) = rtnetlink::new_connection()?;
         tokio::spawn(connection);

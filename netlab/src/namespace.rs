@@ -76,7 +76,7 @@ impl Namespace {
     /// When the namespace cannot be entered; [`try_run`](Self::try_run) gives an error instead.
     #[expect(clippy::panic, reason = "a caller that may create namespaces may enter them")]
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        self.try_run(f).unwrap_or_else(|error| panic!("{error}: {:?}", source_of(&error)))
+        self.try_run(f).unwrap_or_else(|error| panic!("{error:?}"))
     }
 
     /// As [`run`](Self::run), but gives an error when the namespace cannot be entered.
@@ -98,7 +98,10 @@ impl Namespace {
     /// # Panics
     ///
     /// As [`run`](Self::run), and when no thread can be had, as [`thread::spawn`].
-    pub fn spawn<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         // A thread starts in the namespace of the thread that spawns it.
         self.run(|| thread::spawn(f))
     }
@@ -136,8 +139,4 @@ fn in_thread<T: Send>(name: &str, f: impl FnOnce() -> io::Result<T> + Send) -> i
         let thread = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, f)?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
-}
-
-fn source_of(error: &LabError) -> Option<&(dyn std::error::Error + 'static)> {
-    std::error::Error::source(error)
 }

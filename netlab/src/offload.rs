@@ -116,8 +116,10 @@ impl<'a> Ethtool<'a> {
             *to = from.cast_signed();
         }
         let data = std::ptr::from_mut(value).cast();
-        let mut request =
-            libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data } };
+        let mut request = libc::ifreq {
+            ifr_name: name,
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data },
+        };
         // SAFETY: the request holds a terminated name and points to a live `ethtool_value`, which
         // is all that the commands used here read and write.
         let result =

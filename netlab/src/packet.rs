@@ -60,22 +60,30 @@ impl PacketSocket {
     ///
     /// [`LabError::NoSuchDevice`], or [`LabError::Io`] when the kernel refuses the socket.
     pub fn open(namespace: &Namespace, device: &str) -> Result<Self, LabError> {
+        Self::with_directions(namespace, device, false)
+    }
+
+    /// As [`open`](Self::open), but leaves out the frames that this host sends
+    /// (`PACKET_IGNORE_OUTGOING`).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_incoming(namespace: &Namespace, device: &str) -> Result<Self, LabError> {
+        Self::with_directions(namespace, device, true)
+    }
+
+    fn with_directions(
+        namespace: &Namespace,
+        device: &str,
+        ignore_outgoing: bool,
+    ) -> Result<Self, LabError> {
         let index = namespace.ifindex(device)?.cast_signed();
-        let fd = namespace.try_run(|| open_at(index))?.map_err(|e| {
+        let fd = namespace.try_run(|| open_at(index, ignore_outgoing))?.map_err(|e| {
             let name = namespace.name();
             LabError::io(format!("open a packet socket at {device} in namespace {name:?}"), e)
         })?;
         Ok(Self { fd, device: device.to_owned() })
-    }
-
-    /// Leaves out the frames that this host sends through the device.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::Io`] when the kernel refuses.
-    pub fn ignore_outgoing(&self) -> Result<(), LabError> {
-        set_option(self.fd.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)
-            .map_err(|e| LabError::io(format!("ignore frames sent through {}", self.device), e))
     }
 
     /// Reads frames until one passes the `filter`, and returns that one; the others are lost.
@@ -125,10 +133,11 @@ impl PacketSocket {
     }
 }
 
-fn open_at(index: i32) -> io::Result<OwnedFd> {
+fn open_at(index: i32, ignore_outgoing: bool) -> io::Result<OwnedFd> {
     // Without a protocol the socket receives nothing before it is bound to its device.
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER)?;
+    set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, ignore_outgoing.into())?;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
@@ -145,10 +154,12 @@ fn open_at(index: i32) -> io::Result<OwnedFd> {
 }
 
 fn packet_type(from: Option<&SocketAddrAny>) -> io::Result<PacketType> {
-    let from = from.filter(|from| from.address_family() == AddressFamily::PACKET);
+    let from = from.filter(|from| {
+        from.address_family() == AddressFamily::PACKET
+            && from.addr_len() as usize >= size_of::<libc::sockaddr_ll>()
+    });
     let from = from.ok_or_else(|| io::Error::other("a frame without link-layer address"))?;
-    // SAFETY: the family says that this is a `sockaddr_ll`; the storage that the pointer refers
-    // to is larger than one and initialised, and unaligned reading asks nothing more of it.
+    // SAFETY: family and length say that the pointer leads to a whole, initialised `sockaddr_ll`.
     let address = unsafe { from.as_ptr().cast::<libc::sockaddr_ll>().read_unaligned() };
     Ok(match address.sll_pkttype {
         libc::PACKET_BROADCAST => PacketType::Broadcast,

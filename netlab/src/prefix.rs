@@ -65,9 +65,9 @@ impl FromStr for IpPrefix {
     type Err = LabError;
 
     fn from_str(text: &str) -> Result<Self, LabError> {
-        let pair = text.split_once('/').and_then(|(addr, len)| {
-            Some((addr.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?))
-        });
+        let pair = text
+            .split_once('/')
+            .and_then(|(addr, len)| Some((addr.parse::<IpAddr>().ok()?, len.parse::<u8>().ok()?)));
         let Some((addr, len)) = pair else {
             return Err(LabError::InvalidPrefix { text: text.to_owned() });
         };

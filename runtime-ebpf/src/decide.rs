@@ -1,0 +1,119 @@
+//! From a request to a verdict.
+
+use govc_abi::{
+    attribute,
+    image::{self, program, rule},
+    node::LEAF_NONE,
+    reason,
+    walk::{self, Outcome, Tables},
+};
+
+use crate::{
+    maps::{self, Cpu, Table},
+    packet::{has_ports, icmp},
+};
+
+/// What becomes of a packet, and why.
+#[derive(Clone, Copy)]
+pub struct Verdict {
+    /// Let it through.
+    pub permit: bool,
+    /// One of [`reason`].
+    pub reason: u8,
+    /// The rule that decided; [`LEAF_NONE`] for none.
+    pub rule: u32,
+    /// The rule in observe mode that would have decided; [`LEAF_NONE`] for none.
+    pub pending: u32,
+}
+
+impl Verdict {
+    /// Dropped before any rule was asked.
+    #[inline(always)]
+    pub const fn deny(reason: u8) -> Self {
+        Self { permit: false, reason, rule: LEAF_NONE, pending: LEAF_NONE }
+    }
+
+    /// Let through without asking a rule.
+    #[inline(always)]
+    pub const fn permit(reason: u8, rule: u32) -> Self {
+        Self { permit: true, reason, rule, pending: LEAF_NONE }
+    }
+}
+
+/// Walks one program over this CPU's request: the winner, and the pending rule in the upper half.
+///
+/// A global function: the kernel's verifier looks at it once by itself, with unknown arguments,
+/// instead of once for every state in which a hook may call it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_walk(buffer: u32, which: u32) -> u64 {
+    let none = (LEAF_NONE as u64) << 32 | LEAF_NONE as u64;
+    let Some(table) = Table::of_buffer(buffer) else { return none };
+    let Some(mut cpu) = maps::cpu() else { return none };
+    let cpu = &mut *cpu;
+    if which >= program::COUNT as u32 {
+        return none;
+    }
+    let outcome = walk::walk(&table, which, &cpu.request, &mut cpu.classes);
+    (outcome.pending as u64) << 32 | outcome.winner as u64
+}
+
+/// [`govc_walk`] with its answer unpacked.
+#[inline(always)]
+pub fn outcome(table: Table, which: u32) -> Outcome {
+    let packed = govc_walk(table.buffer(), which);
+    Outcome { winner: packed as u32, pending: (packed >> 32) as u32 }
+}
+
+/// Decides the request in `cpu` by the policy of a hook.
+#[inline(always)]
+pub fn decide(table: Table, which: u32, cpu: Cpu) -> Verdict {
+    let outcome = outcome(table, which);
+    let (permit, reason) = if outcome.winner != LEAF_NONE {
+        let record = rule_record(table, outcome.winner);
+        (record & rule::ACTION_MASK == rule::PERMIT, reason::RULE)
+    } else if cpu.request.scalars[attribute::STATE as usize] == attribute::state::ABSENT {
+        (false, reason::LABEL_MISSING)
+    } else {
+        let at = image::AT_PROGRAMS + which * image::PROGRAM_WORDS + image::PROGRAM_FLAGS;
+        let governed = table.word(at) & image::PROGRAM_GOVERNED != 0;
+        (!governed, if governed { reason::NO_RULE } else { reason::UNGOVERNED })
+    };
+    Verdict { permit, reason, rule: outcome.winner, pending: outcome.pending }
+}
+
+/// The record of a rule.
+#[inline(always)]
+pub fn rule_record(table: Table, rule: u32) -> u32 {
+    table.word(table.word(image::AT_RULES).wrapping_add(rule))
+}
+
+/// Fills the attributes that every packet has.
+#[inline(always)]
+pub fn set_packet(mut cpu: Cpu) {
+    let packet = cpu.packet;
+    let request = &mut cpu.request;
+    request.source = [u64::from_be(packet.flow.source[0]), u64::from_be(packet.flow.source[1])];
+    request.destination =
+        [u64::from_be(packet.flow.destination[0]), u64::from_be(packet.flow.destination[1])];
+    request.scalars[attribute::PROTOCOL as usize] = packet.flow.protocol as u32;
+    let ports = has_ports(packet.flow.protocol);
+    request.scalars[attribute::SOURCE_PORT as usize] =
+        if ports { u16::from_be(packet.flow.source_port) as u32 } else { 0 };
+    request.scalars[attribute::DESTINATION_PORT as usize] =
+        if ports { u16::from_be(packet.flow.destination_port) as u32 } else { 0 };
+    request.scalars[attribute::ICMP as usize] = icmp(&packet);
+}
+
+/// The label of template `index` and its domain index; into the request and `cpu.label`.
+#[inline(always)]
+pub fn set_template(table: Table, index: u32, state: u32, mut cpu: Cpu) -> u32 {
+    let at = table.word(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
+    cpu.label.head = walk::double(&table, at.wrapping_add(image::TEMPLATE_HEAD));
+    cpu.label.mid = walk::double(&table, at.wrapping_add(image::TEMPLATE_MID));
+    cpu.label.tail = 0;
+    let domain = table.word(at.wrapping_add(image::TEMPLATE_DOMAIN));
+    let label = cpu.label;
+    walk::set_label(&mut cpu.request, state, domain, &label);
+    domain
+}

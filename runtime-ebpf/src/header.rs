@@ -1,0 +1,172 @@
+//! Writing headers: put a label in, take it out. IP headers are rewritten in registers: bytes
+//! written and re-read as words stall.
+
+use govc_abi::label::{
+    BLOCK_LEN, IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_LEN, V6_OPTION_SKIP,
+};
+
+use crate::packet::{V4_LEN, V6_LEN};
+
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// An IPv4 header without options as five words in memory order.
+#[derive(Clone, Copy)]
+pub struct V4([u32; 5]);
+
+impl V4 {
+    /// Reads 20 bytes.
+    ///
+    /// # Safety
+    /// The caller has compared `at + 20` with the end of the packet.
+    #[inline(always)]
+    pub unsafe fn load(at: usize) -> Self {
+        // SAFETY: by the caller.
+        unsafe { Self(core::ptr::read_unaligned(at as *const [u32; 5])) }
+    }
+
+    /// Writes 20 bytes.
+    ///
+    /// # Safety
+    /// As [`Self::load`].
+    #[inline(always)]
+    pub unsafe fn store(self, at: usize) {
+        // SAFETY: by the caller.
+        unsafe { core::ptr::write_unaligned(at as *mut [u32; 5], self.0) }
+    }
+
+    /// Sets header length and total length and computes the checksum over the header and
+    /// `options`, a sum of what follows it.
+    #[inline(always)]
+    pub fn resized(mut self, ihl: u8, by: i32, options: u64) -> Self {
+        let total = u16::from_be((self.0[0] >> 16) as u16);
+        let total = if total == 0 { 0 } else { (total as i32 + by) as u16 };
+        self.0[0] = self.0[0] & 0x0000_ff00 | 0x40 | ihl as u32 | (total.to_be() as u32) << 16;
+        self.0[2] &= 0x0000_ffff;
+        let mut sum = options;
+        sum += self.0[0] as u64 + self.0[1] as u64 + self.0[2] as u64;
+        sum += self.0[3] as u64 + self.0[4] as u64;
+        self.0[2] |= (!fold(sum) as u32) << 16;
+        self
+    }
+}
+
+/// Folds a sum of 32-bit words into 16 bits, ones' complement (RFC 1071).
+#[inline(always)]
+fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// A label block as it is written: four words of 8 bytes.
+#[derive(Clone, Copy)]
+pub struct Block([u64; 4]);
+
+impl Block {
+    #[inline(always)]
+    fn new(prefix: u32, label: &Label, mac: u64) -> Self {
+        let (w0, w1, w2) = label.wire_words();
+        Self([
+            prefix as u64 | w0 << 32,
+            w0 >> 32 | w1 << 32,
+            w1 >> 32 | (w2 as u64) << 32,
+            mac,
+        ])
+    }
+
+    /// The block as an IPv4 option.
+    #[inline(always)]
+    pub fn v4(label: &Label, mac: u64) -> Self {
+        Self::new(u32::from_ne_bytes(PREFIX_V4), label, mac)
+    }
+
+    /// The block as an IPv6 destination options header before `next`.
+    #[inline(always)]
+    pub fn v6(next: u8, label: &Label, mac: u64) -> Self {
+        let prefix = [next, V6_HDR_EXT_LEN, V6_OPTION_SKIP, V6_OPTION_LEN];
+        Self::new(u32::from_ne_bytes(prefix), label, mac)
+    }
+
+    /// Sum of its 32-bit words.
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        (a & 0xffff_ffff) + (a >> 32)
+            + (b & 0xffff_ffff) + (b >> 32)
+            + (c & 0xffff_ffff) + (c >> 32)
+            + (d & 0xffff_ffff) + (d >> 32)
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: usize) {
+        // SAFETY: by the caller.
+        unsafe { core::ptr::write_unaligned(at as *mut [u64; 4], self.0) }
+    }
+}
+
+/// Writes label and header of an IPv4 packet whose header, 20 bytes, is followed by 32 bytes of
+/// room. `false` when the packet is too short.
+#[inline(always)]
+pub fn stamp_v4(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
+    if ip + V4_LEN + BLOCK_LEN > end {
+        return false;
+    }
+    let block = Block::v4(label, mac);
+    // SAFETY: 52 bytes are there.
+    unsafe {
+        V4::load(ip).resized(IHL_LABELLED, BLOCK_LEN as i32, block.sum()).store(ip);
+        block.store(ip + V4_LEN);
+    }
+    true
+}
+
+/// Likewise for IPv6, whose header is 40 bytes.
+#[inline(always)]
+pub fn stamp_v6(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
+    if ip + V6_LEN + BLOCK_LEN > end {
+        return false;
+    }
+    // SAFETY: 72 bytes are there.
+    unsafe {
+        let next = core::ptr::read((ip + 6) as *const u8);
+        resize_v6(ip, DESTINATION_OPTIONS, BLOCK_LEN as i32);
+        Block::v6(next, label, mac).store(ip + V6_LEN);
+    }
+    true
+}
+
+/// Repairs the header of an IPv4 packet after its label was cut out.
+#[inline(always)]
+pub fn strip_v4(ip: usize, end: usize) -> bool {
+    if ip + V4_LEN > end {
+        return false;
+    }
+    // SAFETY: 20 bytes are there.
+    unsafe { V4::load(ip).resized(5, -(BLOCK_LEN as i32), 0).store(ip) }
+    true
+}
+
+/// Likewise for IPv6; `next` is the protocol behind the label.
+#[inline(always)]
+pub fn strip_v6(ip: usize, end: usize, next: u8) -> bool {
+    if ip + V6_LEN > end {
+        return false;
+    }
+    // SAFETY: 40 bytes are there.
+    unsafe { resize_v6(ip, next, -(BLOCK_LEN as i32)) }
+    true
+}
+
+/// Sets next header and payload length.
+#[inline(always)]
+unsafe fn resize_v6(ip: usize, next: u8, by: i32) {
+    // SAFETY: by the caller.
+    unsafe {
+        let payload = u16::from_be(core::ptr::read_unaligned((ip + 4) as *const u16));
+        // A super-packet of more than 64 KiB says 0.
+        let payload = if payload == 0 { 0 } else { (payload as i32 + by) as u16 };
+        core::ptr::write_unaligned((ip + 4) as *mut u16, payload.to_be());
+        core::ptr::write((ip + 6) as *mut u8, next);
+    }
+}

@@ -1,0 +1,209 @@
+//! Maps and constants. Sizes that depend on the policy are the loader's: it makes `TABLES` and
+//! `COUNTERS` itself and sets the masks that keep every index inside them.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    helpers::bpf_get_smp_processor_id,
+    macros::btf_map,
+};
+use govc_abi::{
+    event::Event,
+    flow::{Control, Counter, CpuState, FlowKey, FlowState, Interface, interface_slot},
+    key::{KeyEntry, KeyTable},
+    limits,
+    walk::Tables,
+};
+
+const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+static CONTROL: Array<Control, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static TABLES: Array<u32, 2, MMAPABLE> = Array::new();
+#[btf_map]
+static COUNTERS: Array<Counter, 3, MMAPABLE> = Array::new();
+#[btf_map]
+static KEYS: Array<KeyTable, 2, MMAPABLE> = Array::new();
+#[btf_map]
+static INTERFACES: Array<Interface, { limits::INTERFACES_MAX }, MMAPABLE> = Array::new();
+#[btf_map]
+static CGROUPS: HashMap<u64, u32, { 2 * limits::CGROUPS_MAX }, 1> = HashMap::new();
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS_MAX }> = LruHashMap::new();
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_LEN }> = RingBuf::new();
+#[btf_map]
+static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
+
+#[unsafe(no_mangle)]
+static TABLE_MASK: u32 = limits::TABLE_WORDS_MIN as u32 - 1;
+#[unsafe(no_mangle)]
+static COUNTER_SHIFT: u32 = 0;
+#[unsafe(no_mangle)]
+static COUNTER_MASK: u32 = 0;
+
+/// Reads a constant that the loader may have set; the verifier knows its value.
+#[inline(always)]
+fn constant(global: &'static u32) -> u32 {
+    // SAFETY: the reference is valid; volatile keeps the compiler from using the initial value.
+    unsafe { core::ptr::read_volatile(global) }
+}
+
+/// The generation that this packet is decided by, read once.
+#[derive(Clone, Copy)]
+pub struct Active {
+    /// Its number.
+    pub generation: u64,
+    /// Its buffer.
+    pub buffer: u32,
+}
+
+/// The control record and the generation in force.
+#[inline(always)]
+pub fn control() -> Option<(&'static Control, Active)> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: the map holds one `Control`; the loader writes `active` as one aligned word.
+    let active = unsafe { core::ptr::read_volatile(&raw const (*control).active) };
+    if active == 0 {
+        return None;
+    }
+    // SAFETY: array values live as long as the program; fields other than `active` change only
+    // in ways that any mix of old and new values is valid for.
+    let control = unsafe { &*control };
+    Some((control, Active { generation: active >> 1, buffer: active as u32 & 1 }))
+}
+
+/// The tables of one generation.
+#[derive(Clone, Copy)]
+pub struct Table {
+    words: *const u32,
+    buffer: u32,
+}
+
+impl Table {
+    /// The buffer of a generation.
+    #[inline(always)]
+    pub fn of(active: Active) -> Option<Self> {
+        Self::of_buffer(active.buffer)
+    }
+
+    /// A buffer by number.
+    #[inline(always)]
+    pub fn of_buffer(buffer: u32) -> Option<Self> {
+        TABLES.get_ptr(buffer).map(|words| Self { words, buffer })
+    }
+
+    /// The number of its buffer.
+    #[inline(always)]
+    pub fn buffer(&self) -> u32 {
+        self.buffer
+    }
+}
+
+impl Tables for Table {
+    #[inline(always)]
+    fn word(&self, index: u32) -> u32 {
+        let index = index & constant(&TABLE_MASK);
+        // SAFETY: the loader makes the value `TABLE_MASK + 1` words long; the verifier checks.
+        unsafe { *self.words.add(index as usize) }
+    }
+}
+
+/// Working memory of this CPU. Hooks run with bottom halves off and do not nest.
+///
+/// A copyable handle instead of a `&mut`: [`crate::decide::govc_walk`] finds the same memory by
+/// itself, and no reference may claim to be the only way to it meanwhile.
+#[derive(Clone, Copy)]
+pub struct Cpu(*mut CpuState);
+
+impl core::ops::Deref for Cpu {
+    type Target = CpuState;
+
+    #[inline(always)]
+    fn deref(&self) -> &CpuState {
+        // SAFETY: array values live as long as the program; nobody else writes on this CPU while
+        // the reference lives, which is shorter than any call of a global function.
+        unsafe { &*self.0 }
+    }
+}
+
+impl core::ops::DerefMut for Cpu {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut CpuState {
+        // SAFETY: as above.
+        unsafe { &mut *self.0 }
+    }
+}
+
+/// The working memory of the CPU that runs this.
+#[inline(always)]
+pub fn cpu() -> Option<Cpu> {
+    CPU.get_ptr_mut(0).map(Cpu)
+}
+
+/// What is known about an interface.
+#[inline(always)]
+pub fn interface(ifindex: u32) -> Option<&'static Interface> {
+    let mut probe = 0;
+    while probe < limits::INTERFACE_PROBES as u32 {
+        let interface = INTERFACES.get(interface_slot(ifindex.wrapping_add(probe)))?;
+        if interface.ifindex == ifindex {
+            return Some(interface);
+        }
+        probe += 1;
+    }
+    None
+}
+
+/// Zone of an interface under a generation.
+#[inline(always)]
+pub fn zone(interface: &Interface, active: Active) -> u32 {
+    (if active.buffer == 0 { interface.zones[0] } else { interface.zones[1] }) as u32
+}
+
+/// Number of the cgroup pattern that a cgroup matches under a generation; 0 for none.
+#[inline(always)]
+pub fn cgroup_pattern(cgroup: u64, active: Active) -> u32 {
+    // Cgroup ids count up from 1 and never come near 2^63; the top bit tells the buffers apart.
+    let key = cgroup | (active.buffer as u64) << 63;
+    // SAFETY: the value is copied at once.
+    unsafe { CGROUPS.get(&key) }.map_or(0, |number| *number)
+}
+
+/// The key of a domain in an epoch, and the domain's epoch length as a power of two of slots.
+#[inline(always)]
+pub fn keys(active: Active) -> Option<&'static KeyTable> {
+    KEYS.get(active.buffer)
+}
+
+/// The entry of `table` for a domain index and an epoch.
+#[inline(always)]
+pub fn key(table: &KeyTable, domain_index: u32, epoch: u64) -> &KeyEntry {
+    let index = (domain_index & 15) << 4 | (epoch as u32 & 15);
+    // SAFETY: the index is below 256, the length of `entries`.
+    unsafe { table.entries.get_unchecked(index as usize) }
+}
+
+/// The epoch length of a domain.
+#[inline(always)]
+pub fn epoch_shift(table: &KeyTable, domain_index: u32) -> u32 {
+    // SAFETY: the index is below 16, the length of `epoch_shift`.
+    unsafe { *table.epoch_shift.get_unchecked((domain_index & 15) as usize) }
+}
+
+/// Counts a packet in one counter of a buffer (2: since the instance began).
+#[inline(always)]
+pub fn count(buffer: u32, counter: u32, len: u32) {
+    let Some(counters) = COUNTERS.get_ptr_mut(buffer) else { return };
+    // SAFETY: no arguments, no side effects.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let shift = constant(&COUNTER_SHIFT) & 31;
+    let index = ((cpu << shift).wrapping_add(counter)) & constant(&COUNTER_MASK);
+    // SAFETY: the loader makes the value `COUNTER_MASK + 1` counters long; the verifier checks.
+    // Each CPU has counters of its own, so that plain additions lose nothing.
+    unsafe {
+        let counter = counters.add(index as usize);
+        (*counter).packets += 1;
+        (*counter).bytes += len as u64;
+    }
+}

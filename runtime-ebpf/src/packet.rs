@@ -1,0 +1,348 @@
+//! From bytes to a [`Packet`]: headers at fixed places, no loop, no payload.
+
+use govc_abi::{
+    flow::Packet,
+    label::{IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN, V6_OPTION_SKIP},
+    mac::v4_mapped,
+    reason,
+};
+
+use crate::maps::Cpu;
+
+pub const ETH_LEN: usize = 14;
+pub const V4_LEN: usize = 20;
+pub const V6_LEN: usize = 40;
+const ETHERTYPE_V4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_V6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_ARP: u16 = 0x0806_u16.to_be();
+
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
+pub const ICMP: u8 = 1;
+pub const ICMPV6: u8 = 58;
+const IGMP: u8 = 2;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// TCP flag.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// ICMP type and code as the attribute.
+#[inline(always)]
+pub fn icmp(packet: &Packet) -> u32 {
+    (packet.icmp_type as u32) << 8 | packet.icmp_code as u32
+}
+
+/// TCP, UDP or SCTP.
+#[inline(always)]
+pub fn has_ports(protocol: u8) -> bool {
+    protocol == TCP || protocol == UDP || protocol == SCTP
+}
+
+#[inline(always)]
+unsafe fn load<T: Copy>(at: usize) -> T {
+    // SAFETY: the caller has compared `at` with the end of the packet.
+    unsafe { core::ptr::read_unaligned(at as *const T) }
+}
+
+/// Reads the headers of the packet between `data` and `end`, `len` bytes long with what is not
+/// linear, into `cpu.packet` and `cpu.label`.
+///
+/// # Errors
+/// A reason to drop it, or [`reason::LINK_CONTROL`] to let it through as it is.
+#[inline(always)]
+pub fn parse_into(data: usize, end: usize, l2_len: usize, len: u32, mut cpu: Cpu) -> Result<(), u8> {
+    let cpu = &mut *cpu;
+    cpu.packet = Packet::default();
+    let parsed = parse(data, end, l2_len, len, &mut cpu.packet, &mut cpu.label);
+    // What was parsed is read back from memory, where the verifier does not track it: without
+    // this the compiler carries constants of each way through the parser along in registers.
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    parsed
+}
+
+#[inline(always)]
+fn parse(
+    data: usize,
+    end: usize,
+    l2_len: usize,
+    len: u32,
+    packet: &mut Packet,
+    label: &mut Label,
+) -> Result<(), u8> {
+    let version = ip_version(data, end, l2_len)?;
+    if l2_len > ETH_LEN {
+        return Err(reason::MALFORMED);
+    }
+    let ip = data + l2_len;
+    packet.version = version;
+    if version == 4 {
+        parse_v4(ip, end, len.wrapping_sub(l2_len as u32), packet, label)
+    } else {
+        parse_v6(ip, end, len.wrapping_sub(l2_len as u32), packet, label)
+    }
+}
+
+/// The IP version, from the Ethernet header or the first nibble.
+#[inline(always)]
+fn ip_version(data: usize, end: usize, l2_len: usize) -> Result<u8, u8> {
+    if data + ETH_LEN > end {
+        return Err(reason::TRUNCATED);
+    }
+    if l2_len == 0 {
+        // SAFETY: 14 bytes are there.
+        let first: u8 = unsafe { load(data) };
+        return match first >> 4 {
+            version @ (4 | 6) => Ok(version),
+            _ => Err(reason::NOT_IP),
+        };
+    }
+    // SAFETY: 14 bytes are there.
+    let ethertype: u16 = unsafe { load(data + 12) };
+    if ethertype == ETHERTYPE_V4 {
+        Ok(4)
+    } else if ethertype == ETHERTYPE_V6 {
+        Ok(6)
+    } else if ethertype == ETHERTYPE_ARP {
+        Err(reason::LINK_CONTROL)
+    } else {
+        Err(reason::NOT_IP)
+    }
+}
+
+#[inline(always)]
+fn parse_v4(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut Label) -> Result<(), u8> {
+    if ip + V4_LEN > end {
+        return Err(reason::TRUNCATED);
+    }
+    // SAFETY: 20 bytes are there.
+    let (first, total, fragment, ttl, protocol, source, destination): (u8, u16, u16, u8, u8, u32, u32) = unsafe {
+        (load(ip), load(ip + 2), load(ip + 6), load(ip + 8), load(ip + 9), load(ip + 12), load(ip + 16))
+    };
+    packet.flow.source = v4_mapped(source);
+    packet.flow.destination = v4_mapped(destination);
+    packet.flow.protocol = protocol;
+    if first >> 4 != 4 {
+        return Err(reason::MALFORMED);
+    }
+    let total = u16::from_be(total) as u32;
+    let header_len = (first as u32 & 0xf) * 4;
+    // A super-packet of more than 64 KiB says 0.
+    if total > len || header_len < V4_LEN as u32 || (total != 0 && total < header_len) {
+        return Err(reason::TRUNCATED);
+    }
+    if protocol == IGMP && ttl == 1 && destination & 0xf0 == 0xe0 {
+        return Err(reason::LINK_CONTROL);
+    }
+    // More fragments, or an offset.
+    if fragment & 0x3fff_u16.to_be() != 0 {
+        return Err(reason::FRAGMENT);
+    }
+    if first & 0xf == IHL_LABELLED {
+        if ip + 52 > end {
+            return Err(reason::TRUNCATED);
+        }
+        // SAFETY: 52 bytes are there.
+        let prefix: u32 = unsafe { load(ip + 20) };
+        if prefix != u32::from_ne_bytes(PREFIX_V4) {
+            return Err(reason::OPTIONS);
+        }
+        // SAFETY: likewise.
+        unsafe { read_label(ip + 24, packet, label) };
+        return parse_l4(ip + 52, end, protocol, packet);
+    }
+    if first & 0xf != 5 {
+        return Err(reason::OPTIONS);
+    }
+    parse_l4(ip + V4_LEN, end, protocol, packet)?;
+    let dhcp = protocol == UDP
+        && (packet.flow.source_port == 68_u16.to_be() && packet.flow.destination_port == 67_u16.to_be()
+            || packet.flow.source_port == 67_u16.to_be() && packet.flow.destination_port == 68_u16.to_be());
+    if dhcp && (source == 0 || destination == u32::MAX) {
+        return Err(reason::LINK_CONTROL);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn parse_v6(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut Label) -> Result<(), u8> {
+    if ip + V6_LEN > end {
+        return Err(reason::TRUNCATED);
+    }
+    // SAFETY: 40 bytes are there.
+    let (first, payload, next, hop_limit): (u8, u16, u8, u8) =
+        unsafe { (load(ip), load(ip + 4), load(ip + 6), load(ip + 7)) };
+    // SAFETY: likewise.
+    unsafe {
+        packet.flow.source = [load(ip + 8), load(ip + 16)];
+        packet.flow.destination = [load(ip + 24), load(ip + 32)];
+    }
+    packet.flow.protocol = next;
+    if first >> 4 != 6 {
+        return Err(reason::MALFORMED);
+    }
+    if u16::from_be(payload) as u32 + V6_LEN as u32 > len {
+        return Err(reason::TRUNCATED);
+    }
+    if next == DESTINATION_OPTIONS {
+        if ip + 72 > end {
+            return Err(reason::TRUNCATED);
+        }
+        // SAFETY: 72 bytes are there.
+        let [protocol, ext_len, option, option_len]: [u8; 4] = unsafe { load(ip + 40) };
+        if ext_len != V6_HDR_EXT_LEN
+            || (option != V6_OPTION_SKIP && option != V6_OPTION_DISCARD)
+            || option_len != V6_OPTION_LEN
+        {
+            return Err(reason::OPTIONS);
+        }
+        if is_extension(protocol) {
+            return Err(if protocol == FRAGMENT { reason::FRAGMENT } else { reason::MALFORMED });
+        }
+        packet.flow.protocol = protocol;
+        // SAFETY: likewise.
+        unsafe { read_label(ip + 44, packet, label) };
+        return parse_l4(ip + 72, end, protocol, packet);
+    }
+    if next == HOP_BY_HOP {
+        return Err(multicast_listener(ip, end, hop_limit));
+    }
+    if is_extension(next) {
+        return Err(if next == FRAGMENT { reason::FRAGMENT } else { reason::OPTIONS });
+    }
+    parse_l4(ip + V6_LEN, end, next, packet)?;
+    // Neighbour discovery; a hop limit of 255 proves that no router has passed it on (RFC 4861).
+    if next == ICMPV6 && packet.icmp_type >= 133 && packet.icmp_type <= 137 && hop_limit == 255 {
+        return Err(reason::LINK_CONTROL);
+    }
+    let dhcp = next == UDP
+        && (packet.flow.source_port == 546_u16.to_be() && packet.flow.destination_port == 547_u16.to_be()
+            || packet.flow.source_port == 547_u16.to_be() && packet.flow.destination_port == 546_u16.to_be());
+    // Link-local sources only.
+    if dhcp && packet.flow.source[0] & 0xc0ff == 0x80fe {
+        return Err(reason::LINK_CONTROL);
+    }
+    Ok(())
+}
+
+/// MLD travels behind a hop-by-hop header with a router alert (RFC 2710, RFC 3810).
+#[inline(always)]
+fn multicast_listener(ip: usize, end: usize, hop_limit: u8) -> u8 {
+    if ip + V6_LEN + 9 > end {
+        return reason::TRUNCATED;
+    }
+    // SAFETY: 49 bytes are there.
+    let ([next, ext_len], kind): ([u8; 2], u8) = unsafe { (load(ip + 40), load(ip + 48)) };
+    let listener = (kind >= 130 && kind <= 132) || kind == 143;
+    if next == ICMPV6 && ext_len == 0 && hop_limit == 1 && listener {
+        reason::LINK_CONTROL
+    } else {
+        reason::OPTIONS
+    }
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    next == HOP_BY_HOP
+        || next == ROUTING
+        || next == FRAGMENT
+        || next == AUTHENTICATION
+        || next == DESTINATION_OPTIONS
+        || next == MOBILITY
+        || next == HIP
+        || next == SHIM6
+        || next >= 253
+}
+
+/// Reads the 28 bytes of a label.
+#[inline(always)]
+unsafe fn read_label(at: usize, packet: &mut Packet, label: &mut Label) {
+    // SAFETY: the caller has compared `at + 28` with the end of the packet.
+    unsafe {
+        *label = Label::from_wire_words(load(at), load(at + 8), load(at + 16));
+        packet.mac = load(at + 20);
+    }
+    packet.labelled = 1;
+}
+
+#[inline(always)]
+fn parse_l4(l4: usize, end: usize, protocol: u8, packet: &mut Packet) -> Result<(), u8> {
+    packet.flow.source_port = 0;
+    packet.flow.destination_port = 0;
+    packet.flow.opener = 0;
+    if protocol == TCP {
+        if l4 + 20 > end {
+            return Err(reason::TRUNCATED);
+        }
+        // SAFETY: 20 bytes are there.
+        let (source, destination, sequence, flags): (u16, u16, u32, u8) =
+            unsafe { (load(l4), load(l4 + 2), load(l4 + 4), load(l4 + 13)) };
+        packet.flow.source_port = source;
+        packet.flow.destination_port = destination;
+        packet.syn = (flags & SYN != 0) as u8;
+        if flags & (SYN | ACK) == SYN {
+            packet.flow.opener = sequence;
+        }
+    } else if has_ports(protocol) {
+        if l4 + 8 > end {
+            return Err(reason::TRUNCATED);
+        }
+        // SAFETY: 8 bytes are there.
+        let (source, destination): (u16, u16) = unsafe { (load(l4), load(l4 + 2)) };
+        packet.flow.source_port = source;
+        packet.flow.destination_port = destination;
+    } else if protocol == ICMP || protocol == ICMPV6 {
+        if l4 + 8 > end {
+            return Err(reason::TRUNCATED);
+        }
+        // SAFETY: 8 bytes are there.
+        let (kind, code, identifier): (u8, u8, u16) = unsafe { (load(l4), load(l4 + 1), load(l4 + 4)) };
+        packet.icmp_type = kind;
+        packet.icmp_code = code;
+        packet.flow.destination_port = u16::from_ne_bytes([kind, code]);
+        if is_echo(protocol, kind) {
+            packet.flow.source_port = identifier;
+        }
+    }
+    Ok(())
+}
+
+/// Echo request or reply.
+#[inline(always)]
+pub fn is_echo(protocol: u8, kind: u8) -> bool {
+    if protocol == ICMP { kind == 8 || kind == 0 } else { kind == 128 || kind == 129 }
+}
+
+/// How many bytes of the packet must be linear for [`parse`]: more than that only when a header
+/// is not whole.
+#[inline(always)]
+pub fn linear_len(data: usize, end: usize, l2_len: usize, len: u32) -> u32 {
+    const MOST: u32 = (ETH_LEN + 72 + 20) as u32;
+    let most = if len < MOST { len } else { MOST };
+    if l2_len > ETH_LEN || data + ETH_LEN > end {
+        return most;
+    }
+    let ip = data + l2_len;
+    if ip + V4_LEN > end {
+        return most;
+    }
+    // SAFETY: 20 bytes are there.
+    let (first, protocol): (u8, u8) = unsafe { (load(ip), load(ip + 9)) };
+    let l4_len = if first >> 4 == 4 && protocol == UDP { 8 } else { 20 };
+    let want = if first == 0x45 {
+        l2_len as u32 + V4_LEN as u32 + l4_len
+    } else if first >> 4 == 4 {
+        l2_len as u32 + 52 + l4_len
+    } else {
+        most
+    };
+    if want < most { want } else { most }
+}
