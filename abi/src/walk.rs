@@ -19,6 +19,16 @@ use crate::{
 pub trait Tables {
     /// The word at `index`.
     fn word(&self, index: u32) -> u32;
+
+    /// [`descend`], unless there is a better way to call it: the kernel's verifier explores a
+    /// function of its own once, and inlined code anew for every part.
+    #[inline(always)]
+    fn descend(&self, entry: u32, classes: &Classes) -> u32
+    where
+        Self: Sized,
+    {
+        descend(self, entry, classes)
+    }
 }
 
 /// Class numbers by attribute: the walk's working memory, 128 bytes.
@@ -141,7 +151,7 @@ fn above(class: u32, end: u32) -> u32 {
 
 /// Follows one diagram from its root entry to a leaf.
 #[inline(always)]
-fn descend<T: Tables>(tables: &T, mut entry: u32, classes: &Classes) -> u32 {
+pub fn descend<T: Tables>(tables: &T, mut entry: u32, classes: &Classes) -> u32 {
     let mut step = 0;
     while step < attribute::COUNT {
         if entry & node::LEAF != 0 {
@@ -209,7 +219,12 @@ pub fn walk<T: Tables>(tables: &T, which: u32, request: &Request, classes: &mut 
             }
             group = flags & part::GROUP_MASK;
         }
-        let found = descend(tables, tables.word(part_at), classes);
+        let root = tables.word(part_at);
+        let found = if root & node::LEAF != 0 {
+            root & node::LEAF_NONE
+        } else {
+            tables.descend(root, classes)
+        };
         if flags & part::OBSERVE != 0 {
             if found < pending {
                 pending = found;

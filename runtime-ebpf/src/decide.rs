@@ -58,6 +58,15 @@ pub extern "C" fn govc_walk(buffer: u32, which: u32) -> u64 {
     (outcome.pending as u64) << 32 | outcome.winner as u64
 }
 
+/// Follows one diagram with this CPU's class numbers; a global function for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_descend(buffer: u32, entry: u32) -> u32 {
+    let Some(table) = Table::of_buffer(buffer) else { return LEAF_NONE };
+    let Some(cpu) = maps::cpu() else { return LEAF_NONE };
+    walk::descend(&table, entry, &cpu.classes)
+}
+
 /// [`govc_walk`] with its answer unpacked.
 #[inline(always)]
 pub fn outcome(table: Table, which: u32) -> Outcome {

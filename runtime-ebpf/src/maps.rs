@@ -11,7 +11,7 @@ use govc_abi::{
     flow::{Control, Counter, CpuState, FlowKey, FlowState, Interface, interface_slot},
     key::{KeyEntry, KeyTable},
     limits,
-    walk::Tables,
+    walk::{Classes, Tables},
 };
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
@@ -106,6 +106,11 @@ impl Tables for Table {
         let index = index & constant(&TABLE_MASK);
         // SAFETY: the loader makes the value `TABLE_MASK + 1` words long; the verifier checks.
         unsafe { *self.words.add(index as usize) }
+    }
+
+    #[inline(always)]
+    fn descend(&self, entry: u32, _: &Classes) -> u32 {
+        crate::decide::govc_descend(self.buffer, entry)
     }
 }
 
