@@ -1,11 +1,14 @@
 //! The decision table: rows are alternatives of rules, columns are attributes, cells are sets
 //! of values. Made by [`crate::lower`], taken by [`crate::forest`].
 
+use std::sync::Arc;
+
 use govc_abi::attribute::Attribute;
 
-/// A set of values: disjoint inclusive intervals, ascending, not adjacent.
+/// A set of values: disjoint inclusive intervals, ascending, not adjacent. Cheap to clone: a set
+/// such as "all bitmaps with bit 0" has 32,768 intervals, and thousands of rules may share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IntervalSet(Vec<(u128, u128)>);
+pub struct IntervalSet(Arc<[(u128, u128)]>);
 
 impl IntervalSet {
     /// The set of all values in any of the inclusive intervals, which may overlap.
@@ -22,13 +25,13 @@ impl IntervalSet {
                 _ => merged.push((first, last)),
             }
         }
-        Self(merged)
+        Self(merged.into())
     }
 
     /// All values of `bits` bits.
     #[must_use]
     pub fn full(bits: u8) -> Self {
-        Self(vec![(0, max_of(bits))])
+        Self(Arc::new([(0, max_of(bits))]))
     }
 
     /// The intervals.
@@ -65,7 +68,7 @@ impl IntervalSet {
                 right.next();
             }
         }
-        Self(both)
+        Self(both.into())
     }
 
     /// The values of `bits` bits that are not in it.
@@ -74,7 +77,7 @@ impl IntervalSet {
         let max = max_of(bits);
         let mut outside = Vec::with_capacity(self.0.len() + 1);
         let mut next = Some(0);
-        for &(first, last) in &self.0 {
+        for &(first, last) in self.0.iter() {
             if let Some(start) = next
                 && start < first
             {
@@ -85,7 +88,7 @@ impl IntervalSet {
         if let Some(start) = next {
             outside.push((start, max));
         }
-        Self(outside)
+        Self(outside.into())
     }
 }
 

@@ -120,7 +120,7 @@ fn prepare(
     skb: *mut __sk_buff,
     active: Active,
     ifindex: u32,
-    mut cpu: Cpu,
+    cpu: Cpu,
 ) -> Result<(&'static Interface, Table), u8> {
     let interface = maps::interface(ifindex).ok_or(reason::INTERFACE_UNKNOWN)?;
     let table = Table::of(active).ok_or(reason::GENERATION_UNKNOWN)?;

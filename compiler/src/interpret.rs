@@ -1,0 +1,251 @@
+//! The reference interpreter: what a policy means, written to be obvious.
+//!
+//! It reads the checked policy and nothing else, and shares no code with lowering, diagrams,
+//! tables or the walk: it is what they are compared with.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use govc_abi::attribute::{self, Request, state};
+
+use crate::checked::{
+    Action, Condition, DomainId, From, Hook, Match, Policy, Prefix, Protocol, Rule, ScopeRange,
+};
+
+/// What the policy says about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Let it through.
+    pub permit: bool,
+    /// Position of the rule that decided; `None` for the default.
+    pub rule: Option<usize>,
+    /// Position of the rule in observe mode that would have decided.
+    pub pending: Option<usize>,
+}
+
+/// Decides a request at a hook.
+#[must_use]
+pub fn decide(policy: &Policy, hook: Hook, request: &Request) -> Decision {
+    let rule = winner(policy, hook, request, false);
+    let everything = winner(policy, hook, request, true);
+    let pending = everything.filter(|&position| policy.rules.get(position).is_some_and(|r| r.observe));
+    let permit = match rule.and_then(|position| policy.rules.get(position)) {
+        Some(rule) => rule.action == Action::Permit,
+        None => {
+            let governed = policy.governed.get(hook).copied().unwrap_or(false);
+            !governed && scalar(request, attribute::STATE) != state::ABSENT
+        }
+    };
+    Decision { permit, rule, pending }
+}
+
+/// The rule that decides: the first tier in which a rule matches that does not pass.
+fn winner(policy: &Policy, hook: Hook, request: &Request, with_observed: bool) -> Option<usize> {
+    for tier in 0..policy.tiers.len() {
+        let ordered = policy.tiers.get(tier).is_some_and(|tier| tier.ordered);
+        let mut best: Option<(usize, &Rule)> = None;
+        for (position, rule) in policy.rules.iter().enumerate() {
+            let counts = rule.tier == tier && (with_observed || !rule.observe);
+            if !counts || !applies(rule, hook, request) {
+                continue;
+            }
+            let better = match best {
+                None => true,
+                Some(_) if ordered => false,
+                Some((_, other)) => strength(rule.action) > strength(other.action),
+            };
+            if better {
+                best = Some((position, rule));
+            }
+        }
+        match best {
+            Some((_, rule)) if rule.action == Action::Pass => {}
+            Some((position, _)) => return Some(position),
+            None => {}
+        }
+    }
+    None
+}
+
+fn strength(action: Action) -> u8 {
+    match action {
+        Action::Deny => 3,
+        Action::Pass => 2,
+        Action::Permit => 1,
+    }
+}
+
+/// Whether a rule matches a request at a hook.
+#[must_use]
+pub fn applies(rule: &Rule, hook: Hook, request: &Request) -> bool {
+    let Some(Some(scope)) = rule.hooks.get(hook) else { return false };
+    let object = scalar(request, attribute::OBJECT);
+    scope.objects.as_ref().is_none_or(|objects| in_scopes(objects, object))
+        && matches(&rule.matches, request)
+}
+
+fn matches(wanted: &Match, request: &Request) -> bool {
+    let protocol = scalar(request, attribute::PROTOCOL);
+    wanted.from.iter().any(|from| is_from(from, request))
+        && wanted.domain.is_none_or(|domain| is_of_domain(domain, request))
+        && wanted.to.as_ref().is_none_or(|to| in_scopes(to, scalar(request, attribute::OBJECT)))
+        && wanted
+            .operations
+            .as_ref()
+            .is_none_or(|all| all.iter().any(|&o| u32::from(o) == scalar(request, attribute::OPERATION)))
+        && wanted.conditions.iter().all(|condition| holds(condition, request))
+        && (wanted.protocols.is_empty()
+            || wanted.protocols.iter().any(|p| u32::from(p.number) == protocol && fits(p, request)))
+        && wanted.sources.as_ref().is_none_or(|p| in_prefixes(p, address(request.source)))
+        && wanted.destinations.as_ref().is_none_or(|p| in_prefixes(p, address(request.destination)))
+}
+
+fn is_from(from: &From, request: &Request) -> bool {
+    let state = scalar(request, attribute::STATE);
+    match from {
+        From::Anyone => true,
+        From::Identified => state != state::ABSENT,
+        From::Labelled => state == state::VALID,
+        From::Legacy => state == state::LEGACY,
+        From::Unlabelled => state == state::ABSENT,
+        From::Scope(scopes) => {
+            state != state::ABSENT && in_scopes(scopes, scalar(request, attribute::SUBJECT))
+        }
+    }
+}
+
+/// A rule that speaks the vocabulary of one domain says nothing about labels of another.
+fn is_of_domain(domain: DomainId, request: &Request) -> bool {
+    let labelled = scalar(request, attribute::STATE) != state::ABSENT;
+    !labelled || scalar(request, attribute::SUBJECT) >> 24 == u32::from(domain.0)
+}
+
+fn in_scopes(scopes: &[ScopeRange], key: u32) -> bool {
+    let (domain, number) = (key >> 24, key & 0x00ff_ffff);
+    scopes.iter().any(|scope| {
+        u32::from(scope.domain.0) == domain && scope.first <= number && number <= scope.last
+    })
+}
+
+fn holds(condition: &Condition, request: &Request) -> bool {
+    let bitmap = |attribute| scalar(request, attribute);
+    let number = |attribute| scalar(request, attribute);
+    match condition {
+        Condition::And(a, b) => holds(a, request) && holds(b, request),
+        Condition::Or(a, b) => holds(a, request) || holds(b, request),
+        Condition::Not(inner) => !holds(inner, request),
+        Condition::Level(first, last) => {
+            (u32::from(*first)..=u32::from(*last)).contains(&number(attribute::LEVEL))
+        }
+        Condition::Radius(first, last) => {
+            (u32::from(*first)..=u32::from(*last)).contains(&number(attribute::RADIUS))
+        }
+        Condition::CompartmentsInclude(mask) => includes(bitmap(attribute::COMPARTMENTS), *mask),
+        Condition::CompartmentsWithin(mask) => within(bitmap(attribute::COMPARTMENTS), *mask),
+        Condition::CompartmentsAre(mask) => bitmap(attribute::COMPARTMENTS) == u32::from(*mask),
+        Condition::ConstraintsInclude(mask) => includes(bitmap(attribute::CONSTRAINTS), *mask),
+        Condition::ConstraintsWithin(mask) => within(bitmap(attribute::CONSTRAINTS), *mask),
+        Condition::ConstraintsAre(mask) => bitmap(attribute::CONSTRAINTS) == u32::from(*mask),
+        Condition::Residency(indices) => {
+            indices.iter().any(|&index| u32::from(index) == number(attribute::RESIDENCY))
+        }
+        Condition::Route(index) => number(attribute::ROUTE) == u32::from(*index),
+        Condition::Operation(operations) => {
+            operations.iter().any(|&o| u32::from(o) == number(attribute::OPERATION))
+        }
+        Condition::IngressZone(zones) => {
+            zones.iter().any(|&zone| u32::from(zone) == number(attribute::INGRESS_ZONE))
+        }
+        Condition::EgressZone(zones) => {
+            zones.iter().any(|&zone| u32::from(zone) == number(attribute::EGRESS_ZONE))
+        }
+    }
+}
+
+fn includes(value: u32, mask: u16) -> bool {
+    (0..16).all(|bit| mask >> bit & 1 == 0 || value >> bit & 1 == 1)
+}
+
+fn within(value: u32, mask: u16) -> bool {
+    (0..16).all(|bit| value >> bit & 1 == 0 || mask >> bit & 1 == 1)
+}
+
+fn fits(protocol: &Protocol, request: &Request) -> bool {
+    let port = |ranges: &Option<Vec<(u16, u16)>>, attribute| {
+        let port = scalar(request, attribute);
+        ranges.as_ref().is_none_or(|ranges| {
+            ranges.iter().any(|&(a, b)| u32::from(a) <= port && port <= u32::from(b))
+        })
+    };
+    let icmp = scalar(request, attribute::ICMP);
+    let byte = |ranges: &Option<Vec<(u8, u8)>>, byte: u32| {
+        ranges.as_ref().is_none_or(|ranges| {
+            ranges.iter().any(|&(a, b)| u32::from(a) <= byte && byte <= u32::from(b))
+        })
+    };
+    port(&protocol.ports, attribute::DESTINATION_PORT)
+        && port(&protocol.source_ports, attribute::SOURCE_PORT)
+        && byte(&protocol.icmp_types, icmp >> 8)
+        && byte(&protocol.icmp_codes, icmp & 0xff)
+}
+
+fn in_prefixes(prefixes: &[Prefix], address: IpAddr) -> bool {
+    prefixes.iter().any(|prefix| in_prefix(prefix, address))
+}
+
+fn in_prefix(prefix: &Prefix, address: IpAddr) -> bool {
+    match (prefix.address, address) {
+        (IpAddr::V4(network), IpAddr::V4(host)) => {
+            let shift = 32 - u32::from(prefix.length);
+            u64::from(network.to_bits()) >> shift == u64::from(host.to_bits()) >> shift
+        }
+        (IpAddr::V6(network), IpAddr::V6(host)) => {
+            prefix.length == 0
+                || network.to_bits() >> (128 - u32::from(prefix.length))
+                    == host.to_bits() >> (128 - u32::from(prefix.length))
+        }
+        (IpAddr::V6(_), IpAddr::V4(_)) | (IpAddr::V4(_), IpAddr::V6(_)) => false,
+    }
+}
+
+/// The address that two halves spell.
+fn address(halves: [u64; 2]) -> IpAddr {
+    let [upper, lower] = halves;
+    let v6 = Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower));
+    match v6.to_ipv4_mapped() {
+        Some(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
+        None => IpAddr::V6(v6),
+    }
+}
+
+/// The stamp rule for a leaving packet, by position.
+#[must_use]
+pub fn stamp(policy: &Policy, request: &Request) -> Option<usize> {
+    policy.stamps.iter().position(|stamp| {
+        u32::from(stamp.zone) == scalar(request, attribute::EGRESS_ZONE)
+            && stamp.cgroup.is_none_or(|c| u32::from(c) == scalar(request, attribute::CGROUP))
+            && stamp.from_zone.is_none_or(|z| u32::from(z) == scalar(request, attribute::INGRESS_ZONE))
+            && stamp.addresses.as_ref().is_none_or(|p| in_prefixes(p, address(request.source)))
+    })
+}
+
+/// The deliver rule for an arriving packet, by position.
+#[must_use]
+pub fn deliver(policy: &Policy, request: &Request) -> Option<usize> {
+    policy.delivers.iter().position(|deliver| {
+        u32::from(deliver.zone) == scalar(request, attribute::INGRESS_ZONE)
+            && deliver.addresses.as_ref().is_none_or(|p| in_prefixes(p, address(request.destination)))
+    })
+}
+
+/// The legacy rule for an unlabelled arriving packet, by position.
+#[must_use]
+pub fn legacy(policy: &Policy, request: &Request) -> Option<usize> {
+    policy.legacies.iter().position(|legacy| {
+        u32::from(legacy.zone) == scalar(request, attribute::INGRESS_ZONE)
+            && in_prefixes(&legacy.addresses, address(request.source))
+    })
+}
+
+fn scalar(request: &Request, attribute: attribute::Attribute) -> u32 {
+    request.scalars.get(usize::from(attribute)).copied().unwrap_or(0)
+}

@@ -1,0 +1,84 @@
+//! Running the tests of the language: each packet is decided by the reference interpreter and
+//! by the image, which have to agree.
+
+use govc_abi::{image::program, node::LEAF_NONE};
+use govc_image::Image;
+
+use crate::{
+    checked::{ExpectedRule, Policy, TestCase},
+    interpret::{self, Decision},
+    table::DecisionTable,
+};
+
+/// What became of one packet of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseResult {
+    /// Position of the test in [`Policy::tests`].
+    pub test: usize,
+    /// Position of the packet in the test.
+    pub case: usize,
+    /// What the interpreter decided.
+    pub decision: Decision,
+    /// Whether the expectation holds.
+    pub passed: bool,
+    /// Whether the image decided likewise; anything else is a mistake in govc.
+    pub image_agrees: bool,
+}
+
+/// Runs all tests.
+#[must_use]
+pub fn run(policy: &Policy, table: &DecisionTable, image: &Image) -> Vec<CaseResult> {
+    let mut results = Vec::new();
+    for (test_position, test) in policy.tests().iter().enumerate() {
+        for (case_position, case) in test.cases.iter().enumerate() {
+            let decision = interpret::decide(policy, case.hook, &case.request);
+            results.push(CaseResult {
+                test: test_position,
+                case: case_position,
+                decision,
+                passed: meets(case, decision),
+                image_agrees: decide_by_image(table, image, case) == decision,
+            });
+        }
+    }
+    results
+}
+
+fn meets(case: &TestCase, decision: Decision) -> bool {
+    decision.permit == case.permit
+        && match case.by {
+            None => true,
+            Some(ExpectedRule::Default) => decision.rule.is_none(),
+            Some(ExpectedRule::Rule(position)) => decision.rule == Some(position),
+        }
+}
+
+/// What the kernel's walk over the image says.
+fn decide_by_image(table: &DecisionTable, image: &Image, case: &TestCase) -> Decision {
+    decision_of_image(table, image, case.hook, &case.request)
+}
+
+/// Decides a request at a hook as the enforcement point does, by the image alone.
+#[must_use]
+pub fn decision_of_image(
+    table: &DecisionTable,
+    image: &Image,
+    hook: usize,
+    request: &govc_abi::attribute::Request,
+) -> Decision {
+    let which = program::INGRESS + hook as u32;
+    let outcome = image.decide(which, request);
+    let position = |number: u32| {
+        let known = number != LEAF_NONE;
+        known.then(|| table.rule_positions.get(number as usize).map(|&p| p as usize)).flatten()
+    };
+    let permit = if outcome.winner == LEAF_NONE {
+        let governed = image.program(which).is_some_and(|program| program.governed);
+        let state = request.scalars[usize::from(govc_abi::attribute::STATE)];
+        !governed && state != govc_abi::attribute::state::ABSENT
+    } else {
+        let record = image.rule(outcome.winner).unwrap_or(0);
+        record & govc_abi::image::rule::ACTION_MASK == govc_abi::image::rule::PERMIT
+    };
+    Decision { permit, rule: position(outcome.winner), pending: position(outcome.pending) }
+}

@@ -1,0 +1,308 @@
+//! What an instance does: generation, interfaces, keys, counters.
+
+use govc_abi::{
+    event::hook,
+    flow::{Control, Counter, CpuState, Generation, reason_counter, rule_counter},
+    names, reason,
+};
+use serde::Serialize;
+
+use crate::{
+    attach::{self, Attached},
+    error::{LoadError, bpf},
+    instance::{Instance, Place},
+    keyring::slot_now,
+    netdev, object,
+    publish::{forget_interface, hex},
+};
+
+/// The state of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub instance: String,
+    /// The generation in force.
+    pub generation: GenerationStatus,
+    /// The generation that `rollback` returns to.
+    pub earlier: Option<GenerationStatus>,
+    /// Interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Keys by domain.
+    pub keys: Vec<KeyStatus>,
+    /// Packets by hook and reason since the instance began; none that are zero.
+    pub reasons: Vec<ReasonCount>,
+    /// Packets by rule in this generation.
+    pub rules: Vec<RuleCount>,
+    /// Events.
+    pub events: EventCount,
+}
+
+/// A generation.
+#[derive(Clone, Debug, Serialize)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub number: u64,
+    /// Name of the policy.
+    pub policy: String,
+    /// Unix time of publication, nanoseconds.
+    pub published_ns: u64,
+    /// Rules.
+    pub rules: u32,
+    /// Bytes of the image.
+    pub image_len: u64,
+    /// Hexadecimal SHA-256 of the image.
+    pub digest: String,
+}
+
+/// An interface with its zone.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceStatus {
+    /// Name, index and hook.
+    #[serde(flatten)]
+    pub attached: Attached,
+    /// The zone that the policy in force puts it in.
+    pub zone: Option<String>,
+}
+
+/// Until when a domain's labels can be stamped and verified.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyStatus {
+    /// The domain's name.
+    pub domain: String,
+    /// Whether there is a key for this moment.
+    pub valid_now: bool,
+    /// Seconds until the last staged epoch ends; enforcement then fails closed.
+    pub ends_in_s: u64,
+}
+
+/// Packets that left a hook for one reason.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReasonCount {
+    /// The hook.
+    pub hook: &'static str,
+    /// The reason.
+    pub reason: &'static str,
+    /// Whether they were let through; `None` when rules decided either way.
+    pub permitted: Option<bool>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Packets that one rule decided.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleCount {
+    /// `policy.rule`
+    pub rule: String,
+    /// `file:line`
+    pub place: String,
+    /// `permit`, `deny` or `pass`
+    pub action: &'static str,
+    /// Packets that it decided.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets that it would have decided, were it enforced.
+    pub would: u64,
+}
+
+/// What became of events.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct EventCount {
+    /// Published.
+    pub delivered: u64,
+    /// Lost because the ring was full.
+    pub lost_full: u64,
+    /// Lost to the rate limit.
+    pub lost_rate: u64,
+}
+
+/// Reads the state of an instance.
+///
+/// # Errors
+/// There is none, or the kernel refuses.
+pub fn status(place: &Place) -> Result<Status, LoadError> {
+    let instance = Instance::open(place)?;
+    let control = instance.control();
+    let buffer = (control.active & 1) as usize;
+    let (number, image) = instance.active_image()?;
+    let describe = |buffer: usize| -> Result<Option<GenerationStatus>, LoadError> {
+        let generation = control.generations.get(buffer).copied().unwrap_or_default();
+        Ok(instance.image(buffer)?.map(|image| describe(&generation, &image)))
+    };
+    let Some(generation) = describe(buffer)?.filter(|g| g.number == number) else {
+        return Err(LoadError::NoInstance(place.name().into()));
+    };
+    let interfaces = attach::attached(place)?
+        .into_iter()
+        .map(|attached| InterfaceStatus {
+            zone: image
+                .names()
+                .zone_of(&attached.interface)
+                .and_then(|number| image.names().zones.get(number.checked_sub(1)?))
+                .map(|zone| zone.name.clone()),
+            attached,
+        })
+        .collect();
+    Ok(Status {
+        instance: place.name().into(),
+        generation,
+        earlier: describe(1 - buffer)?,
+        interfaces,
+        keys: key_status(&instance, &image, buffer),
+        reasons: reason_counts(&instance),
+        rules: rule_counts(&instance, &image, buffer),
+        events: event_counts(place)?,
+    })
+}
+
+fn describe(generation: &Generation, image: &govc_image::Image) -> GenerationStatus {
+    GenerationStatus {
+        number: generation.number,
+        policy: image.names().policy_name.clone(),
+        published_ns: generation.published_ns,
+        rules: generation.rules,
+        image_len: u64::from(generation.words) * 4,
+        digest: hex(&generation.digest),
+    }
+}
+
+fn key_status(instance: &Instance, image: &govc_image::Image, buffer: usize) -> Vec<KeyStatus> {
+    let table: govc_abi::key::KeyTable =
+        instance.keys.read(buffer, 0).unwrap_or(govc_abi::key::KeyTable::EMPTY);
+    let slot = slot_now();
+    let domains = image.names().domains.iter().zip(table.entries.chunks(govc_abi::limits::EPOCHS));
+    domains
+        .map(|(domain, entries)| {
+            let mut end = slot;
+            // Epochs may be missing in the middle: what counts is how long it goes on from now.
+            while let Some(entry) = entries.iter().find(|entry| entry.covers(end)) {
+                end = entry.not_after_slot;
+            }
+            KeyStatus {
+                domain: domain.name.clone(),
+                valid_now: end > slot,
+                ends_in_s: (end - slot) * (govc_abi::label::SLOT_NS / 1_000_000_000),
+            }
+        })
+        .collect()
+}
+
+/// Sum of a counter over all CPUs.
+fn sum(instance: &Instance, entry: usize, counter: u32) -> Counter {
+    let mut total = Counter::default();
+    for cpu in 0..instance.sizes.cpus {
+        let index = ((cpu << instance.sizes.counter_shift) + counter) as usize;
+        let one: Counter = instance.counters.read(entry, index * 16).unwrap_or_default();
+        total.packets += one.packets;
+        total.bytes += one.bytes;
+    }
+    total
+}
+
+fn reason_counts(instance: &Instance) -> Vec<ReasonCount> {
+    let mut counts = Vec::new();
+    for hook in [hook::INGRESS, hook::EGRESS, hook::FORWARD] {
+        for (number, name) in reason::NAMES.iter().enumerate() {
+            let total = sum(instance, 2, reason_counter(hook, number as u8));
+            if total.packets != 0 {
+                let number = number as u8;
+                counts.push(ReasonCount {
+                    hook: hook::NAMES.get(hook as usize).copied().unwrap_or_default(),
+                    reason: name,
+                    permitted: (number != reason::RULE).then_some(number < reason::FIRST_DENY),
+                    packets: total.packets,
+                    bytes: total.bytes,
+                });
+            }
+        }
+    }
+    counts
+}
+
+fn rule_counts(instance: &Instance, image: &govc_image::Image, buffer: usize) -> Vec<RuleCount> {
+    let names = image.names();
+    let rules = names.rules.iter().enumerate();
+    rules
+        .map(|(number, rule)| {
+            let decided = sum(instance, buffer, rule_counter(number as u32));
+            RuleCount {
+                rule: rule.to_string(),
+                place: names.place_of(rule),
+                action: image.action_name(number as u32),
+                packets: decided.packets,
+                bytes: decided.bytes,
+                would: sum(instance, buffer, rule_counter(number as u32) + 1).packets,
+            }
+        })
+        .collect()
+}
+
+fn event_counts(place: &Place) -> Result<EventCount, LoadError> {
+    let what = "cannot read the CPUs' state";
+    let data = object::open_map(&place.pin(names::map::CPU))?;
+    let map = aya::maps::Map::from_map_data(data).map_err(bpf(what))?;
+    let map: aya::maps::PerCpuArray<_, PodCpuState> = map.try_into().map_err(bpf(what))?;
+    let mut count = EventCount::default();
+    for state in map.get(&0, 0).map_err(bpf(what))?.iter() {
+        count.delivered += state.0.events_delivered;
+        count.lost_full += state.0.events_lost_full;
+        count.lost_rate += state.0.events_lost_rate;
+    }
+    Ok(count)
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodCpuState(CpuState);
+// SAFETY: a `repr(C)` structure of integers.
+unsafe impl aya::Pod for PodCpuState {}
+
+/// Stops enforcing: on some interfaces, or on all and then removes the instance.
+///
+/// # Errors
+/// There is no such instance or interface.
+pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadError> {
+    crate::kernel::check()?;
+    if !place.exists() {
+        return Err(LoadError::NoInstance(place.name().into()));
+    }
+    let lock = place.lock()?;
+    let instance = Instance::open(place)?;
+    let attached = attach::attached(place)?;
+    if let Some(unknown) = interfaces.iter().find(|name| attached.iter().all(|a| a.interface != **name)) {
+        return Err(LoadError::NoInterface(unknown.clone()));
+    }
+    let devices = netdev::list()?;
+    let mut detached = Vec::new();
+    for one in &attached {
+        if interfaces.is_empty() || interfaces.contains(&one.interface) {
+            attach::detach(place, one.index)?;
+            forget_interface(&instance, one.index);
+            if let Some(device) = devices.iter().find(|device| device.index == one.index) {
+                netdev::restore_mtu(device)?;
+            }
+            detached.push(one.interface.clone());
+        }
+    }
+    if interfaces.is_empty() || detached.len() == attached.len() {
+        drop(lock);
+        std::fs::remove_dir_all(place.dir())
+            .map_err(crate::error::file("cannot remove pins", place.dir()))?;
+    }
+    Ok(detached)
+}
+
+/// Whether permitted packets are reported besides those that rules say `log` for.
+///
+/// # Errors
+/// There is no such instance.
+pub fn report_permits(place: &Place, on: bool) -> Result<(), LoadError> {
+    use govc_abi::flow::control_flag::REPORT_PERMITS;
+    let instance = Instance::open(place)?;
+    let flags = instance.control().flags;
+    let flags = if on { flags | REPORT_PERMITS } else { flags & !REPORT_PERMITS };
+    instance.control.write(0, std::mem::offset_of!(Control, flags), flags);
+    Ok(())
+}
