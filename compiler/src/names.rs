@@ -2,8 +2,7 @@
 
 use govc_grammar::span::{FileId, Span};
 use govc_image::{
-    Names,
-    names::{Domain, File, Numbered, Object, Rule, Scope, TemplateKind, TemplateName, Zone},
+    Domain, File, Names, Numbered, Object, Rule, Scope, TemplateKind, TemplateName, Zone,
 };
 use sha2::{Digest as _, Sha256};
 

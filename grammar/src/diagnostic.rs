@@ -53,7 +53,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A diagnostic at `span`, with `text` written under it.
     #[must_use]
-    pub fn new(code: Code, message: impl Into<String>, span: Span, text: impl Into<String>) -> Self {
+    pub fn new(
+        code: Code,
+        message: impl Into<String>,
+        span: Span,
+        text: impl Into<String>,
+    ) -> Self {
         let label = Label { span, text: text.into() };
         Self { code, message: message.into(), labels: vec![label], help: None }
     }

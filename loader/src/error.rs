@@ -70,6 +70,12 @@ pub enum LoadError {
         /// Digest of the image.
         wanted: String,
     },
+    /// A pinned map of another layout.
+    #[error("pinned map `{map}` has another layout than this version's")]
+    Layout {
+        /// The map.
+        map: &'static str,
+    },
     /// A bpf(2) operation.
     #[error("{what}")]
     Bpf {
@@ -143,6 +149,9 @@ impl LoadError {
             Self::NoKey(domain) => format!("Make one: govc keys new {domain}"),
             Self::ReadBack { .. } => "The running policy is untouched. Try again; if it happens twice, report it.".into(),
             Self::KeyFile { .. } => "Restore it from where it was made, or make a new ring with `govc keys new`; nodes need the same keys.".into(),
+            Self::Layout { .. } => {
+                "Something else is pinned there: detach the instance with the govc that made it, or use another --instance.".into()
+            }
             Self::Bpf { .. } | Self::Netlink { .. } | Self::File { .. } | Self::Image(_) => return None,
         })
     }

@@ -129,9 +129,15 @@ impl Instance {
         if !place.exists() {
             return Err(LoadError::NoInstance(place.name.clone()));
         }
-        let map = |name: &str| object::map_array(&place.pin(name));
-        let tables = map(names::map::TABLES)?;
-        let counters = map(names::map::COUNTERS)?;
+        let map = |name: &'static str, value_len: usize| {
+            let map = object::map_array(&place.pin(name))?;
+            if map.value_len() < value_len {
+                return Err(LoadError::Layout { map: name });
+            }
+            Ok(map)
+        };
+        let tables = map(names::map::TABLES, govc_abi::image::HEADER_WORDS * 4)?;
+        let counters = map(names::map::COUNTERS, size_of::<govc_abi::flow::Counter>())?;
         let sizes = Sizes::of_maps(
             tables.value_len() as u32,
             counters.value_len() as u32,
@@ -139,11 +145,11 @@ impl Instance {
         );
         Ok(Self {
             place: place.clone(),
-            control: map(names::map::CONTROL)?,
+            control: map(names::map::CONTROL, size_of::<Control>())?,
             tables,
             counters,
-            keys: map(names::map::KEYS)?,
-            interfaces: map(names::map::INTERFACES)?,
+            keys: map(names::map::KEYS, size_of::<govc_abi::key::KeyTable>())?,
+            interfaces: map(names::map::INTERFACES, size_of::<govc_abi::flow::Interface>())?,
             sizes,
         })
     }

@@ -88,13 +88,13 @@ impl MappedArray {
         Some(unsafe { std::ptr::read_volatile(at.cast()) })
     }
 
-    /// Writes a plain value. `false` when it does not fit.
-    #[must_use]
-    pub fn write<T: Plain>(&self, entry: usize, offset: usize, value: T) -> bool {
-        let Some(at) = self.at(entry, offset, size_of::<T>()) else { return false };
-        // SAFETY: mapped and writable; callers keep to offsets that `T`'s alignment divides.
-        unsafe { std::ptr::write_volatile(at.cast(), value) };
-        true
+    /// Writes a plain value. [`crate::instance::Instance::open`] has compared the sizes of maps
+    /// and values; what lies outside all the same is not written.
+    pub fn write<T: Plain>(&self, entry: usize, offset: usize, value: T) {
+        if let Some(at) = self.at(entry, offset, size_of::<T>()) {
+            // SAFETY: mapped and writable; callers keep to offsets that `T`'s alignment divides.
+            unsafe { std::ptr::write_volatile(at.cast(), value) };
+        }
     }
 }
 

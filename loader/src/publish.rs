@@ -265,12 +265,10 @@ fn set_active(instance: &Instance, number: u64, buffer: usize) {
 /// Tells the kernel how its TAI clock differs from Unix time, and that it is not earlier than
 /// now.
 fn set_clock(instance: &Instance) {
-    use rustix::time::{ClockId, clock_gettime};
-    let ns = |id| {
-        let time = clock_gettime(id);
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
-    let tai_offset = ns(ClockId::Realtime) - ns(ClockId::Tai);
+    use rustix::time::{ClockId, DynamicClockId, clock_gettime, clock_gettime_dynamic};
+    let ns = |time: rustix::time::Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    let real = ns(clock_gettime(ClockId::Realtime));
+    let tai_offset = clock_gettime_dynamic(DynamicClockId::Tai).map_or(0, |tai| real - ns(tai));
     // Whole seconds: the two clocks are read one after the other.
     let seconds = (tai_offset + 500_000_000).div_euclid(1_000_000_000);
     let control = &instance.control;

@@ -223,17 +223,16 @@ fn reason_counts(instance: &Instance) -> Vec<ReasonCount> {
 
 fn rule_counts(instance: &Instance, image: &govc_image::Image, buffer: usize) -> Vec<RuleCount> {
     let names = image.names();
-    let rules = names.rules.iter().enumerate();
-    rules
-        .map(|(number, rule)| {
-            let decided = sum(instance, buffer, rule_counter(number as u32));
+    (0..image.rule_count() as u32)
+        .map(|number| {
+            let decided = sum(instance, buffer, rule_counter(number));
             RuleCount {
-                rule: rule.to_string(),
-                place: names.place_of(rule),
-                action: image.action_name(number as u32),
+                rule: names.rule(number).unwrap_or_default(),
+                place: names.rule_place(number).unwrap_or_default(),
+                action: image.action_name(number),
                 packets: decided.packets,
                 bytes: decided.bytes,
-                would: sum(instance, buffer, rule_counter(number as u32) + 1).packets,
+                would: sum(instance, buffer, rule_counter(number) + 1).packets,
             }
         })
         .collect()
@@ -304,5 +303,15 @@ pub fn report_permits(place: &Place, on: bool) -> Result<(), LoadError> {
     let flags = instance.control().flags;
     let flags = if on { flags | REPORT_PERMITS } else { flags & !REPORT_PERMITS };
     instance.control.write(0, std::mem::offset_of!(Control, flags), flags);
+    Ok(())
+}
+
+/// Sets how many events one CPU may publish in a second.
+///
+/// # Errors
+/// There is no such instance.
+pub fn set_event_rate(place: &Place, per_second: u32) -> Result<(), LoadError> {
+    let instance = Instance::open(place)?;
+    instance.control.write(0, std::mem::offset_of!(Control, event_rate), per_second);
     Ok(())
 }

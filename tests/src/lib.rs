@@ -1,1 +1,77 @@
-//! Being written.
+//! What the tests share: compiling texts, building packets, asking the kernel.
+
+pub mod frame;
+pub mod kernel;
+pub mod random;
+
+use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
+use govc_grammar::{
+    ast,
+    diagnostic::{Diagnostic, Severity},
+    span::FileId,
+};
+use govc_image::Image;
+
+/// A policy with everything that it compiles to.
+pub struct Compiled {
+    /// The checked policy.
+    pub policy: Policy,
+    /// Its decision table.
+    pub table: DecisionTable,
+    /// Its image.
+    pub image: Image,
+}
+
+/// Texts with their trees and whatever the compiler says about them.
+pub struct Checked {
+    /// The texts.
+    pub sources: Vec<Source>,
+    /// All diagnostics.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The policy, if there is no mistake.
+    pub policy: Option<Policy>,
+}
+
+/// Parses and checks texts.
+pub fn check(texts: &[(&str, &str)]) -> Checked {
+    let sources: Vec<Source> = texts
+        .iter()
+        .map(|(name, text)| Source { name: (*name).to_owned(), text: (*text).to_owned() })
+        .collect();
+    let mut diagnostics = Vec::new();
+    let mut files: Vec<(FileId, ast::File)> = Vec::new();
+    for (id, source) in (0..).zip(&sources) {
+        let (file, found) = govc_grammar::parse(FileId(id), &source.text);
+        diagnostics.extend(found);
+        files.push((FileId(id), file));
+    }
+    let checked = govc_compiler::check::check(&files, &Locks::default());
+    diagnostics.extend(checked.diagnostics);
+    let sound = diagnostics.iter().all(|d| d.severity() != Severity::Error);
+    Checked { sources, diagnostics, policy: checked.policy.filter(|_| sound) }
+}
+
+/// Compiles texts that must be right.
+pub fn compile(texts: &[(&str, &str)]) -> Compiled {
+    let checked = check(texts);
+    let Some(policy) = checked.policy else {
+        panic!("{:#?}", checked.diagnostics);
+    };
+    let (table, image) = govc_compiler::compile(&policy, &checked.sources, "test")
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    Compiled { policy, table, image }
+}
+
+/// Whether kernel tests can run here. Without root they are skipped, unless
+/// `GOVC_REQUIRE_KERNEL` is set: then they have to run.
+pub fn kernel_available() -> bool {
+    let available = govc_netlab::require_root().and(Ok(())).is_ok() && govc_loader::kernel::check().is_ok();
+    if !available {
+        assert!(
+            std::env::var_os("GOVC_REQUIRE_KERNEL").is_none(),
+            "GOVC_REQUIRE_KERNEL is set, but the kernel is out of reach: run as root"
+        );
+        println!("skipped: needs root and Linux 6.6 or newer");
+    }
+    available
+}

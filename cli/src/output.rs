@@ -1,0 +1,254 @@
+//! What people and programs see: diagnostics, tables, colours.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use govc_compiler::sources::Source;
+use govc_grammar::diagnostic::{Diagnostic, Severity};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+use serde::Serialize;
+
+use crate::{arguments::Color, failure::Failure};
+
+/// How text is dressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Colour on standard output.
+    color_out: bool,
+    /// Colour on standard error.
+    color_err: bool,
+    width: usize,
+}
+
+/// Narrowest and widest that diagnostics are wrapped to.
+const WIDTH: std::ops::RangeInclusive<usize> = 60..=120;
+
+impl Style {
+    /// Follows `--color`, NO_COLOR and whether anybody looks.
+    pub fn new(color: Color) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let choose = |terminal: bool| match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !no_color,
+        };
+        let width = rustix::termios::tcgetwinsize(std::io::stderr())
+            .map_or(100, |size| usize::from(size.ws_col))
+            .clamp(*WIDTH.start(), *WIDTH.end());
+        Self {
+            color_out: choose(std::io::stdout().is_terminal()),
+            color_err: choose(std::io::stderr().is_terminal()),
+            width,
+        }
+    }
+
+    /// Text in an ANSI style on standard output, such as `"1"` for bold.
+    pub fn paint(&self, ansi: &str, text: impl std::fmt::Display) -> String {
+        if self.color_out { format!("\u{1b}[{ansi}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+
+    /// Good news.
+    pub fn good(&self, text: impl std::fmt::Display) -> String {
+        self.paint("32", text)
+    }
+
+    /// Bad news.
+    pub fn bad(&self, text: impl std::fmt::Display) -> String {
+        self.paint("31", text)
+    }
+
+    /// Less important.
+    pub fn dim(&self, text: impl std::fmt::Display) -> String {
+        self.paint("2", text)
+    }
+
+    /// More important.
+    pub fn bold(&self, text: impl std::fmt::Display) -> String {
+        self.paint("1", text)
+    }
+
+    /// Reports why a command failed.
+    pub fn error(&self, failure: &Failure) {
+        let (open, close) = if self.color_err { ("\u{1b}[31m", "\u{1b}[0m") } else { ("", "") };
+        let mut text = format!("{open}error:{close} {failure}\n");
+        let mut cause = std::error::Error::source(failure);
+        while let Some(error) = cause {
+            text.push_str(&format!("  because: {error}\n"));
+            cause = error.source();
+        }
+        if let Some(help) = failure.help() {
+            text.push_str(&format!("  help: {help}\n"));
+        }
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Renders a diagnostic for people.
+    pub fn diagnostic(&self, diagnostic: &Diagnostic, sources: &[Source]) -> String {
+        let theme = if self.color_err {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        render(diagnostic, sources, theme, self.width)
+    }
+}
+
+/// Renders a diagnostic with the source under it.
+pub fn render(
+    diagnostic: &Diagnostic,
+    sources: &[Source],
+    theme: GraphicalTheme,
+    width: usize,
+) -> String {
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(width)
+        .with_links(false)
+        .without_cause_chain();
+    let mut text = String::new();
+    if handler.render_report(&mut text, &Shown::new(diagnostic, sources)).is_err() {
+        text = format!("{}: {}\n", diagnostic.code.id, diagnostic.message);
+    }
+    text
+}
+
+/// A diagnostic as miette wants it: one source each, further files as related diagnostics.
+#[derive(Debug)]
+struct Shown {
+    message: String,
+    code: Option<&'static str>,
+    severity: miette::Severity,
+    help: Option<String>,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    related: Vec<Shown>,
+}
+
+impl Shown {
+    fn new(diagnostic: &Diagnostic, sources: &[Source]) -> Self {
+        let severity = match diagnostic.severity() {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+            Severity::Advice => miette::Severity::Advice,
+        };
+        let mut shown = Self {
+            message: diagnostic.message.clone(),
+            code: Some(diagnostic.code.id),
+            severity,
+            help: diagnostic.help.clone(),
+            source: None,
+            labels: Vec::new(),
+            related: Vec::new(),
+        };
+        let Some(file) = diagnostic.span().map(|span| span.file) else { return shown };
+        for (index, label) in diagnostic.labels.iter().enumerate() {
+            let Some(source) = sources.get(label.span.file.0 as usize) else { continue };
+            let text = (!label.text.is_empty()).then(|| label.text.clone());
+            // A label past the end panics in miette, and one at the end vanishes.
+            let len = source.text.len();
+            let start = (label.span.start as usize).min(len.saturating_sub(1));
+            let end = (label.span.end as usize).clamp(start, len);
+            let span = (start, end - start);
+            let named = || NamedSource::new(&source.name, source.text.clone());
+            if label.span.file == file {
+                shown.source.get_or_insert_with(named);
+                shown.labels.push(if index == 0 {
+                    LabeledSpan::new_primary_with_span(text, span)
+                } else {
+                    LabeledSpan::new_with_span(text, span)
+                });
+            } else {
+                shown.related.push(Self {
+                    message: "see also".into(),
+                    code: None,
+                    severity: miette::Severity::Advice,
+                    help: None,
+                    source: Some(named()),
+                    labels: vec![LabeledSpan::new_with_span(text, span)],
+                    related: Vec::new(),
+                });
+            }
+        }
+        shown
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl miette::Diagnostic for Shown {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.code.map(|code| Box::new(code) as Box<dyn std::fmt::Display>)
+    }
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(self.severity)
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+    }
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn miette::SourceCode)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        Some(Box::new(self.related.iter().map(|related| related as &dyn miette::Diagnostic)))
+    }
+}
+
+/// A diagnostic for programs.
+#[derive(Serialize)]
+pub struct JsonDiagnostic<'a> {
+    code: &'a str,
+    severity: Severity,
+    message: &'a str,
+    help: Option<&'a str>,
+    labels: Vec<JsonLabel<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonLabel<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    start: u32,
+    end: u32,
+    text: &'a str,
+}
+
+impl<'a> JsonDiagnostic<'a> {
+    /// Finds lines and columns.
+    pub fn new(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Self {
+        let label = |label: &'a govc_grammar::diagnostic::Label| {
+            let (file, line, column) = govc_compiler::names::place_of(sources, label.span)?;
+            let (start, end) = (label.span.start, label.span.end);
+            Some(JsonLabel { file, line, column, start, end, text: &label.text })
+        };
+        Self {
+            code: diagnostic.code.id,
+            severity: diagnostic.severity(),
+            message: &diagnostic.message,
+            help: diagnostic.help.as_deref(),
+            labels: diagnostic.labels.iter().filter_map(label).collect(),
+        }
+    }
+}
+
+/// Writes a value as pretty JSON to standard output.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Failure::Machine { message: format!("cannot write JSON: {e}"), help: None })?;
+    line(&text)
+}
+
+/// Writes a line to standard output.
+pub fn line(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(())
+}

@@ -1,0 +1,467 @@
+//! Drives the generated parser over the pieces of a file.
+//!
+//! A correct item costs one run of the parser. Where a run fails, the item is mended and cut into
+//! smaller pieces (see [`crate::repair`] and [`crate::chunk`]), and each is parsed on its own, so
+//! that one mistake costs one diagnostic and leaves its neighbours alone.
+
+use lalrpop_util::ParseError;
+
+use crate::ast::{Clause, File, Item, Path, Rule, Test, TestCase};
+use crate::chunk::{self, Chunk, is_action, item_kind, token};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::lexer::{self, Lexeme, Token};
+use crate::problems::Problems;
+use crate::repair::repair;
+use crate::span::{FileId, Span};
+use crate::suggest;
+use crate::syntax_error::{self, Failure};
+use crate::tree::{Parsed, PolicyPart, Session, Start, Terminal, fill_policy};
+use crate::{FILE_BYTES_MAX, NESTING_MAX, gov};
+
+/// Reads a source file. What cannot be understood is an [`Item::Error`] or left out, and at least
+/// one diagnostic is an error then.
+///
+/// Tokens that are ill-formed in themselves are in the tree with a value of no meaning.
+#[must_use]
+pub fn parse(file: FileId, source: &str) -> (File, Vec<Diagnostic>) {
+    let mut problems = Problems::new(file);
+    if source.len() > FILE_BYTES_MAX {
+        let message =
+            format!("the file has {} bytes, and at most {FILE_BYTES_MAX} are read", source.len());
+        let diagnostic =
+            Diagnostic::new(codes::FILE_TOO_LARGE, message, Span::new(file, 0, 0), "too large");
+        problems.push(diagnostic.help("split it into several files of one package"));
+        return (File { package: None, items: Vec::new() }, problems.finish());
+    }
+    let lexemes = lexer::lex(source, &mut problems);
+    let mut driver = Driver {
+        session: Session { source, problems },
+        parser: gov::PieceParser::new(),
+        package: Package::Missing,
+        items: Vec::new(),
+        last: Last::Good,
+    };
+    for chunk in chunk::items(&lexemes) {
+        driver.chunk(chunk);
+    }
+    driver.finish(&lexemes)
+}
+
+struct Driver<'s> {
+    session: Session<'s>,
+    parser: gov::PieceParser,
+    package: Package,
+    items: Vec<Item>,
+    last: Last,
+}
+
+/// What is known of the package line.
+enum Package {
+    Missing,
+    /// It is there and wrong.
+    Faulty,
+    Named(Path),
+}
+
+/// How the item before went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Good,
+    Faulty,
+    /// It was no item at all.
+    Junk,
+}
+
+impl Driver<'_> {
+    fn finish(mut self, lexemes: &[Lexeme]) -> (File, Vec<Diagnostic>) {
+        if matches!(self.package, Package::Missing) {
+            let (start, end) = lexemes.first().map_or((0, 0), |first| (first.start, first.end));
+            let span = self.session.span(start, end);
+            let message = "the file does not say which package it belongs to";
+            let label = "a `package` line belongs before this";
+            let help = "begin the file with a line such as `package acme.payments`";
+            let diagnostic = Diagnostic::new(codes::MISSING_PACKAGE, message, span, label);
+            self.session.problems.push(diagnostic.help(help));
+        }
+        let package = match self.package {
+            Package::Named(path) => Some(path),
+            Package::Missing | Package::Faulty => None,
+        };
+        (File { package, items: self.items }, self.session.problems.finish())
+    }
+
+    /// Parses one item, mends it if it is wrong.
+    fn chunk(&mut self, chunk: Chunk<'_>) {
+        let lexemes = chunk.lexemes;
+        let mut failure = None;
+        if chunk.closed {
+            match self.item(lexemes) {
+                Ok(()) => return,
+                Err(why) => failure = Some(why),
+            }
+        }
+        if self.session.problems.is_full() {
+            self.session.problems.leave_out(self.span_of(lexemes));
+            return self.error_item(lexemes);
+        }
+        let Some(mended) = repair(lexemes, &mut self.session) else {
+            return self.recover(lexemes, failure.unwrap_or(Fault::NoItem));
+        };
+        self.last = Last::Faulty;
+        for part in chunk::items(&mended) {
+            if let Err(failure) = self.item(part.lexemes) {
+                self.recover(part.lexemes, failure);
+            }
+        }
+    }
+
+    /// Parses the tokens as one item without mistakes.
+    fn item(&mut self, lexemes: &[Lexeme]) -> Result<(), Fault> {
+        let Some(kind) = item_kind(lexemes, 0) else { return Err(Fault::NoItem) };
+        if kind.is_reserved() {
+            return Err(Fault::Reserved);
+        }
+        if let Some(deep) = too_deep(lexemes) {
+            return Err(Fault::TooDeep(deep));
+        }
+        match self.run(Start::Item, lexemes).map_err(Fault::Syntax)? {
+            Parsed::Package(path) => self.package_line(path),
+            Parsed::Item(item) => self.items.push(*item),
+            _ => return Err(Fault::NoItem),
+        }
+        self.last = Last::Good;
+        Ok(())
+    }
+
+    /// Reports what is wrong with the tokens of one item and saves what can be saved.
+    fn recover(&mut self, lexemes: &[Lexeme], fault: Fault) {
+        let Some(first) = lexemes.first() else { return };
+        let span = self.session.span(first.start, first.end);
+        match fault {
+            Fault::NoItem => return self.junk(lexemes),
+            Fault::Reserved => {
+                let word = self.session.text_of(first.start, first.end);
+                let message = format!("`{word}` is reserved for a later version");
+                let diagnostic =
+                    Diagnostic::new(codes::RESERVED_KEYWORD, message, span, "not yet known");
+                self.session.problems.push(diagnostic.help("remove this item"));
+                self.error_item(lexemes);
+            }
+            Fault::TooDeep(deep) => {
+                let span = self.session.span(deep.start, deep.end);
+                let message = format!(
+                    "braces, parentheses and `not` are nested more than {NESTING_MAX} deep"
+                );
+                let diagnostic =
+                    Diagnostic::new(codes::NESTED_TOO_DEEP, message, span, "too deep here");
+                self.session
+                    .problems
+                    .push(diagnostic.help("split the text, or leave out what is not needed"));
+                self.error_item(lexemes);
+            }
+            Fault::Syntax(failure) => {
+                let mark = self.session.problems.mark();
+                let item = match item_kind(lexemes, 0) {
+                    Some(Token::Policy) => self.recover_policy(lexemes),
+                    Some(Token::Test) => self.recover_test(lexemes),
+                    _ => None,
+                };
+                if !self.session.problems.grew_since(mark) {
+                    self.explain(Start::Item, lexemes, &failure);
+                }
+                if item_kind(lexemes, 0) == Some(Token::Package) {
+                    self.package = Package::Faulty;
+                }
+                match item {
+                    Some(item) => self.items.push(item),
+                    None => self.error_item(lexemes),
+                }
+            }
+        }
+        self.last = Last::Faulty;
+    }
+
+    fn package_line(&mut self, path: Path) {
+        let span = path.span;
+        let before = match &self.package {
+            Package::Named(first) => Some(
+                Diagnostic::new(
+                    codes::MISPLACED_PACKAGE,
+                    "a file belongs to one package only",
+                    span,
+                    "the second `package` line",
+                )
+                .and(first.span, "the first one")
+                .help("remove one of the lines, or split the file"),
+            ),
+            _ if !self.items.is_empty() => Some(
+                Diagnostic::new(
+                    codes::MISPLACED_PACKAGE,
+                    "the `package` line does not come first",
+                    span,
+                    "items stand before it",
+                )
+                .help("move the `package` line to the top of the file"),
+            ),
+            _ => None,
+        };
+        self.session.problems.push_all(before);
+        if !matches!(self.package, Package::Named(_)) {
+            self.package = Package::Named(path);
+        }
+    }
+
+    /// Tokens that do not start like an item.
+    fn junk(&mut self, lexemes: &[Lexeme]) {
+        let Some(first) = lexemes.first() else { return };
+        let after_error = self.last != Last::Good;
+        let stray_brace = first.token == Token::RightBrace;
+        let told = match self.last {
+            Last::Good => false,
+            Last::Faulty => stray_brace,
+            Last::Junk => true,
+        };
+        if !told {
+            let diagnostic = syntax_error::no_item(&self.session, lexemes);
+            self.session.problems.push_all(diagnostic);
+        }
+        if stray_brace {
+            self.last = if after_error { self.last } else { Last::Faulty };
+        } else {
+            self.last = Last::Junk;
+            self.error_item(lexemes);
+        }
+    }
+
+    fn recover_policy(&mut self, lexemes: &[Lexeme]) -> Option<Item> {
+        let (head, body) = split_braces(lexemes)?;
+        let policy = match self.run_or_explain(Start::PolicyHead, head) {
+            Some(Parsed::PolicyHead(policy)) => Some(policy),
+            _ => None,
+        };
+        let mut parts = Vec::new();
+        for part in chunk::policy_parts(body) {
+            if self.session.problems.is_full() {
+                self.session.problems.leave_out(self.span_of(part));
+                break;
+            }
+            parts.extend(self.policy_part(part));
+        }
+        let mut policy = policy?;
+        policy.span = self.span_of(lexemes);
+        fill_policy(&mut policy, parts);
+        Some(Item::Policy(*policy))
+    }
+
+    fn policy_part(&mut self, part: &[Lexeme]) -> Option<PolicyPart> {
+        let mended = self.mend_action(part);
+        let part = mended.as_deref().unwrap_or(part);
+        match self.run(Start::PolicyPart, part) {
+            Ok(Parsed::PolicyPart(part)) => Some(part),
+            Ok(_) => None,
+            Err(failure) => {
+                let at = usize::from(token(part, 0) == Some(Token::Observe));
+                if !token(part, at).is_some_and(is_action) || split_braces(part).is_none() {
+                    self.explain(Start::PolicyPart, part, &failure);
+                    return None;
+                }
+                let mark = self.session.problems.mark();
+                let rule = self.recover_rule(part);
+                if !self.session.problems.grew_since(mark) {
+                    self.explain(Start::PolicyPart, part, &failure);
+                }
+                rule.map(PolicyPart::Rule)
+            }
+        }
+    }
+
+    /// Puts in an action where a word like one stands, and reports the word.
+    fn mend_action(&mut self, part: &[Lexeme]) -> Option<Vec<Lexeme>> {
+        let at = usize::from(token(part, 0) == Some(Token::Observe));
+        let lexeme = part.get(at).filter(|lexeme| lexeme.token == Token::Word)?;
+        let word = self.session.text_of(lexeme.start, lexeme.end);
+        let span = self.session.span(lexeme.start, lexeme.end);
+        let (action, diagnostic) = if let Some((meant, action)) = suggest::foreign_action(word) {
+            (action, suggest::foreign_action_diagnostic(word, meant, span))
+        } else {
+            let (meant, action) = suggest::action(word)?;
+            (action, suggest::unknown_keyword(word, meant, span))
+        };
+        self.session.problems.push(diagnostic);
+        let mut mended = part.to_vec();
+        mended.get_mut(at)?.token = action;
+        Some(mended)
+    }
+
+    fn recover_rule(&mut self, part: &[Lexeme]) -> Option<Box<Rule>> {
+        let (head, body) = split_braces(part)?;
+        let rule = match self.run_or_explain(Start::RuleHead, head) {
+            Some(Parsed::RuleHead(rule)) => Some(rule),
+            _ => None,
+        };
+        let mut clauses: Vec<Clause> = Vec::new();
+        for clause in chunk::clauses(body) {
+            if let Some(Parsed::Clause(clause)) = self.run_or_explain(Start::Clause, clause) {
+                clauses.push(*clause);
+            }
+        }
+        let mut rule = rule?;
+        rule.span = rule.span.to(self.span_of(part));
+        rule.span.start = rule.span.start.max(self.action_start(part));
+        rule.clauses = clauses;
+        Some(rule)
+    }
+
+    /// Where the action of a rule stands, behind `observe`.
+    fn action_start(&self, part: &[Lexeme]) -> u32 {
+        part.iter().find(|lexeme| is_action(lexeme.token)).map_or(0, |action| action.start)
+    }
+
+    fn recover_test(&mut self, lexemes: &[Lexeme]) -> Option<Item> {
+        let (head, body) = split_braces(lexemes)?;
+        let test: Option<Test> = match self.run_or_explain(Start::TestHead, head) {
+            Some(Parsed::TestHead(test)) => Some(test),
+            _ => None,
+        };
+        let mut cases: Vec<TestCase> = Vec::new();
+        for case in chunk::test_cases(body) {
+            if let Some(Parsed::TestCase(case)) = self.run_or_explain(Start::TestCase, case) {
+                cases.push(case);
+            }
+        }
+        let span = self.span_of(lexemes);
+        test.map(|test| Item::Test(Test { cases, span, ..test }))
+    }
+
+    fn run_or_explain(&mut self, start: Start, lexemes: &[Lexeme]) -> Option<Parsed> {
+        match self.run(start, lexemes) {
+            Ok(parsed) => Some(parsed),
+            Err(failure) => {
+                self.explain(start, lexemes, &failure);
+                None
+            }
+        }
+    }
+
+    /// One run of the generated parser; reports nothing if it fails.
+    fn run(&mut self, start: Start, lexemes: &[Lexeme]) -> Result<Parsed, Failure> {
+        let merge = start != Start::Item
+            || matches!(item_kind(lexemes, 0), Some(Token::Policy | Token::Test));
+        let mut feed = Feed { start: Some(start), lexemes, next: 0, last: 0, merge };
+        let mark = self.session.problems.mark();
+        let result = self.parser.parse(&mut self.session, feed.by_ref());
+        let at = feed.last;
+        result.map_err(|error| {
+            self.session.problems.rewind(mark);
+            match error {
+                ParseError::UnrecognizedEof { expected, .. } => Failure { at: None, expected },
+                ParseError::UnrecognizedToken { expected, .. } => {
+                    Failure { at: Some(at), expected }
+                }
+                _ => Failure { at: Some(at), expected: Vec::new() },
+            }
+        })
+    }
+
+    fn explain(&mut self, start: Start, lexemes: &[Lexeme], failure: &Failure) {
+        if self.session.problems.is_full() {
+            return self.session.problems.leave_out(self.span_of(lexemes));
+        }
+        let before = lexemes.get(..failure.at.unwrap_or(lexemes.len())).unwrap_or_default();
+        let mark = self.session.problems.mark();
+        let may_end = self.run(start, before).is_ok();
+        self.session.problems.rewind(mark);
+        let diagnostic = syntax_error::explain(&self.session, start, lexemes, failure, may_end);
+        self.session.problems.push_all(diagnostic);
+    }
+
+    fn error_item(&mut self, lexemes: &[Lexeme]) {
+        self.items.push(Item::Error(self.span_of(lexemes)));
+    }
+
+    fn span_of(&self, lexemes: &[Lexeme]) -> Span {
+        let start = lexemes.first().map_or(0, |first| first.start);
+        let end = lexemes.last().map_or(0, |last| last.end);
+        self.session.span(start, end)
+    }
+}
+
+/// Why tokens are not an item.
+enum Fault {
+    /// They do not start like one.
+    NoItem,
+    /// The item is not part of this version.
+    Reserved,
+    /// The place where the nesting is too deep.
+    TooDeep(Lexeme),
+    /// The parser found something else.
+    Syntax(Failure),
+}
+
+/// Hands tokens to the generated parser and remembers which was the last.
+struct Feed<'l> {
+    start: Option<Start>,
+    lexemes: &'l [Lexeme],
+    next: usize,
+    last: usize,
+    /// `source port` is one terminal here.
+    merge: bool,
+}
+
+impl Iterator for Feed<'_> {
+    type Item = (u32, Terminal, u32);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(start) = self.start.take() {
+            let at = self.lexemes.first().map_or(0, |first| first.start);
+            return Some((at, Terminal::Start(start), at));
+        }
+        let lexeme = self.lexemes.get(self.next)?;
+        self.last = self.next;
+        self.next += 1;
+        if self.merge
+            && lexeme.token == Token::Source
+            && let Some(port) = self.lexemes.get(self.next)
+            && port.token == Token::Port
+        {
+            self.next += 1;
+            return Some((lexeme.start, Terminal::SourcePort, port.end));
+        }
+        Some((lexeme.start, Terminal::Token(lexeme.token), lexeme.end))
+    }
+}
+
+/// What stands up to the first opening brace, and what between it and the last token, which
+/// closes it.
+fn split_braces(lexemes: &[Lexeme]) -> Option<(&[Lexeme], &[Lexeme])> {
+    let open = lexemes.iter().position(|lexeme| lexeme.token == Token::LeftBrace)?;
+    let close = lexemes.len().checked_sub(1).filter(|close| *close > open)?;
+    Some((lexemes.get(..=open)?, lexemes.get(open + 1..close)?))
+}
+
+/// The first token that is nested too deep. The tree is dropped by recursion, so depth is bounded
+/// before it is built.
+fn too_deep(lexemes: &[Lexeme]) -> Option<Lexeme> {
+    let mut nots_outside = Vec::new();
+    let (mut depth, mut nots) = (0, 0);
+    for lexeme in lexemes {
+        match lexeme.token {
+            Token::LeftBrace | Token::LeftParen => {
+                depth += 1 + nots;
+                nots_outside.push(nots);
+                nots = 0;
+            }
+            Token::RightBrace | Token::RightParen => {
+                depth -= nots_outside.pop().map_or(0, |nots| 1 + nots);
+                nots = 0;
+            }
+            Token::Not => nots += 1,
+            _ => nots = 0,
+        }
+        if depth + nots > NESTING_MAX {
+            return Some(*lexeme);
+        }
+    }
+    None
+}

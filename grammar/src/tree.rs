@@ -1,0 +1,209 @@
+//! What the grammar's actions need to build the tree.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use smol_str::SmolStr;
+
+use crate::ast::{Clause, Domain};
+use crate::ast::{
+    Condition, ConditionKind, HookClause, Int, Item, Name, Path, Policy, Prefix, Proto, ProtoKind,
+    Rule, SetMember, Test, TestCase, Text,
+};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::lexer::Token;
+use crate::literal;
+use crate::problems::Problems;
+use crate::span::Span;
+
+/// What the generated parser reads: a token, or a sign for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// What the tokens behind it are to be read as; always the first.
+    Start(Start),
+    /// A token of the text.
+    Token(Token),
+    /// The words `source port`, which would need a second token of lookahead.
+    SourcePort,
+}
+
+/// The pieces of text that can be parsed on their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// A whole item.
+    Item,
+    /// `observe policy name {`
+    PolicyHead,
+    /// What stands directly in the braces of a policy.
+    PolicyPart,
+    /// `permit name "text" {`
+    RuleHead,
+    /// A clause of a rule.
+    Clause,
+    /// `test "title" {`
+    TestHead,
+    /// `packet { .. } expect permit`
+    TestCase,
+}
+
+/// What comes out of a piece of text.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    Package(Path),
+    Item(Box<Item>),
+    PolicyHead(Box<Policy>),
+    PolicyPart(PolicyPart),
+    RuleHead(Box<Rule>),
+    Clause(Box<Clause>),
+    TestHead(Test),
+    TestCase(TestCase),
+}
+
+/// What stands directly in the braces of a policy.
+#[derive(Debug)]
+pub(crate) enum PolicyPart {
+    Hook(HookClause),
+    Tier(Name),
+    Rule(Box<Rule>),
+}
+
+/// A section of a domain.
+#[derive(Debug)]
+pub(crate) enum DomainPart {
+    Levels(Vec<Name>),
+    Compartments(Vec<Name>),
+}
+
+/// A further word of a `proto` clause.
+#[derive(Debug)]
+pub(crate) enum ProtoPart {
+    Ports(Vec<SetMember>),
+    SourcePorts(Vec<SetMember>),
+    Types(Vec<SetMember>),
+    Codes(Vec<SetMember>),
+}
+
+/// The source, and what is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Session<'s> {
+    pub(crate) source: &'s str,
+    pub(crate) problems: Problems,
+}
+
+impl Session<'_> {
+    pub(crate) fn text_of(&self, start: u32, end: u32) -> &str {
+        self.source.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn span(&self, start: u32, end: u32) -> Span {
+        self.problems.span(start, end)
+    }
+
+    pub(crate) fn name(&self, start: u32, end: u32) -> Name {
+        Name { text: SmolStr::new(self.text_of(start, end)), span: self.span(start, end) }
+    }
+
+    /// A number; the lexer reported it if it is too large.
+    pub(crate) fn int(&self, start: u32, end: u32) -> Int {
+        let value = literal::number(self.text_of(start, end)).unwrap_or(u64::MAX);
+        Int { value, span: self.span(start, end) }
+    }
+
+    /// An address; the lexer reported it if it is ill-formed.
+    pub(crate) fn prefix(&self, start: u32, end: u32) -> Prefix {
+        let unknown = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
+        let (address, length) = literal::prefix(self.text_of(start, end)).unwrap_or(unknown);
+        Prefix { address, length, span: self.span(start, end) }
+    }
+
+    pub(crate) fn quoted(&self, start: u32, end: u32) -> Text {
+        let text = SmolStr::from(literal::text(self.text_of(start, end)));
+        Text { text, span: self.span(start, end) }
+    }
+
+    /// `=` stands where a comparison is wanted; the meaning is clear.
+    pub(crate) fn assignment_in_condition(&mut self, start: u32, end: u32) {
+        let span = self.span(start, end);
+        let message = "a condition compares with `==` or `is`, not with `=`";
+        let label = "`=` only gives names in `let`, `zone` and the like";
+        self.problems.push(
+            Diagnostic::new(codes::ASSIGNMENT_IN_CONDITION, message, span, label)
+                .help("write `==` or `is`"),
+        );
+    }
+
+    pub(crate) fn domain(
+        &self,
+        name: Name,
+        number: Int,
+        parts: Vec<DomainPart>,
+        span: Span,
+    ) -> Domain {
+        let mut domain =
+            Domain { name, number, levels: Vec::new(), compartments: Vec::new(), span };
+        for part in parts {
+            match part {
+                DomainPart::Levels(names) => domain.levels.extend(names),
+                DomainPart::Compartments(names) => domain.compartments.extend(names),
+            }
+        }
+        domain
+    }
+}
+
+/// Joins conditions by `and` or `or`, as a balanced tree: a chain of any length stays shallow.
+pub(crate) fn join(
+    mut conditions: Vec<Condition>,
+    kind: fn(Box<Condition>, Box<Condition>) -> ConditionKind,
+) -> Option<Condition> {
+    while conditions.len() > 1 {
+        let mut joined = Vec::with_capacity(conditions.len().div_ceil(2));
+        let mut rest = conditions.into_iter();
+        while let Some(left) = rest.next() {
+            joined.push(match rest.next() {
+                Some(right) => {
+                    let span = left.span.to(right.span);
+                    Condition { kind: kind(Box::new(left), Box::new(right)), span }
+                }
+                None => left,
+            });
+        }
+        conditions = joined;
+    }
+    conditions.pop()
+}
+
+/// The start of a list that will probably have some more members.
+pub(crate) fn list_of<T>(first: T) -> Vec<T> {
+    const LENGTH_USUAL: usize = 4;
+    let mut list = Vec::with_capacity(LENGTH_USUAL);
+    list.push(first);
+    list
+}
+
+/// A `proto` clause; lists of the same kind are joined.
+pub(crate) fn proto(kind: ProtoKind, parts: Vec<ProtoPart>, span: Span) -> Proto {
+    let mut proto =
+        Proto { kind, ports: None, source_ports: None, icmp_types: None, icmp_codes: None, span };
+    for part in parts {
+        let (list, members) = match part {
+            ProtoPart::Ports(members) => (&mut proto.ports, members),
+            ProtoPart::SourcePorts(members) => (&mut proto.source_ports, members),
+            ProtoPart::Types(members) => (&mut proto.icmp_types, members),
+            ProtoPart::Codes(members) => (&mut proto.icmp_codes, members),
+        };
+        list.get_or_insert_default().extend(members);
+    }
+    proto
+}
+
+/// Sorts the parts of a policy into it.
+pub(crate) fn fill_policy(policy: &mut Policy, parts: Vec<PolicyPart>) {
+    for part in parts {
+        match part {
+            PolicyPart::Hook(hook) => policy.hooks.push(hook),
+            PolicyPart::Tier(tier) => policy.tier = Some(tier),
+            PolicyPart::Rule(rule) => policy.rules.push(*rule),
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The checked image.
+
+use govc_abi::{
+    ABI_VERSION,
+    attribute::Request,
+    image::{self as layout, program},
+    label::Label,
+    limits::{DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, PARTS_MAX, RULES_MAX, TEMPLATES_MAX},
+    walk::{self, Outcome},
+};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::{ImageTables, Names};
+
+/// Bytes of a word.
+const WORD_LEN: usize = 4;
+/// Bytes of the digest and where they stand.
+const DIGEST: std::ops::Range<usize> =
+    layout::AT_DIGEST as usize * WORD_LEN..(layout::AT_DIGEST as usize + 8) * WORD_LEN;
+
+/// A compiled policy: all tables and the names, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    bytes: Box<[u8]>,
+    names: Names,
+}
+
+/// Why bytes are not an image.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ImageError {
+    /// Too short for a header, not whole words, or beyond the limit.
+    #[error("an image of {0} bytes: not whole words between the header's and the limit's size")]
+    Length(usize),
+    /// Some other kind of file.
+    #[error("no image: it does not start with `GOVI`")]
+    Magic,
+    /// Made by or for another version.
+    #[error("image of ABI version {0}, this is version {ABI_VERSION}")]
+    AbiVersion(u32),
+    /// Cut off or grown.
+    #[error("the header says {stated} words, there are {found}")]
+    Words {
+        /// By the header.
+        stated: u32,
+        /// By the length.
+        found: u32,
+    },
+    /// Changed since it was made.
+    #[error("the digest does not fit the contents")]
+    Digest,
+    /// A section does not lie between the header and the end of the tables.
+    #[error("the {0} do not lie inside the image")]
+    Outside(&'static str),
+    /// More of something than the limit allows.
+    #[error("{count} {what}, the limit is {max}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: u32,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The names section does not decode or does not fit the tables.
+    #[error("the names do not decode: {0}")]
+    Names(String),
+}
+
+/// One decision program, as the header describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Mask of the attributes that its diagrams test.
+    pub attributes: u32,
+    /// See [`layout::PROGRAM_GOVERNED`].
+    pub governed: bool,
+    /// In the order in which the walk takes them.
+    pub parts: Vec<Part>,
+}
+
+/// One part of a program: a diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Root, see [`govc_abi::node`].
+    pub entry: u32,
+    /// Number of its group.
+    pub group: u32,
+    /// It holds rules that only tell what they would do.
+    pub observe: bool,
+}
+
+/// What a stamped or legacy packet's label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Head and mid; the tail is zero.
+    pub label: Label,
+    /// Index of its domain.
+    pub domain_index: u32,
+}
+
+impl Image {
+    /// Checks bytes and takes them.
+    pub fn parse(bytes: impl Into<Box<[u8]>>) -> Result<Self, ImageError> {
+        let bytes = bytes.into();
+        check_header(&bytes)?;
+        if digest_of(&bytes).as_slice() != bytes.get(DIGEST).unwrap_or_default() {
+            return Err(ImageError::Digest);
+        }
+        check_sections(&bytes)?;
+        let names = Names::decode(names_section(&bytes))?;
+        Ok(Self { bytes, names })
+    }
+
+    /// Writes the digest into bytes that are otherwise an image with these names in its names
+    /// section. For the encoder, which has just made both.
+    pub fn seal(bytes: impl Into<Box<[u8]>>, names: Names) -> Result<Self, ImageError> {
+        let mut bytes = bytes.into();
+        check_header(&bytes)?;
+        check_sections(&bytes)?;
+        let digest = digest_of(&bytes);
+        if let Some(place) = bytes.get_mut(DIGEST) {
+            place.copy_from_slice(&digest);
+        }
+        Ok(Self { bytes, names })
+    }
+
+    /// The file's contents, little-endian words.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All words.
+    pub fn words(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.bytes.chunks_exact(WORD_LEN).map(to_word)
+    }
+
+    /// The word at `index`; 0 beyond the end.
+    #[must_use]
+    pub fn word(&self, index: u32) -> u32 {
+        word(&self.bytes, index)
+    }
+
+    /// SHA-256 over the bytes with the digest's own words zero.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.bytes.get(DIGEST).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()
+    }
+
+    /// What the numbers mean.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Rule records by rule number, see [`layout::rule`].
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = u32> {
+        let at = self.word(layout::AT_RULES);
+        (0..self.word(layout::AT_RULE_COUNT)).map(move |rule| self.word(at + rule))
+    }
+
+    /// One rule record.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> Option<u32> {
+        (number < self.word(layout::AT_RULE_COUNT))
+            .then(|| self.word(self.word(layout::AT_RULES) + number))
+    }
+
+    /// One label template.
+    #[must_use]
+    pub fn template(&self, number: u32) -> Option<Template> {
+        if number >= self.word(layout::AT_TEMPLATE_COUNT) {
+            return None;
+        }
+        let at = self.word(layout::AT_TEMPLATES) + number * layout::TEMPLATE_WORDS;
+        let tables = ImageTables::new(self);
+        let label = Label {
+            head: walk::double(&tables, at + layout::TEMPLATE_HEAD),
+            mid: walk::double(&tables, at + layout::TEMPLATE_MID),
+            tail: 0,
+            pad: 0,
+        };
+        Some(Template { label, domain_index: self.word(at + layout::TEMPLATE_DOMAIN) })
+    }
+
+    /// One object, as a [`govc_abi::attribute::scope_key`].
+    #[must_use]
+    pub fn object(&self, number: u32) -> Option<u32> {
+        (number < self.word(layout::AT_OBJECT_COUNT))
+            .then(|| self.word(self.word(layout::AT_OBJECTS) + number))
+    }
+
+    /// Domain numbers by domain index, with the mask of constraints that each knows.
+    pub fn domains(&self) -> impl Iterator<Item = (u32, u32)> {
+        (0..self.word(layout::AT_DOMAIN_COUNT)).map(|index| {
+            (self.word(layout::AT_DOMAINS + index), self.word(layout::AT_CONSTRAINTS + index))
+        })
+    }
+
+    /// A decision program, one of [`program`].
+    #[must_use]
+    pub fn program(&self, which: u32) -> Option<Program> {
+        if which >= program::COUNT as u32 {
+            return None;
+        }
+        let at = layout::AT_PROGRAMS + which * layout::PROGRAM_WORDS;
+        let parts = (0..self.word(at + layout::PROGRAM_PARTS))
+            .map(|part| {
+                let at = at + layout::PROGRAM_PART + 2 * part;
+                let flags = self.word(at + 1);
+                Part {
+                    entry: self.word(at),
+                    group: flags & layout::part::GROUP_MASK,
+                    observe: flags & layout::part::OBSERVE != 0,
+                }
+            })
+            .collect();
+        Some(Program {
+            attributes: self.word(at + layout::PROGRAM_ATTRIBUTES),
+            governed: self.word(at + layout::PROGRAM_FLAGS) & layout::PROGRAM_GOVERNED != 0,
+            parts,
+        })
+    }
+
+    /// What decision program `which` (one of [`program`]) says about a request.
+    #[must_use]
+    pub fn decide(&self, which: u32, request: &Request) -> Outcome {
+        walk::walk(&ImageTables::new(self), which, request, &mut walk::Classes::default())
+    }
+}
+
+/// The word at `index`; 0 beyond the end.
+pub(crate) fn word(bytes: &[u8], index: u32) -> u32 {
+    let at = index as usize * WORD_LEN;
+    bytes.get(at..at + WORD_LEN).map_or(0, to_word)
+}
+
+fn to_word(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_le_bytes)
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), ImageError> {
+    let words = bytes.len() / WORD_LEN;
+    if !bytes.len().is_multiple_of(WORD_LEN) || !(layout::HEADER_WORDS..=IMAGE_WORDS_MAX).contains(&words) {
+        return Err(ImageError::Length(bytes.len()));
+    }
+    if word(bytes, layout::AT_MAGIC) != layout::MAGIC {
+        return Err(ImageError::Magic);
+    }
+    let version = word(bytes, layout::AT_ABI_VERSION);
+    if version != ABI_VERSION {
+        return Err(ImageError::AbiVersion(version));
+    }
+    let stated = word(bytes, layout::AT_WORDS);
+    if stated as usize != words {
+        return Err(ImageError::Words { stated, found: words as u32 });
+    }
+    Ok(())
+}
+
+/// Offsets and counts. Diagrams are not followed: the walk cannot leave the table anyway.
+fn check_sections(bytes: &[u8]) -> Result<(), ImageError> {
+    let word = |index| word(bytes, index);
+    let at_most = |what, count: u32, max: usize| {
+        if count as usize <= max { Ok(()) } else { Err(ImageError::TooMany { what, count, max }) }
+    };
+    let tables_end = word(layout::AT_NAMES) as usize;
+    let section = |what, at: u32, words: usize| {
+        let inside = at as usize >= layout::HEADER_WORDS && at as usize + words <= tables_end;
+        if inside || words == 0 { Ok(()) } else { Err(ImageError::Outside(what)) }
+    };
+    let names_end = tables_end * WORD_LEN + word(layout::AT_NAMES_LEN) as usize;
+    if tables_end < layout::HEADER_WORDS || names_end > bytes.len() {
+        return Err(ImageError::Outside("names"));
+    }
+    let rules = word(layout::AT_RULE_COUNT);
+    at_most("rules", rules, RULES_MAX)?;
+    section("rules", word(layout::AT_RULES), rules as usize)?;
+    let templates = word(layout::AT_TEMPLATE_COUNT);
+    at_most("templates", templates, TEMPLATES_MAX)?;
+    let template_words = templates as usize * layout::TEMPLATE_WORDS as usize;
+    section("templates", word(layout::AT_TEMPLATES), template_words)?;
+    section("objects", word(layout::AT_OBJECTS), word(layout::AT_OBJECT_COUNT) as usize)?;
+    let domains = word(layout::AT_DOMAIN_COUNT);
+    at_most("domains", domains, DOMAINS_NAMED_MAX)?;
+    for template in 0..templates {
+        let at = word(layout::AT_TEMPLATES) + template * layout::TEMPLATE_WORDS;
+        if word(at + layout::TEMPLATE_DOMAIN) >= domains {
+            return Err(ImageError::Outside("domains of templates"));
+        }
+    }
+    for which in 0..program::COUNT as u32 {
+        let at = layout::AT_PROGRAMS + which * layout::PROGRAM_WORDS;
+        at_most("parts", word(at + layout::PROGRAM_PARTS), PARTS_MAX)?;
+    }
+    Ok(())
+}
+
+fn names_section(bytes: &[u8]) -> &[u8] {
+    let start = word(bytes, layout::AT_NAMES) as usize * WORD_LEN;
+    let len = word(bytes, layout::AT_NAMES_LEN) as usize;
+    bytes.get(start..start + len).unwrap_or_default()
+}
+
+/// SHA-256 of the bytes of an image, its digest words taken as zero.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(bytes.get(..DIGEST.start).unwrap_or_default());
+    hasher.update([0; DIGEST.end - DIGEST.start]);
+    hasher.update(bytes.get(DIGEST.end..).unwrap_or_default());
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest image: a header, one rule, names.
+    fn small() -> Image {
+        let names = Names { policy_name: "test".into(), ..Names::default() };
+        let section = names.encode().unwrap();
+        let mut words = vec![0_u32; layout::HEADER_WORDS + 1];
+        words[layout::AT_MAGIC as usize] = layout::MAGIC;
+        words[layout::AT_ABI_VERSION as usize] = ABI_VERSION;
+        words[layout::AT_RULE_COUNT as usize] = 1;
+        words[layout::AT_RULES as usize] = layout::HEADER_WORDS as u32;
+        words[layout::HEADER_WORDS] = layout::rule::PERMIT;
+        words[layout::AT_NAMES as usize] = words.len() as u32;
+        words[layout::AT_NAMES_LEN as usize] = section.len() as u32;
+        words[layout::AT_WORDS as usize] = (words.len() + section.len().div_ceil(4)) as u32;
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(&section);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        Image::seal(bytes, names).unwrap()
+    }
+
+    /// Writes a word and the digest that then fits.
+    fn with_word(image: &Image, index: u32, value: u32) -> Vec<u8> {
+        let mut bytes = image.bytes().to_vec();
+        bytes[index as usize * 4..index as usize * 4 + 4].copy_from_slice(&value.to_le_bytes());
+        let digest = digest_of(&bytes);
+        bytes[DIGEST].copy_from_slice(&digest);
+        bytes
+    }
+
+    #[test]
+    fn parses_what_it_sealed() {
+        let image = small();
+        assert_eq!(Image::parse(image.bytes()), Ok(image.clone()));
+        assert_eq!(image.rule(0), Some(layout::rule::PERMIT));
+        assert_eq!(image.rule(1), None);
+        assert_eq!(image.words().count() * 4, image.bytes().len());
+        assert_eq!(image.names().policy_name, "test");
+        assert_ne!(image.digest(), [0; 32]);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_everywhere() {
+        let image = small();
+        for at in 0..image.bytes().len() {
+            let mut bytes = image.bytes().to_vec();
+            bytes[at] ^= 1 << (at % 7);
+            assert!(Image::parse(bytes).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let image = small();
+        for len in 0..image.bytes().len() {
+            assert!(Image::parse(&image.bytes()[..len]).is_err(), "{len} bytes");
+        }
+        let mut longer = image.bytes().to_vec();
+        longer.extend([0; 4]);
+        assert!(matches!(Image::parse(longer), Err(ImageError::Words { .. })));
+    }
+
+    #[test]
+    fn wrong_headers_with_a_right_digest_are_refused() {
+        let image = small();
+        for (index, value) in [
+            (layout::AT_RULES, 3),
+            (layout::AT_RULES, u32::MAX),
+            (layout::AT_RULE_COUNT, u32::MAX),
+            (layout::AT_RULE_COUNT, 2),
+            (layout::AT_TEMPLATE_COUNT, 1),
+            (layout::AT_TEMPLATE_COUNT, u32::MAX),
+            (layout::AT_OBJECT_COUNT, u32::MAX),
+            (layout::AT_DOMAIN_COUNT, 16),
+            (layout::AT_NAMES, 0),
+            (layout::AT_NAMES, u32::MAX),
+            (layout::AT_NAMES_LEN, u32::MAX),
+            (layout::AT_NAMES_LEN, 1),
+            (layout::AT_PROGRAMS + layout::PROGRAM_PARTS, 17),
+            (layout::AT_ABI_VERSION, ABI_VERSION + 1),
+            (layout::AT_MAGIC, 0),
+        ] {
+            assert!(Image::parse(with_word(&image, index, value)).is_err(), "{index}: {value}");
+        }
+        // A root that points nowhere is no reason to refuse: the walk masks what it reads.
+        let at = layout::AT_PROGRAMS + program::INGRESS * layout::PROGRAM_WORDS;
+        let bytes = with_word(&image, at + layout::PROGRAM_PARTS, 3);
+        let wild = Image::parse(bytes).unwrap();
+        let _ = wild.decide(program::INGRESS, &Request::EMPTY);
+    }
+}

@@ -1,0 +1,36 @@
+//! Every faulty policy in `tests/ui/` with the message that people see.
+
+use std::{fs, path::Path};
+
+use govc::output::render;
+use miette::GraphicalTheme;
+
+const VOCABULARY: &str = include_str!("../../examples/policies/acme/vocabulary.gov");
+
+#[test]
+fn faulty_policies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths: Vec<_> =
+        fs::read_dir(root.join("ui")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 40);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(root.join("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for path in &paths {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let text = fs::read_to_string(path).unwrap();
+            let file = format!("{name}.gov");
+            let checked = govc_tests::check(&[(&file, &text), ("vocabulary.gov", VOCABULARY)]);
+            assert!(!checked.diagnostics.is_empty(), "{name}: nothing to report");
+            let rendered: Vec<String> = checked
+                .diagnostics
+                .iter()
+                .map(|d| render(d, &checked.sources, GraphicalTheme::unicode_nocolor(), 100))
+                .collect();
+            insta::assert_snapshot!(format!("ui-{name}"), rendered.join("\n"));
+        }
+    });
+}
