@@ -21,6 +21,84 @@ pub mod table;
 pub mod tables;
 pub mod testing;
 
+pub mod dump;
+mod intern;
 mod resolve;
+#[cfg(test)]
+mod sample;
 mod suggest;
 mod vocabulary;
+
+use govc_grammar::diagnostic::Diagnostic;
+use govc_image::Image;
+
+use crate::{
+    checked::Policy, encode::{EncodeError, Stages}, forest::{Budgets, ForestError}, lower::LowerError,
+    sources::Source, table::DecisionTable,
+};
+
+/// Compiles a checked policy.
+///
+/// # Errors
+/// It passes a limit; the diagnostic names the rules that are too much.
+pub fn compile(
+    policy: &Policy,
+    sources: &[Source],
+    title: &str,
+) -> Result<(DecisionTable, Image), Box<Diagnostic>> {
+    let (table, stages) = stages(policy, sources, title)?;
+    Ok((table, stages.image))
+}
+
+/// Compiles a checked policy and keeps what it became on the way.
+///
+/// # Errors
+/// As [`compile`].
+pub fn stages(
+    policy: &Policy,
+    sources: &[Source],
+    title: &str,
+) -> Result<(DecisionTable, Stages), Box<Diagnostic>> {
+    let table = lower::lower(policy).map_err(|error| Box::new(explain_lower(policy, &error)))?;
+    let names = names::names(policy, &table, sources, title);
+    let stages = encode::encode_stages(&table, &names, Budgets::default())
+        .map_err(|error| Box::new(explain_encode(policy, &table, &error)))?;
+    Ok((table, stages))
+}
+
+fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
+    let LowerError::TooManyRows { rule } = error;
+    let diagnostic = Diagnostic {
+        code: codes::TOO_MANY_ALTERNATIVES,
+        message: error.to_string(),
+        labels: Vec::new(),
+        help: Some(
+            "Each combination of alternatives becomes a row: split the rule, or use fewer `or`.".into(),
+        ),
+    };
+    match policy.rules().get(*rule) {
+        Some(rule) => diagnostic.and(rule.span, "this rule, with those before it, is too much"),
+        None => diagnostic,
+    }
+}
+
+/// Rules that a diagnostic about too big tables points at.
+const RULES_SHOWN: usize = 3;
+
+fn explain_encode(policy: &Policy, table: &DecisionTable, error: &EncodeError) -> Diagnostic {
+    let mut diagnostic = Diagnostic {
+        code: codes::TABLES_TOO_BIG,
+        message: error.to_string(),
+        labels: Vec::new(),
+        help: Some("Rules that leave different attributes open multiply: narrow some of them.".into()),
+    };
+    if let EncodeError::Forest(ForestError::TooBig { values, .. }) = error {
+        for &value in values.iter().take(RULES_SHOWN) {
+            let position = table.rule_positions.get(value as usize);
+            if let Some(rule) = position.and_then(|&position| policy.rules().get(position as usize)) {
+                diagnostic = diagnostic.and(rule.span, "among the rules that multiply");
+            }
+        }
+    }
+    diagnostic
+}

@@ -2,9 +2,11 @@
 //! by the image, which have to agree.
 
 use govc_abi::{image::program, node::LEAF_NONE};
+use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
 use crate::{
+    codes,
     checked::{ExpectedRule, Policy, TestCase},
     interpret::{self, Decision},
     table::DecisionTable,
@@ -81,4 +83,25 @@ pub fn decision_of_image(
         record & govc_abi::image::rule::ACTION_MASK == govc_abi::image::rule::PERMIT
     };
     Decision { permit, rule: position(outcome.winner), pending: position(outcome.pending) }
+}
+
+/// A failed test as a diagnostic at its expectation.
+#[must_use]
+pub fn diagnose(policy: &Policy, case: &TestCase, decision: Decision) -> Diagnostic {
+    let verdict = |permit| if permit { "permit" } else { "deny" };
+    let rule = |position: Option<usize>| position.and_then(|position| policy.rules().get(position));
+    let by = rule(decision.rule)
+        .map_or_else(|| "default".to_owned(), |rule| format!("{}.{}", rule.policy, rule.name));
+    let found = format!("{} by {by}", verdict(decision.permit));
+    let diagnostic = Diagnostic::new(
+        codes::TEST_FAILED,
+        format!("the packet gets `{found}`"),
+        case.expect_span,
+        "this was expected",
+    )
+    .and(case.packet_span, format!("this packet gets `{found}`"));
+    match rule(decision.rule) {
+        Some(rule) => diagnostic.and(rule.span, "by this rule"),
+        None => diagnostic.help("No rule matches the packet, and what no rule permits is denied."),
+    }
 }

@@ -459,9 +459,9 @@ pub struct Condition {
 /// What a condition says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ConditionKind {
-    /// `a and b`
+    /// `a and b`; a longer chain is a balanced tree, so that it stays shallow
     And(Box<Condition>, Box<Condition>),
-    /// `a or b`
+    /// `a or b`; balanced as well
     Or(Box<Condition>, Box<Condition>),
     /// `not a`
     Not(Box<Condition>),

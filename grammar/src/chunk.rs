@@ -10,46 +10,51 @@ use crate::lexer::{Lexeme, Token};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk<'l> {
     pub(crate) lexemes: &'l [Lexeme],
+    /// The keyword of the item; `None` if the tokens are no item.
+    pub(crate) kind: Option<Token>,
     /// Every brace in it is closed.
     pub(crate) closed: bool,
 }
 
 /// Cuts a file into its items. A closing brace that closes nothing is a chunk of its own.
 pub(crate) fn items(lexemes: &[Lexeme]) -> Vec<Chunk<'_>> {
-    let mut chunks = Vec::new();
-    let mut push = |begin: usize, end: usize, closed: bool| {
+    let mut chunks: Vec<Chunk<'_>> = Vec::new();
+    let mut push = |begin: usize, end: usize, kind: Option<Token>, closed: bool| {
         if let Some(lexemes) = lexemes.get(begin..end).filter(|lexemes| !lexemes.is_empty()) {
-            chunks.push(Chunk { lexemes, closed });
+            chunks.push(Chunk { lexemes, kind, closed });
         }
     };
     let (mut begin, mut depth) = (0, 0_usize);
     let mut kind = None;
+    let mut after_junk = false;
     for (at, lexeme) in lexemes.iter().enumerate() {
         if depth == 0 && at > begin && starts_item(lexemes, at, kind) {
-            push(begin, at, true);
-            begin = at;
+            push(begin, at, kind, true);
+            (begin, after_junk) = (at, kind.is_none());
         }
         if at == begin {
-            kind = item_kind(lexemes, at);
+            // Behind tokens that are no item, not every keyword is to be trusted.
+            let trusted = !after_junk || lexeme.in_column_one() || looks_like_item(lexemes, at);
+            kind = item_kind(lexemes, at).filter(|_| trusted);
         }
         match lexeme.token {
             Token::LeftBrace => depth += 1,
             Token::RightBrace if depth == 0 => {
-                push(begin, at, true);
-                push(at, at + 1, true);
-                begin = at + 1;
+                push(begin, at, kind, true);
+                push(at, at + 1, None, true);
+                (begin, after_junk) = (at + 1, false);
             }
             Token::RightBrace => {
                 depth -= 1;
                 if depth == 0 && ends_with_brace(kind) {
-                    push(begin, at + 1, true);
-                    begin = at + 1;
+                    push(begin, at + 1, kind, true);
+                    (begin, after_junk) = (at + 1, kind.is_none());
                 }
             }
             _ => {}
         }
     }
-    push(begin, lexemes.len(), depth == 0);
+    push(begin, lexemes.len(), kind, depth == 0);
     chunks
 }
 
@@ -159,7 +164,7 @@ pub(crate) fn policy_parts(body: &[Lexeme]) -> Vec<&[Lexeme]> {
         let before = at.checked_sub(1).and_then(|at| token(body, at));
         let starts = match lexeme.token {
             T::On | T::Tier | T::Permit | T::Deny | T::Pass | T::Observe => true,
-            other => lexeme.first && other.is_word(),
+            other => lexeme.first && other.is_word() && !is_clause_word(other),
         };
         let after_head = matches!(
             before,

@@ -6,7 +6,7 @@ use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::lexer::{Mended, Token};
 use crate::literal;
-use crate::problems::Problems;
+use crate::problems::{Problems, shorten};
 
 /// Looks into one token and reports what is wrong with it.
 pub(crate) fn mend(
@@ -40,19 +40,8 @@ pub(crate) fn mend(
             bad_escape(text, range.start, problems);
             Mended::Good(T::Text)
         }
-        T::UnterminatedText => {
-            let message = "this text has no closing quote".to_owned();
-            report(
-                codes::UNTERMINATED_TEXT,
-                message,
-                "starts here, and the line ends before it does",
-                "end it with `\"`; a text cannot go on in the next line, but `\\n` stands for one",
-            );
-            Mended::Guess(T::Text)
-        }
-        T::WrongText => {
-            let message = "texts are written in double quotes".to_owned();
-            report(codes::WRONG_QUOTES, message, "other quotes", "write `\"..\"`");
+        T::UnterminatedText | T::WrongText => {
+            bad_quotes(token, &mut report);
             Mended::Guess(T::Text)
         }
         T::HashComment | T::BlockComment => {
@@ -137,6 +126,17 @@ fn bad_address(text: &str, why: &str, report: &mut Report<'_>) {
     report(codes::BAD_ADDRESS, message, "ill-formed", help);
 }
 
+fn bad_quotes(token: Token, report: &mut Report<'_>) {
+    if token == Token::WrongText {
+        let message = "texts are written in double quotes".to_owned();
+        return report(codes::WRONG_QUOTES, message, "other quotes", "write `\"..\"`");
+    }
+    let message = "this text has no closing quote".to_owned();
+    let label = "starts here, and the line ends before it does";
+    let help = "end it with `\"`; a text cannot go on in the next line, but `\\n` stands for one";
+    report(codes::UNTERMINATED_TEXT, message, label, help);
+}
+
 fn bad_escape(text: &str, start: u32, problems: &mut Problems) {
     let Some((at, length)) = literal::bad_escape(text) else { return };
     let escape = text.get(at..at + length).unwrap_or_default();
@@ -179,14 +179,5 @@ const fn meant_operator(token: Token) -> (Token, &'static str) {
         Token::EqualBelow => (Token::AtMost, "<="),
         Token::EqualAbove => (Token::AtLeast, ">="),
         _ => (Token::NotEqual, "!="),
-    }
-}
-
-/// User text for a message, cut when it is long.
-pub(crate) fn shorten(text: &str) -> String {
-    const CHARS_MAX: usize = 40;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((cut, _)) => format!("{}...", text.get(..cut).unwrap_or_default()),
-        None => text.to_owned(),
     }
 }

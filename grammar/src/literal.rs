@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::problems::shorten;
+
 /// The value of `1_000` or `0xff`.
 pub(crate) fn number(text: &str) -> Result<u64, &'static str> {
     let (digits, radix) = match text.strip_prefix("0x") {
@@ -45,13 +47,13 @@ fn why_not_ipv4(address: &str) -> String {
     let parts: Vec<&str> = address.split('.').collect();
     for part in &parts {
         if !part.bytes().all(|byte| byte.is_ascii_digit()) {
-            return format!("`{part}` is not a decimal number");
+            return format!("`{}` is not a decimal number", shorten(part));
         }
         if part.len() > 1 && part.starts_with('0') {
-            return format!("`{part}` has a leading zero, which some read as octal");
+            return format!("`{}` has a leading zero, which some read as octal", shorten(part));
         }
         if part.parse::<u8>().is_err() {
-            return format!("`{part}` is above 255");
+            return format!("`{}` is above 255", shorten(part));
         }
     }
     format!("an IPv4 address has four numbers, this has {}", parts.len())
@@ -73,10 +75,10 @@ fn why_not_ipv6(address: &str) -> String {
     let groups = address.split(':').filter(|group| !group.is_empty());
     for group in groups.clone().filter(|group| !group.contains('.')) {
         if !group.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return format!("`{group}` is not a hexadecimal number");
+            return format!("`{}` is not a hexadecimal number", shorten(group));
         }
         if group.len() > 4 {
-            return format!("`{group}` has more than four digits");
+            return format!("`{}` has more than four digits", shorten(group));
         }
     }
     let count = groups.map(|group| if group.contains('.') { 2 } else { 1 }).sum::<usize>();

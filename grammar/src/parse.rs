@@ -41,6 +41,7 @@ pub fn parse(file: FileId, source: &str) -> (File, Vec<Diagnostic>) {
         package: Package::Missing,
         items: Vec::new(),
         last: Last::Good,
+        untold: 0,
     };
     for chunk in chunk::items(&lexemes) {
         driver.chunk(chunk);
@@ -54,7 +55,13 @@ struct Driver<'s> {
     package: Package,
     items: Vec<Item>,
     last: Last,
+    /// Faulty items since there is no room for further diagnostics.
+    untold: usize,
 }
+
+/// Faulty items that are tried although nothing can be said about them any more; to find an
+/// error takes far longer than to read a correct item.
+const UNTOLD_MAX: usize = 1000;
 
 /// What is known of the package line.
 enum Package {
@@ -96,29 +103,28 @@ impl Driver<'_> {
         let lexemes = chunk.lexemes;
         let mut failure = None;
         if chunk.closed {
-            match self.item(lexemes) {
+            match self.item(chunk) {
                 Ok(()) => return,
                 Err(why) => failure = Some(why),
             }
         }
-        if self.session.problems.is_full() {
-            self.session.problems.leave_out(self.span_of(lexemes));
-            return self.error_item(lexemes);
-        }
         let Some(mended) = repair(lexemes, &mut self.session) else {
-            return self.recover(lexemes, failure.unwrap_or(Fault::NoItem));
+            return self.recover(chunk, failure.unwrap_or(Fault::NoItem));
         };
         self.last = Last::Faulty;
         for part in chunk::items(&mended) {
-            if let Err(failure) = self.item(part.lexemes) {
-                self.recover(part.lexemes, failure);
+            if let Err(failure) = self.item(part) {
+                self.recover(part, failure);
             }
         }
     }
 
     /// Parses the tokens as one item without mistakes.
-    fn item(&mut self, lexemes: &[Lexeme]) -> Result<(), Fault> {
-        let Some(kind) = item_kind(lexemes, 0) else { return Err(Fault::NoItem) };
+    fn item(&mut self, chunk: Chunk<'_>) -> Result<(), Fault> {
+        let lexemes = chunk.lexemes;
+        let Some(kind) = chunk.kind.filter(|_| self.untold < UNTOLD_MAX) else {
+            return Err(Fault::NoItem);
+        };
         if kind.is_reserved() {
             return Err(Fault::Reserved);
         }
@@ -135,8 +141,14 @@ impl Driver<'_> {
     }
 
     /// Reports what is wrong with the tokens of one item and saves what can be saved.
-    fn recover(&mut self, lexemes: &[Lexeme], fault: Fault) {
+    fn recover(&mut self, chunk: Chunk<'_>, fault: Fault) {
+        let lexemes = chunk.lexemes;
         let Some(first) = lexemes.first() else { return };
+        if self.session.problems.is_full() {
+            self.untold += 1;
+            self.session.problems.leave_out(self.span_of(lexemes));
+            return self.error_item(lexemes);
+        }
         let span = self.session.span(first.start, first.end);
         match fault {
             Fault::NoItem => return self.junk(lexemes),
@@ -162,7 +174,7 @@ impl Driver<'_> {
             }
             Fault::Syntax(failure) => {
                 let mark = self.session.problems.mark();
-                let item = match item_kind(lexemes, 0) {
+                let item = match chunk.kind {
                     Some(Token::Policy) => self.recover_policy(lexemes),
                     Some(Token::Test) => self.recover_test(lexemes),
                     _ => None,
@@ -170,7 +182,7 @@ impl Driver<'_> {
                 if !self.session.problems.grew_since(mark) {
                     self.explain(Start::Item, lexemes, &failure);
                 }
-                if item_kind(lexemes, 0) == Some(Token::Package) {
+                if chunk.kind == Some(Token::Package) {
                     self.package = Package::Faulty;
                 }
                 match item {

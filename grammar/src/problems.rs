@@ -79,3 +79,12 @@ impl Problems {
         self.list
     }
 }
+
+/// User text for a message, cut when it is long.
+pub(crate) fn shorten(text: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((cut, _)) => format!("{}...", text.get(..cut).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

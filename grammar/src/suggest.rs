@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::lexer::Token;
-use crate::lexical_error::shorten;
+use crate::problems::shorten;
 use crate::span::Span;
 
 /// The words that start items.

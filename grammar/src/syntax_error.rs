@@ -5,7 +5,7 @@ use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::expected::Expected;
 use crate::lexer::{Lexeme, Token};
-use crate::lexical_error::shorten;
+use crate::problems::shorten;
 use crate::span::Span;
 use crate::suggest;
 use crate::tree::{Session, Start};

@@ -220,7 +220,7 @@ pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
     }
     let sizes = old.as_ref().map_or(wanted, |instance| instance.sizes.join(&wanted));
     let staged = |name: &str| match name {
-        names::map::TABLES | names::map::COUNTERS => place.pin(&format!("{name}.next")),
+        names::map::TABLES | names::map::COUNTERS => place.pin(&format!("{name}-next")),
         _ => place.pin(name),
     };
     for (name, len, entries) in [
@@ -235,15 +235,15 @@ pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
         copy_content(instance, &staged)?;
     }
     for name in [names::program::TC_INGRESS, names::program::TC_EGRESS] {
-        let path = place.pin(&format!("{name}.next"));
+        let path = place.pin(&format!("{name}-next"));
         remove_pin(&path)?;
         programs.classifier(name)?.pin(&path).map_err(bpf(format!("cannot pin program `{name}`")))?;
     }
     let xdp = names::program::XDP_INGRESS;
-    remove_pin(&place.pin(&format!("{xdp}.next")))?;
+    remove_pin(&place.pin(&format!("{xdp}-next")))?;
     programs
         .xdp()?
-        .pin(place.pin(&format!("{xdp}.next")))
+        .pin(place.pin(&format!("{xdp}-next")))
         .map_err(bpf(format!("cannot pin program `{xdp}`")))?;
     for name in [
         names::map::TABLES,
@@ -252,7 +252,7 @@ pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
         names::program::TC_EGRESS,
         xdp,
     ] {
-        rename_pin(&place.pin(&format!("{name}.next")), &place.pin(name))?;
+        rename_pin(&place.pin(&format!("{name}-next")), &place.pin(name))?;
     }
     write_object_mark(place)?;
     Ok(true)

@@ -81,11 +81,15 @@ fn emit(stage: Stage, input: &Input, arguments: &Check, style: &Style) -> Result
         }
         Stage::Diagram | Stage::Tables => {
             let policy = input.checked()?;
-            let stages = govc_compiler::stages(policy).map_err(|error| Failure::Machine {
-                message: error.to_string(),
-                help: None,
-            })?;
-            let text = if stage == Stage::Diagram { stages.forest } else { stages.tables };
+            input.compile(arguments.sources.format, style)?;
+            let title = input.title();
+            let (_, stages) = govc_compiler::stages(policy, &input.sources, &title)
+                .map_err(|_| Failure::Told)?;
+            let text = if stage == Stage::Diagram {
+                govc_compiler::dump::forest(&stages)
+            } else {
+                stages.tables.to_string()
+            };
             line(text.trim_end())
         }
     }
@@ -127,7 +131,7 @@ fn explain_failure(
 ) -> String {
     let case = policy.tests().get(result.test).and_then(|test| test.cases.get(result.case));
     let Some(case) = case else { return String::new() };
-    let diagnostic = govc_compiler::diagnose_failed_test(policy, case, result.decision);
+    let diagnostic = testing::diagnose(policy, case, result.decision);
     style.diagnostic(&diagnostic, &input.sources).trim_end().to_owned()
 }
 

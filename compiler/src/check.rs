@@ -1,0 +1,106 @@
+//! Checking: from syntax trees and locks to a policy whose every name is a number.
+//!
+//! The order is that of knowledge: packages and what each file sees of them
+//! ([`crate::resolve`]), vocabularies with their numbers ([`crate::vocabulary`]), sets, the
+//! rules of the edges, policies, tests. Every step reports all it finds and goes on with what is
+//! left; a name that was reported once says nothing further. No step reads a file or a clock.
+
+pub(crate) mod blocks;
+mod conditions;
+pub(crate) mod kind;
+mod labels;
+pub(crate) mod names;
+mod owned;
+mod packets;
+mod policies;
+mod proto;
+mod rules;
+pub(crate) mod scope_tree;
+mod scopes;
+pub(crate) mod sets;
+pub(crate) mod sink;
+mod unused;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::OnceCell;
+
+use govc_grammar::ast;
+use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::span::FileId;
+
+use crate::checked::{Policy, Zone};
+use crate::lock::Locks;
+use crate::resolve::{Packages, World};
+use crate::vocabulary;
+use policies::Outline;
+use sink::Sink;
+
+/// What checking found.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The policy; `None` when there is any error, or when a file has a part that could not be
+    /// parsed.
+    pub policy: Option<Policy>,
+    /// The locks with the numbers of all new names. Without a policy they are as they were: a
+    /// misspelt name never gets a number.
+    pub locks: Locks,
+    /// Packages whose lock differs from the one that was handed in, by name.
+    pub locks_changed: Vec<smol_str::SmolStr>,
+    /// Errors, warnings and advice by file and place, at most one for each place.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Checks all files together. Never fails: whatever is wrong is a diagnostic.
+#[must_use]
+pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
+    let mut sink = Sink::default();
+    let packages = Packages::new(files, &mut sink);
+    let mut updated = locks.clone();
+    let domains = vocabulary::domains(files, &packages, &mut updated, &mut sink);
+    let mut world = World::new(files, packages, domains, &mut sink);
+    sets::evaluate_all(&mut world, &mut sink);
+    // Made before the sets had values, it may call a set by the wrong kind.
+    world.catalogue = OnceCell::new();
+    let outline = Outline::new(&world, &mut sink);
+    let edges = labels::check_all(&world, &mut sink);
+    let tiers = policies::tiers(&world);
+    let (rules, governed) = policies::check_all(&world, &outline, &mut sink);
+    let tests = packets::check_all(&world, &outline, &edges, &mut sink);
+    unused::warn(&world, &mut sink);
+    if sink.failed() {
+        let diagnostics = sink.finish();
+        return Checked {
+            policy: None,
+            locks: locks.clone(),
+            locks_changed: Vec::new(),
+            diagnostics,
+        };
+    }
+    let policy = Policy {
+        zones: zones(&world),
+        domains: world.domains.into_iter().map(|domain| domain.checked).collect(),
+        cgroups: edges.cgroups,
+        stamps: edges.stamps,
+        delivers: edges.delivers,
+        legacies: edges.legacies,
+        tiers,
+        rules,
+        governed,
+        tests,
+    };
+    let changed = updated.iter().filter(|(package, lock)| locks.get(package) != Some(lock));
+    let locks_changed = changed.map(|(package, _)| package.into()).collect();
+    let diagnostics = sink.finish();
+    Checked { policy: Some(policy), locks: updated, locks_changed, diagnostics }
+}
+
+fn zones(world: &World<'_>) -> Vec<Zone> {
+    let zone = |zone: &ast::Zone| Zone {
+        name: zone.name.text.clone(),
+        interfaces: zone.interfaces.iter().map(|interface| interface.text.clone()).collect(),
+        encrypted: zone.encrypted,
+    };
+    world.zones.iter().map(|defined| zone(defined.source)).collect()
+}

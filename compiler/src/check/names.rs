@@ -1,0 +1,257 @@
+//! Names that are not found: what they are instead, where they are hidden, or what was meant.
+
+use govc_grammar::ast;
+use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::span::Span;
+use rustc_hash::FxHashMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use std::cell::Cell;
+
+use super::kind::{Flat, Kind};
+use super::sets::SetValue;
+use super::sink::Sink;
+use crate::codes;
+use crate::resolve::{Lookup, World};
+use crate::suggest;
+use crate::vocabulary::DomainNames;
+
+/// Names that help texts list at most.
+const LISTED_MAX: usize = 8;
+/// Candidates that are compared for suggestions in one run: a policy with thousands of unknown
+/// names gets its diagnostics in bounded time.
+const COMPARISONS_MAX: usize = 1 << 20;
+
+/// All names of all packages, by text.
+pub(crate) struct Catalogue {
+    known: Vec<Known>,
+    by_key: FxHashMap<SmolStr, Vec<usize>>,
+    comparisons_left: Cell<usize>,
+}
+
+/// A name that exists.
+struct Known {
+    kind: Kind,
+    /// How somebody may write it.
+    key: SmolStr,
+    /// How it is written in full.
+    shown: SmolStr,
+    package: usize,
+}
+
+impl Catalogue {
+    pub(crate) fn new(world: &World<'_>) -> Self {
+        let mut known = Vec::new();
+        for domain in &world.domains {
+            add_domain(domain, &mut known);
+        }
+        let mut add = |kind, name: &ast::Name, package| {
+            let (key, shown) = (name.text.clone(), name.text.clone());
+            known.push(Known { kind, key, shown, package });
+        };
+        for zone in &world.zones {
+            add(Kind::Zone, &zone.source.name, zone.package);
+        }
+        for tier in &world.tiers {
+            add(Kind::Tier, &tier.source.name, tier.package);
+        }
+        for (set, value) in world.sets.iter().zip(&world.set_values) {
+            let kind =
+                if matches!(value, SetValue::Ports(_)) { Kind::Ports } else { Kind::Prefixes };
+            add(kind, &set.source.name, set.package);
+        }
+        for ((_, file), view) in world.files.iter().zip(&world.packages.views) {
+            for item in &file.items {
+                if let ast::Item::Policy(policy) = item {
+                    add(Kind::Policy, &policy.name, view.package);
+                }
+            }
+        }
+        let mut by_key: FxHashMap<SmolStr, Vec<usize>> = FxHashMap::default();
+        for (at, name) in known.iter().enumerate() {
+            by_key.entry(name.key.clone()).or_default().push(at);
+        }
+        Self { known, by_key, comparisons_left: Cell::new(COMPARISONS_MAX) }
+    }
+
+    fn exactly(&self, text: &str) -> impl Iterator<Item = &Known> {
+        let positions = self.by_key.get(text).map_or(&[][..], Vec::as_slice);
+        positions.iter().filter_map(|&at| self.known.get(at))
+    }
+
+    /// Visible names of a kind.
+    fn visible<'c>(
+        &'c self,
+        lookup: Lookup<'c, '_>,
+        kind: Kind,
+    ) -> impl Iterator<Item = &'c Known> {
+        let view = lookup.view;
+        self.known
+            .iter()
+            .filter(move |known| kind.takes(known.kind) && view.packages.contains(&known.package))
+    }
+
+    /// The visible scope whose path is most like `text`, in full.
+    pub(crate) fn near_scope(&self, lookup: Lookup<'_, '_>, text: &str) -> Option<SmolStr> {
+        self.nearest(lookup, Kind::Scope, text)
+    }
+
+    /// The visible name of a kind that is most like `text`, in full.
+    fn nearest(&self, lookup: Lookup<'_, '_>, kind: Kind, text: &str) -> Option<SmolStr> {
+        let left = self.comparisons_left.get().checked_sub(self.known.len())?;
+        self.comparisons_left.set(left);
+        let keys = self.visible(lookup, kind).map(|known| known.key.as_str());
+        if let Some(near) = suggest::nearest(text, keys) {
+            return self.visible(lookup, kind).find(|k| k.key == near).map(|k| k.shown.clone());
+        }
+        // A segment too few or too many: the last one tells, when it is the only such.
+        let last = |text: &str| text.rsplit('.').next().map(SmolStr::from);
+        let mut same_end = self.visible(lookup, kind).filter(|known| {
+            known.key == known.shown && known.key.contains('.') && last(&known.key) == last(text)
+        });
+        same_end.next().filter(|_| same_end.next().is_none()).map(|known| known.shown.clone())
+    }
+}
+
+fn add_domain(domain: &DomainNames, known: &mut Vec<Known>) {
+    let (package, checked) = (domain.package, &domain.checked);
+    let mut add = |kind, key: SmolStr, shown: SmolStr| {
+        known.push(Known { kind, key, shown, package });
+    };
+    add(Kind::Domain, checked.name.clone(), checked.name.clone());
+    for kind in Flat::ALL {
+        for name in domain.flat_names(kind) {
+            add(kind.kind(), name.clone(), name.clone());
+        }
+    }
+    for (name, _) in &checked.operations {
+        add(Kind::Operation, name.clone(), name.clone());
+        add(Kind::Operation, format_smolstr!("{}.{name}", checked.name), name.clone());
+    }
+    for name in domain.group_names() {
+        add(Kind::OperationGroup, name.clone(), name.clone());
+    }
+    for scope in &checked.scopes {
+        let full = format_smolstr!("{}.{}", checked.name, scope.path);
+        add(Kind::Scope, full.clone(), full.clone());
+        add(Kind::Scope, scope.path.clone(), full);
+    }
+}
+
+impl Lookup<'_, '_> {
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        self.world.catalogue.get_or_init(|| Catalogue::new(self.world))
+    }
+
+    /// Reports a name that no visible package defines as this kind.
+    pub(crate) fn unknown<T>(
+        &self,
+        kind: Kind,
+        text: &str,
+        span: Span,
+        sink: &mut Sink,
+    ) -> Option<T> {
+        self.unknown_with(kind, text, span, None, sink)
+    }
+
+    /// Likewise; `compared` is the attribute that the name is compared with.
+    pub(crate) fn unknown_with<T>(
+        &self,
+        kind: Kind,
+        text: &str,
+        span: Span,
+        compared: Option<(&'static str, Span)>,
+        sink: &mut Sink,
+    ) -> Option<T> {
+        if self.view.broken {
+            sink.poison();
+            return None;
+        }
+        let catalogue = self.catalogue();
+        let seen = |known: &&Known| self.sees_package(known.package);
+        let other = catalogue.exactly(text).filter(seen).find(|known| !kind.takes(known.kind));
+        if let Some(other) = other {
+            return sink.fail(self.another_kind(kind, text, span, other.kind, compared));
+        }
+        let hidden = catalogue.exactly(text).find(|known| kind.takes(known.kind) && !seen(known));
+        if let Some(hidden) = hidden {
+            let package = self.world.packages.text(hidden.package);
+            return sink.fail(not_used(hidden.kind, text, span, &package));
+        }
+        let message = format!("unknown {} `{text}`", kind.noun());
+        let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
+        sink.fail(diagnostic.help(self.advice(kind, text)))
+    }
+
+    fn advice(&self, kind: Kind, text: &str) -> String {
+        if let Some(near) = self.catalogue().nearest(*self, kind, text) {
+            return format!("did you mean `{near}`?");
+        }
+        let names = self.catalogue().visible(*self, kind).map(|known| known.shown.as_str());
+        match suggest::list(names, LISTED_MAX) {
+            list if list.is_empty() => format!("{}, or `use` its package", kind.declaration()),
+            list => format!("the {} here are {list}", kind.plural()),
+        }
+    }
+
+    fn another_kind(
+        &self,
+        kind: Kind,
+        text: &str,
+        span: Span,
+        found: Kind,
+        compared: Option<(&'static str, Span)>,
+    ) -> Diagnostic {
+        let (wanted, found) = (kind.with_article(), found.with_article());
+        let names = self.catalogue().visible(*self, kind).map(|known| known.shown.as_str());
+        let help = match suggest::list(names, LISTED_MAX) {
+            list if list.is_empty() => kind.declaration().to_owned(),
+            list => format!("write {wanted} here: {list}"),
+        };
+        match compared {
+            Some((attribute, attribute_span)) => {
+                let message = format!("`{attribute}` is compared with `{text}`, which is {found}");
+                Diagnostic::new(codes::TYPE_MISMATCH, message, span, found)
+                    .and(attribute_span, format!("compares with {wanted}"))
+                    .help(help)
+            }
+            None => {
+                let message = format!("`{text}` is {found}, not {wanted}");
+                Diagnostic::new(codes::WRONG_KIND, message, span, found).help(help)
+            }
+        }
+    }
+}
+
+/// A name of a package that the file does not use.
+pub(crate) fn not_used(kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
+    let message = format!(
+        "{} `{text}` belongs to package `{package}`, which this file does not use",
+        kind.noun()
+    );
+    Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
+        .help(format!("add `use {package}` at the top of this file"))
+}
+
+/// A name inside a vocabulary that its own domain does not define as this kind.
+pub(crate) fn unknown_among(domain: &DomainNames, kind: Flat, name: &ast::Name) -> Diagnostic {
+    let (text, span) = (&name.text, name.span);
+    let other = Flat::ALL.into_iter().find(|&other| domain.flat(other, text).is_some());
+    if let Some(other) = other {
+        let (found, wanted) = (other.kind().with_article(), kind.kind().with_article());
+        let message = format!("`{text}` is {found}, not {wanted}");
+        return Diagnostic::new(codes::WRONG_KIND, message, span, found)
+            .help(format!("write {wanted} of domain `{}` here", domain.name()));
+    }
+    let names = domain.flat_names(kind);
+    let names = || names.iter().map(|name| name.as_str());
+    let help = match suggest::nearest(text, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => match suggest::list(names(), LISTED_MAX) {
+            list if list.is_empty() => kind.kind().declaration().to_owned(),
+            list => format!("the {} of `{}` are {list}", kind.kind().plural(), domain.name()),
+        },
+    };
+    let message = format!("unknown {} `{text}`", kind.kind().noun());
+    Diagnostic::new(codes::UNKNOWN_NAME, message, span, "not found").help(help)
+}

@@ -1,0 +1,343 @@
+//! Names that belong to a domain, and the one domain whose vocabulary a rule speaks.
+//!
+//! Numbers of levels, operations and so on mean nothing without their domain. So a rule, a
+//! label and a test packet each speak about one domain, which follows from the scopes that they
+//! name, or else from the names themselves.
+
+use govc_grammar::ast::{self, Reach};
+use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::span::Span;
+use smol_str::{SmolStr, format_smolstr};
+
+use super::kind::{Flat, Kind};
+use super::sink::Sink;
+use crate::checked::DomainId;
+use crate::codes;
+use crate::resolve::{Lookup, path_text};
+use crate::vocabulary::DomainNames;
+
+/// A name that only means something in a domain.
+#[derive(Clone, Copy)]
+pub(crate) enum Owned<'a> {
+    Flat(Flat, &'a SmolStr),
+    /// `ledger.read`
+    Operation(&'a SmolStr, &'a SmolStr),
+    /// `ledger.*`
+    Group(&'a SmolStr),
+    /// `acme.**`
+    AllOperations,
+}
+
+/// A place that names something of a domain.
+#[derive(Clone, Copy)]
+pub(crate) struct Use<'a> {
+    pub(crate) name: Owned<'a>,
+    pub(crate) span: Span,
+    /// The domain in front of the name: `acme.internal`.
+    pub(crate) domain: Option<DomainId>,
+    /// The attribute that the name is compared with.
+    pub(crate) compared: Option<(&'static str, Span)>,
+}
+
+/// Domains of the scopes that a rule is from.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Senders {
+    /// The first, and where it is named.
+    pub(crate) first: Option<(DomainId, Span)>,
+    /// Another one.
+    pub(crate) second: Option<(DomainId, Span)>,
+    /// Some could not be found, which was reported.
+    pub(crate) unresolved: bool,
+}
+
+impl Senders {
+    pub(crate) fn add(&mut self, domain: DomainId, span: Span) {
+        match self.first {
+            None => self.first = Some((domain, span)),
+            Some((first, _)) if first != domain && self.second.is_none() => {
+                self.second = Some((domain, span));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl Owned<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Flat(flat, _) => flat.kind(),
+            Self::Operation(..) | Self::AllOperations => Kind::Operation,
+            Self::Group(_) => Kind::OperationGroup,
+        }
+    }
+
+    fn text(self) -> SmolStr {
+        match self {
+            Self::Flat(_, name) | Self::Group(name) => name.clone(),
+            Self::Operation(group, name) => format_smolstr!("{group}.{name}"),
+            Self::AllOperations => SmolStr::new_static("**"),
+        }
+    }
+
+    fn known_in(self, domain: &DomainNames) -> bool {
+        match self {
+            Self::Flat(flat, name) => domain.flat(flat, name).is_some(),
+            Self::Operation(group, name) => domain.operation(group, name).is_some(),
+            Self::Group(group) => domain.group(group).is_some(),
+            Self::AllOperations => true,
+        }
+    }
+
+    /// Numbers of the operations that this names in a domain.
+    pub(crate) fn add_operations(self, domain: &DomainNames, numbers: &mut Vec<u16>) {
+        match self {
+            Self::Flat(..) => {}
+            Self::Operation(group, name) => numbers.extend(domain.operation(group, name)),
+            Self::Group(group) => numbers.extend(domain.group(group).unwrap_or(&[])),
+            Self::AllOperations => {
+                numbers.extend(domain.checked.operations.iter().map(|(_, number)| number));
+            }
+        }
+    }
+}
+
+impl Use<'_> {
+    fn known_in(&self, domain: &DomainNames) -> bool {
+        self.domain.is_none_or(|id| id == domain.id) && self.name.known_in(domain)
+    }
+}
+
+impl<'w> Lookup<'w, '_> {
+    /// A one-word name of a kind, or one with its domain in front.
+    pub(crate) fn flat_use<'n>(
+        &self,
+        flat: Flat,
+        path: &'n ast::Path,
+        compared: Option<(&'static str, Span)>,
+    ) -> Option<Use<'n>> {
+        let (name, domain) = match path.segments.as_slice() {
+            [name] => (name, None),
+            [domain, name] => (name, Some(self.domain_named(&domain.text)?)),
+            _ => return None,
+        };
+        Some(Use { name: Owned::Flat(flat, &name.text), span: path.span, domain, compared })
+    }
+
+    /// An operation, a group of them, or all of a domain, when the path has the shape of one.
+    pub(crate) fn operation_use<'n>(&self, path: &'n ast::Path, reach: Reach) -> Option<Use<'n>> {
+        let (name, domain) = match (path.segments.as_slice(), reach) {
+            ([group, name], Reach::Exact) => (Owned::Operation(&group.text, &name.text), None),
+            ([domain, group, name], Reach::Exact) => {
+                let domain = self.domain_named(&domain.text)?;
+                (Owned::Operation(&group.text, &name.text), Some(domain))
+            }
+            ([name], Reach::Children | Reach::Tree) => {
+                let grouped = self.domains().any(|domain| domain.group(&name.text).is_some());
+                match self.domain_named(&name.text) {
+                    Some(domain) if !grouped && reach == Reach::Tree => {
+                        (Owned::AllOperations, Some(domain))
+                    }
+                    _ => (Owned::Group(&name.text), None),
+                }
+            }
+            ([domain, group], Reach::Children | Reach::Tree) => {
+                (Owned::Group(&group.text), Some(self.domain_named(&domain.text)?))
+            }
+            _ => return None,
+        };
+        Some(Use { name, span: path.span, domain, compared: None })
+    }
+
+    /// Reports a path that cannot name an operation, where groups of them are no help either
+    /// when `one_only`.
+    pub(crate) fn no_operation<T>(
+        &self,
+        path: &ast::Path,
+        reach: Reach,
+        one_only: bool,
+        compared: Option<(&'static str, Span)>,
+        sink: &mut Sink,
+    ) -> Option<T> {
+        let text = path_text(path);
+        let last = path.segments.last().map(|name| &name.text);
+        let group = self.domains().find_map(|domain| {
+            let group = last.filter(|name| domain.group(name).is_some())?;
+            let prefix = format_smolstr!("{group}.");
+            let mut names = domain.checked.operations.iter().map(|(name, _)| name);
+            names.find(|name| name.starts_with(prefix.as_str())).cloned()
+        });
+        if reach == Reach::Exact
+            && let Some(example) = group
+        {
+            let help = if one_only {
+                format!("write one operation, such as `{example}`")
+            } else {
+                format!("write `{text}.*` for all of it, or one operation, such as `{example}`")
+            };
+            let message = format!("`{text}` is a group of operations");
+            return sink.fail(
+                Diagnostic::new(codes::OPERATION_GROUP, message, path.span, "a whole group")
+                    .help(help),
+            );
+        }
+        self.unknown_with(Kind::Operation, &text, path.span, compared, sink)
+    }
+
+    /// The domain that all these names belong to. `Ok(None)` when there are no names; errors
+    /// were reported.
+    pub(crate) fn domain_of(
+        &self,
+        uses: &[Use<'_>],
+        senders: Senders,
+        sink: &mut Sink,
+    ) -> Result<Option<&'w DomainNames>, ()> {
+        let Some(first_use) = uses.first() else { return Ok(None) };
+        let mut missing = false;
+        for name in uses {
+            if !self.domains().any(|domain| name.known_in(domain)) {
+                missing = true;
+                self.report_unknown(name, sink);
+            }
+        }
+        // Without all senders, who knows which domain was meant.
+        if missing || senders.unresolved {
+            return Err(());
+        }
+        if let (Some((one, one_span)), Some((other, other_span))) = (senders.first, senders.second)
+        {
+            sink.push(self.two_senders(first_use, (one, one_span), (other, other_span)));
+            return Err(());
+        }
+        if let Some((sender, sender_span)) = senders.first {
+            let domain = self.world.domain(sender).ok_or(())?;
+            let foreign: Vec<_> = uses.iter().filter(|name| !name.known_in(domain)).collect();
+            for name in &foreign {
+                sink.push(self.mixed(name, sender_span, domain));
+            }
+            return if foreign.is_empty() { Ok(Some(domain)) } else { Err(()) };
+        }
+        let mut fitting =
+            self.domains().filter(|domain| uses.iter().all(|name| name.known_in(domain)));
+        match (fitting.next(), fitting.next()) {
+            (Some(only), None) => Ok(Some(only)),
+            (Some(one), Some(other)) => {
+                sink.push(ambiguous(first_use, one, other));
+                Err(())
+            }
+            (None, _) => {
+                self.report_mixture(uses, sink);
+                Err(())
+            }
+        }
+    }
+
+    fn report_unknown(&self, name: &Use<'_>, sink: &mut Sink) {
+        let text = name.name.text();
+        let owner = name.domain.and_then(|id| self.world.domain(id));
+        let Some(owner) = owner.filter(|_| !self.view.broken) else {
+            let _: Option<()> =
+                self.unknown_with(name.name.kind(), &text, name.span, name.compared, sink);
+            return;
+        };
+        let kind = name.name.kind();
+        let message = format!("domain `{}` has no {} `{text}`", owner.name(), kind.noun());
+        let near = self.near_in(owner, name.name);
+        let help = match near {
+            Some(near) => format!("did you mean `{}.{near}`?", owner.name()),
+            None => kind.declaration().to_owned(),
+        };
+        sink.push(Diagnostic::new(kind.unknown(), message, name.span, "not found").help(help));
+    }
+
+    fn near_in(&self, domain: &DomainNames, name: Owned<'_>) -> Option<SmolStr> {
+        let text = name.text();
+        let near = match name {
+            Owned::Flat(flat, _) => {
+                let names = domain.flat_names(flat);
+                crate::suggest::nearest(&text, names.into_iter().map(SmolStr::as_str))
+            }
+            Owned::Group(_) => {
+                let names = domain.group_names();
+                crate::suggest::nearest(&text, names.into_iter().map(SmolStr::as_str))
+            }
+            Owned::Operation(..) | Owned::AllOperations => {
+                let names = &domain.checked.operations;
+                crate::suggest::nearest(&text, names.iter().map(|(name, _)| name.as_str()))
+            }
+        };
+        near.map(SmolStr::from)
+    }
+
+    fn mixed(&self, name: &Use<'_>, sender_span: Span, sender: &DomainNames) -> Diagnostic {
+        let owner = self.domains().find(|domain| name.known_in(domain));
+        let owner = owner.map_or("another", |domain| domain.name());
+        let message = format!(
+            "{} `{}` belongs to domain `{owner}`, and the sender to domain `{}`",
+            name.name.kind().noun(),
+            name.name.text(),
+            sender.name()
+        );
+        Diagnostic::new(codes::MIXED_DOMAINS, message, name.span, format!("of domain `{owner}`"))
+            .and(sender_span, format!("of domain `{}`", sender.name()))
+            .help(format!("use the names of domain `{}` here", sender.name()))
+    }
+
+    fn two_senders(
+        &self,
+        name: &Use<'_>,
+        one: (DomainId, Span),
+        other: (DomainId, Span),
+    ) -> Diagnostic {
+        let called = |id| self.world.domain(id).map_or("", |domain| domain.name().as_str());
+        let (first, second) = (called(one.0), called(other.0));
+        let kind = name.name.kind().noun();
+        let message = format!(
+            "{kind} `{}` is asked of senders of two domains, `{first}` and `{second}`",
+            name.name.text()
+        );
+        Diagnostic::new(codes::MIXED_DOMAINS, message, name.span, "of one domain only")
+            .and(one.1, format!("of domain `{first}`"))
+            .and(other.1, format!("of domain `{second}`"))
+            .help("write one rule for each domain")
+    }
+
+    /// No domain has all the names: two of them have no domain in common, or several have not.
+    fn report_mixture(&self, uses: &[Use<'_>], sink: &mut Sink) {
+        let owner = |name: &Use<'_>| self.domains().find(|domain| name.known_in(domain));
+        let Some((first, rest)) = uses.split_first() else { return };
+        let together = |name: &&Use<'_>| {
+            self.domains().any(|domain| first.known_in(domain) && name.known_in(domain))
+        };
+        let apart = rest.iter().find(|name| !together(name)).or(rest.last());
+        let (Some(apart), Some(one)) = (apart, owner(first)) else { return };
+        let Some(other) = owner(apart) else { return };
+        let (one, other) = (one.name(), other.name());
+        let message = format!(
+            "{} `{}` of domain `{other}` and {} `{}` of domain `{one}` in one rule",
+            apart.name.kind().noun(),
+            apart.name.text(),
+            first.name.kind().noun(),
+            first.name.text()
+        );
+        sink.push(
+            Diagnostic::new(
+                codes::MIXED_DOMAINS,
+                message,
+                apart.span,
+                format!("of domain `{other}`"),
+            )
+            .and(first.span, format!("of domain `{one}`"))
+            .help("a packet's label belongs to one domain: write one rule for each domain"),
+        );
+    }
+}
+
+fn ambiguous(name: &Use<'_>, one: &DomainNames, other: &DomainNames) -> Diagnostic {
+    let (text, kind) = (name.name.text(), name.name.kind());
+    let (one, other) = (one.name(), other.name());
+    let message =
+        format!("`{text}` is {} of domain `{one}` and of domain `{other}`", kind.with_article());
+    let star = if matches!(name.name, Owned::Group(_)) { ".*" } else { "" };
+    let help = format!("write `{one}.{text}{star}`, or say whose with `from {one}.**`");
+    Diagnostic::new(codes::AMBIGUOUS, message, name.span, "which of them?").help(help)
+}

@@ -1,0 +1,352 @@
+//! Rules: clauses put together into what a packet must be.
+
+use govc_grammar::ast::{self, Action, ClauseKind, FromItem};
+use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::span::Span;
+
+use super::conditions::Asked;
+use super::owned::{Senders, Use};
+use super::policies::PolicyFrame;
+use super::proto;
+use super::scopes::merged;
+use super::sets;
+use super::sink::Sink;
+use crate::checked::{Condition, From, Match, Protocol, Rule, ScopeRange};
+use crate::codes;
+use crate::resolve::Lookup;
+use crate::vocabulary::DomainNames;
+
+/// The clauses of a rule by kind.
+#[derive(Default)]
+struct Clauses<'a> {
+    from: Option<(&'a [FromItem], Span)>,
+    to: Option<(&'a [ast::Pattern], Span)>,
+    operation: Option<(&'a [ast::Pattern], Span)>,
+    source: Option<(&'a [ast::SetMember], Span)>,
+    destination: Option<(&'a [ast::SetMember], Span)>,
+    conditions: Vec<&'a ast::Condition>,
+    protos: Vec<(&'a ast::Proto, Span)>,
+    log: Option<Span>,
+}
+
+/// The checked rule; nothing after an error was reported.
+pub(crate) fn check(
+    lookup: Lookup<'_, '_>,
+    frame: &PolicyFrame<'_>,
+    rule: &ast::Rule,
+    sink: &mut Sink,
+) -> Option<Rule> {
+    check_action(frame, rule, sink);
+    let clauses = sort_clauses(&rule.clauses, sink);
+    let matches = matches(lookup, frame, rule.action, &clauses, sink)?;
+    Some(Rule {
+        policy: frame.policy.name.text.clone(),
+        name: rule.name.text.clone(),
+        description: rule.description.as_ref().map(|text| text.text.clone()),
+        tier: frame.tier,
+        action: rule.action,
+        observe: rule.observe || frame.policy.observe,
+        log: clauses.log.is_some(),
+        hooks: frame.hooks.clone(),
+        matches,
+        span: rule.span,
+    })
+}
+
+fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
+    if rule.action != Action::Pass {
+        return;
+    }
+    let name = &rule.name;
+    if rule.observe || frame.policy.observe {
+        let message = format!("`{}` passes and only observes", name.text);
+        let diagnostic =
+            Diagnostic::new(codes::OBSERVED_PASS, message, name.span, "observes nothing");
+        let diagnostic = if rule.observe {
+            diagnostic
+        } else {
+            diagnostic.and(frame.policy.name.span, "all of this policy only observes")
+        };
+        sink.push(diagnostic.help(
+            "an observed rule tells what it would permit or deny: write `observe permit` or \
+             `observe deny`, or let the rule pass for good",
+        ));
+    } else if frame.last_tier {
+        let message = format!("`{}` passes in the last tier", name.text);
+        sink.push(
+            Diagnostic::new(codes::PASS_IN_LAST_TIER, message, name.span, "no tier follows")
+                .help("packets that pass here are denied: write `deny`, or put the policy into an earlier tier"),
+        );
+    }
+}
+
+fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
+    let mut clauses = Clauses::default();
+    for clause in list {
+        let span = clause.span;
+        let repeated = match &clause.kind {
+            ClauseKind::From(items) => say(&mut clauses.from, items, span, "from"),
+            ClauseKind::To(patterns) => say(&mut clauses.to, patterns, span, "to"),
+            ClauseKind::Operation(list) => say(&mut clauses.operation, list, span, "operation"),
+            ClauseKind::Source(members) => say(&mut clauses.source, members, span, "source"),
+            ClauseKind::Destination(members) => {
+                say(&mut clauses.destination, members, span, "destination")
+            }
+            ClauseKind::Where(conditions) => {
+                clauses.conditions.extend(conditions);
+                None
+            }
+            ClauseKind::Proto(proto) => {
+                clauses.protos.push((proto, span));
+                None
+            }
+            ClauseKind::Log => {
+                let first = clauses.log.replace(span);
+                first.map(|first| {
+                    Diagnostic::new(codes::REPEATED, "`log` is said twice", span, "already said")
+                        .and(first, "first said here")
+                        .help("remove one of the two")
+                })
+            }
+        };
+        if let Some(diagnostic) = repeated {
+            sink.push(diagnostic);
+        }
+    }
+    clauses
+}
+
+/// Fills the place of a clause that may stand once.
+fn say<'a, T>(
+    slot: &mut Option<(&'a [T], Span)>,
+    list: &'a [T],
+    span: Span,
+    word: &str,
+) -> Option<Diagnostic> {
+    let Some((_, first)) = slot else {
+        *slot = Some((list, span));
+        return None;
+    };
+    let message = format!("`{word}` is said twice in one rule");
+    Some(
+        Diagnostic::new(codes::SAID_TWICE, message, span, "already said")
+            .and(*first, "first said here")
+            .help(format!("put everything behind one `{word}`, with commas between")),
+    )
+}
+
+fn matches(
+    lookup: Lookup<'_, '_>,
+    frame: &PolicyFrame<'_>,
+    action: Action,
+    clauses: &Clauses<'_>,
+    sink: &mut Sink,
+) -> Option<Match> {
+    // Everything is looked at before anything gives up, so that one run tells all errors.
+    let from = match clauses.from {
+        Some((items, _)) => senders(lookup, items, sink),
+        None => default_senders(action),
+    };
+    let to = optional(clauses.to, |patterns| lookup.scope_set(patterns, sink));
+    warn_unknown_object(frame, clauses, sink);
+    let mut asked = Asked::default();
+    for condition in &clauses.conditions {
+        lookup.ask(condition, &mut asked, sink);
+    }
+    warn_unknown_zone(frame, &asked, sink);
+    let operations = optional(clauses.operation, |list| operations(lookup, list, sink));
+    let protocols = protocols(lookup, &clauses.protos, sink);
+    let sources = optional(clauses.source, |m| sets::prefixes(lookup, m, "source", sink));
+    let destinations =
+        optional(clauses.destination, |m| sets::prefixes(lookup, m, "destination", sink));
+    let mut uses = std::mem::take(&mut asked.uses);
+    uses.extend(operations.iter().flatten().flatten());
+    let spoken = lookup.domain_of(&uses, from.named, sink).ok()?;
+    if asked.failed || from.named.unresolved {
+        return None;
+    }
+    let conditions = clauses.conditions.iter().map(|c| lookup.condition(c, spoken, sink));
+    let conditions: Option<Vec<Condition>> = conditions.collect();
+    Some(Match {
+        domain: spoken.map(|domain| domain.id).or(from.only_domain()),
+        from: from.list,
+        to: to?,
+        operations: operations?.map(|uses| operation_numbers(&uses, spoken)),
+        conditions: conditions?,
+        protocols: protocols?,
+        sources: sources?,
+        destinations: destinations?,
+    })
+}
+
+/// The value of a clause that may be missing; `None` after an error.
+fn optional<'a, T, R>(
+    clause: Option<(&'a [T], Span)>,
+    check: impl FnOnce(&'a [T]) -> Option<R>,
+) -> Option<Option<R>> {
+    match clause {
+        Some((list, _)) => check(list).map(Some),
+        None => Some(None),
+    }
+}
+
+/// Who a rule is about.
+struct Origin {
+    list: Vec<From>,
+    named: Senders,
+}
+
+impl Origin {
+    /// The domain, when the rule is about scopes of one domain and nobody else.
+    fn only_domain(&self) -> Option<crate::checked::DomainId> {
+        let scopes_only = self.list.iter().all(|from| matches!(from, From::Scope(_)));
+        let one = self.named.first.filter(|_| scopes_only && self.named.second.is_none());
+        one.map(|(domain, _)| domain)
+    }
+}
+
+/// A rule that lets through must know the sender; a rule that denies is about everyone.
+fn default_senders(action: Action) -> Origin {
+    let who = match action {
+        Action::Permit | Action::Pass => From::Identified,
+        Action::Deny => From::Anyone,
+    };
+    Origin { list: vec![who], named: Senders::default() }
+}
+
+fn senders(lookup: Lookup<'_, '_>, items: &[FromItem], sink: &mut Sink) -> Origin {
+    let mut ranges: Vec<ScopeRange> = Vec::new();
+    let mut others: Vec<From> = Vec::new();
+    let mut named = Senders::default();
+    for item in items {
+        let other = match item {
+            FromItem::Scope(pattern) => {
+                match lookup.add_scopes(pattern, &mut ranges, sink) {
+                    Some(domain) => named.add(domain, pattern.path.span),
+                    None => named.unresolved = true,
+                }
+                continue;
+            }
+            FromItem::Anyone(_) => From::Anyone,
+            FromItem::Labelled(_) => From::Labelled,
+            FromItem::Legacy(_) => From::Legacy,
+            FromItem::Unlabelled(_) => From::Unlabelled,
+        };
+        if !others.contains(&other) {
+            others.push(other);
+        }
+    }
+    let mut list = Vec::with_capacity(others.len() + 1);
+    if !ranges.is_empty() {
+        list.push(From::Scope(merged(ranges)));
+    }
+    list.append(&mut others);
+    Origin { list, named }
+}
+
+fn operations<'n>(
+    lookup: Lookup<'_, '_>,
+    patterns: &'n [ast::Pattern],
+    sink: &mut Sink,
+) -> Option<Vec<Use<'n>>> {
+    let mut uses = Vec::with_capacity(patterns.len());
+    let mut whole = true;
+    for pattern in patterns {
+        if let Some(index) = &pattern.index {
+            let message = "operations have no index".to_owned();
+            sink.push(
+                Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
+                    .help("only scopes like `batch[64]` have indices"),
+            );
+            whole = false;
+            continue;
+        }
+        match lookup.operation_use(&pattern.path, pattern.reach) {
+            Some(name) => uses.push(name),
+            None => {
+                whole = false;
+                let (path, reach) = (&pattern.path, pattern.reach);
+                let _: Option<()> = lookup.no_operation(path, reach, false, None, sink);
+            }
+        }
+    }
+    whole.then_some(uses)
+}
+
+fn operation_numbers(uses: &[Use<'_>], domain: Option<&DomainNames>) -> Vec<u16> {
+    let mut numbers = Vec::with_capacity(uses.len());
+    if let Some(domain) = domain {
+        uses.iter().for_each(|name| name.name.add_operations(domain, &mut numbers));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+fn protocols(
+    lookup: Lookup<'_, '_>,
+    protos: &[(&ast::Proto, Span)],
+    sink: &mut Sink,
+) -> Option<Vec<Protocol>> {
+    /// More alternatives than this are not compared with each other.
+    const COMPARED_MAX: usize = 64;
+    let mut protocols: Vec<Protocol> = Vec::with_capacity(protos.len());
+    let mut whole = true;
+    for (at, &(proto, span)) in protos.iter().enumerate() {
+        let Some(protocol) = proto::protocol(lookup, proto, sink) else {
+            whole = false;
+            continue;
+        };
+        let earlier = protocols.iter().take(COMPARED_MAX).position(|known| *known == protocol);
+        if whole
+            && at > 0
+            && let Some((_, first)) = earlier.and_then(|at| protos.get(at))
+        {
+            let message = "the same `proto` is said twice".to_owned();
+            sink.push(
+                Diagnostic::new(codes::REPEATED, message, span, "already said")
+                    .and(*first, "first said here")
+                    .help("remove one of the two: several `proto` are alternatives"),
+            );
+        }
+        protocols.push(protocol);
+    }
+    whole.then_some(protocols)
+}
+
+fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mut Sink) {
+    let [ingress, egress, forward] = &frame.hooks;
+    if let Some((_, span)) = clauses.to
+        && ingress.is_none()
+        && (egress.is_some() || forward.is_some())
+    {
+        let message = "the object is not known at this policy's hooks, so the rule never matches";
+        sink.push(
+            Diagnostic::new(codes::NEVER_KNOWN, message, span, "never known here")
+                .and(frame.policy.name.span, "not `on ingress`")
+                .help(
+                    "the object is only known on ingress, where the workload is: say \
+                     `destination` here, or move the rule to a policy `on ingress`",
+                ),
+        );
+    }
+}
+
+fn warn_unknown_zone(frame: &PolicyFrame<'_>, asked: &Asked<'_>, sink: &mut Sink) {
+    let [ingress, egress, forward] = &frame.hooks;
+    if let Some(span) = asked.egress_zone
+        && ingress.is_some()
+        && egress.is_none()
+        && forward.is_none()
+    {
+        let message = "on ingress the egress zone is not known, so it is never any zone";
+        sink.push(
+            Diagnostic::new(codes::NEVER_KNOWN, message, span, "never known here")
+                .and(frame.policy.name.span, "only `on ingress`")
+                .help(
+                    "the egress zone is only known on egress and forward: move the rule to a \
+                     policy there",
+                ),
+        );
+    }
+}

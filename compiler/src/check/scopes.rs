@@ -1,0 +1,367 @@
+//! Scope patterns in rules and labels: from paths to subject numbers.
+
+use govc_grammar::ast::{self, Reach};
+use govc_grammar::diagnostic::Diagnostic;
+use smol_str::SmolStr;
+
+use super::kind::Kind;
+use super::names::not_used;
+use super::sink::Sink;
+use crate::checked::{DomainId, Scope, ScopeRange};
+use crate::codes;
+use crate::lock::SUBJECT_LAST;
+use crate::resolve::{Lookup, path_text};
+use crate::suggest;
+use crate::vocabulary::{DomainNames, ScopeSource};
+
+/// What a path names: a scope of a domain, or the domain itself.
+#[derive(Clone, Copy)]
+struct Target<'w> {
+    domain: &'w DomainNames,
+    /// Position in the domain's scopes.
+    scope: Option<u32>,
+}
+
+/// One workload.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'w> {
+    pub(crate) domain: &'w DomainNames,
+    /// The scope that it belongs to.
+    pub(crate) scope: &'w Scope,
+    pub(crate) number: u32,
+}
+
+impl<'w> Lookup<'w, '_> {
+    /// Numbers that all patterns together name, ascending by domain and number, merged.
+    pub(crate) fn scope_set(
+        &self,
+        patterns: &[ast::Pattern],
+        sink: &mut Sink,
+    ) -> Option<Vec<ScopeRange>> {
+        let mut ranges = Vec::with_capacity(patterns.len());
+        let mut whole = true;
+        for pattern in patterns {
+            whole &= self.add_scopes(pattern, &mut ranges, sink).is_some();
+        }
+        whole.then(|| merged(ranges))
+    }
+
+    /// Adds the numbers of one pattern; answers with its domain.
+    pub(crate) fn add_scopes(
+        &self,
+        pattern: &ast::Pattern,
+        ranges: &mut Vec<ScopeRange>,
+        sink: &mut Sink,
+    ) -> Option<DomainId> {
+        let target = self.target(&pattern.path, sink)?;
+        let domain = target.domain.id;
+        let mut add = |first, last| ranges.push(ScopeRange { domain, first, last });
+        if let Some(index) = &pattern.index {
+            let number = target.indexed(pattern, index, sink)?;
+            add(number, number);
+            return Some(domain);
+        }
+        match (pattern.reach, target.parts()) {
+            (Reach::Tree, None) => add(0, SUBJECT_LAST),
+            (Reach::Tree, Some((scope, _))) => {
+                scope.blocks.iter().for_each(|&(first, last)| add(first, last));
+            }
+            (Reach::Children, _) => {
+                let children = target.domain.children(target.scope);
+                let mut any = false;
+                for child in children {
+                    let scope = target.domain.checked.scopes.get(child as usize);
+                    if let Some((first, last)) = scope.and_then(|scope| scope.subjects) {
+                        any = true;
+                        add(first, last);
+                    }
+                }
+                if !any {
+                    return sink.fail(no_child_subjects(pattern, target));
+                }
+            }
+            (Reach::Exact, Some((scope, source))) if !source.groups => {
+                // No subjects: handing out numbers failed and was reported.
+                let (first, last) = scope.subjects?;
+                add(first, last);
+            }
+            (Reach::Exact, _) => return sink.fail(grouping(pattern, target)),
+        }
+        Some(domain)
+    }
+
+    /// Exactly one subject. A batch needs an index unless `first_of_batch`.
+    pub(crate) fn subject(
+        &self,
+        pattern: &ast::Pattern,
+        first_of_batch: bool,
+        sink: &mut Sink,
+    ) -> Option<Subject<'w>> {
+        let target = self.target(&pattern.path, sink)?;
+        let domain = target.domain;
+        let text = path_text(&pattern.path);
+        if pattern.reach != Reach::Exact {
+            let message = "one subject is wanted here, and a star names many".to_owned();
+            return sink.fail(
+                Diagnostic::new(codes::NOT_ONE_SUBJECT, message, pattern.span, "many subjects")
+                    .help("write the path of one workload, or `batch[3]` for one of a batch"),
+            );
+        }
+        let (scope, source) = match target.parts() {
+            Some((scope, source)) if !source.groups => (scope, source),
+            _ => return sink.fail(not_a_workload(pattern, target)),
+        };
+        if let Some(index) = &pattern.index {
+            let number = target.indexed(pattern, index, sink)?;
+            return Some(Subject { domain, scope, number });
+        }
+        let (first, last) = scope.subjects?;
+        if first != last && !first_of_batch {
+            let count = last - first + 1;
+            let message = format!("`{text}` names {count} subjects, and one is wanted here");
+            return sink.fail(
+                Diagnostic::new(codes::NOT_ONE_SUBJECT, message, pattern.span, "a whole batch")
+                    .and(source.span, format!("{count} subjects"))
+                    .help(format!("write `{text}[0]` to `{text}[{}]`", count - 1)),
+            );
+        }
+        Some(Subject { domain, scope, number: first })
+    }
+
+    /// Follows a path: from a visible domain, or from a top-level scope of the only visible
+    /// domain that has it.
+    fn target(&self, path: &ast::Path, sink: &mut Sink) -> Option<Target<'w>> {
+        let (first, rest) = path.segments.split_first()?;
+        let (domain, mut segments) = match self.domain_named(&first.text) {
+            Some(id) => (self.world.domain(id)?, rest),
+            None => (self.domain_of_top(first, path, sink)?, path.segments.as_slice()),
+        };
+        let mut scope = None;
+        while let Some((segment, rest)) = segments.split_first() {
+            let Some(next) = domain.scope(scope, &segment.text) else {
+                return self.unknown_scope(Target { domain, scope }, path, segment, sink);
+            };
+            (scope, segments) = (Some(next), rest);
+        }
+        Some(Target { domain, scope })
+    }
+
+    fn domain_of_top(
+        &self,
+        first: &ast::Name,
+        path: &ast::Path,
+        sink: &mut Sink,
+    ) -> Option<&'w DomainNames> {
+        let mut owners = self.domains().filter(|domain| domain.scope(None, &first.text).is_some());
+        match (owners.next(), owners.next()) {
+            (Some(only), None) => Some(only),
+            (Some(one), Some(other)) => {
+                let text = path_text(path);
+                let message = format!(
+                    "`{}` is a scope of domain `{}` and of domain `{}`",
+                    first.text,
+                    one.name(),
+                    other.name()
+                );
+                sink.fail(
+                    Diagnostic::new(codes::AMBIGUOUS, message, first.span, "which of them?").help(
+                        format!("write `{}.{text}` or `{}.{text}`", one.name(), other.name()),
+                    ),
+                )
+            }
+            (None, _) => {
+                let hidden = self.world.domain_named(&first.text);
+                if let Some(domain) = hidden.and_then(|id| self.world.domain(id))
+                    && !self.view.broken
+                {
+                    let package = self.world.packages.text(domain.package);
+                    return sink.fail(not_used(Kind::Domain, &first.text, first.span, &package));
+                }
+                // The whole path may be known under another kind, or in another package.
+                let whole = path_text(path);
+                self.unknown(Kind::Scope, &whole, path.span, sink)
+            }
+        }
+    }
+
+    fn unknown_scope<T>(
+        &self,
+        above: Target<'_>,
+        path: &ast::Path,
+        segment: &ast::Name,
+        sink: &mut Sink,
+    ) -> Option<T> {
+        if self.view.broken || self.world.packages.broken(above.domain.package) {
+            sink.poison();
+            return None;
+        }
+        let message = format!("{} has no scope `{}`", above.describe(), segment.text);
+        let siblings: Vec<SmolStr> = above.child_names();
+        let siblings = || siblings.iter().map(SmolStr::as_str);
+        let help = if let Some(near) = suggest::nearest(&segment.text, siblings()) {
+            let renamed = path
+                .segments
+                .iter()
+                .map(|known| if known.span == segment.span { near } else { known.text.as_str() });
+            format!("did you mean `{}`?", renamed.collect::<Vec<_>>().join("."))
+        } else {
+            self.scope_advice(&path_text(path), &above, siblings())
+        };
+        let diagnostic =
+            Diagnostic::new(codes::UNKNOWN_SCOPE, message, segment.span, "not found").help(help);
+        sink.fail(diagnostic)
+    }
+
+    fn scope_advice<'n>(
+        &self,
+        text: &str,
+        above: &Target<'_>,
+        siblings: impl Iterator<Item = &'n str>,
+    ) -> String {
+        let mut siblings = siblings.peekable();
+        if siblings.peek().is_some()
+            && let Some(near) = self.catalogue().near_scope(*self, text)
+        {
+            return format!("did you mean `{near}`?");
+        }
+        match suggest::list(siblings, 8) {
+            list if list.is_empty() => {
+                format!(
+                    "{} has no scopes below it; {}",
+                    above.describe(),
+                    Kind::Scope.declaration()
+                )
+            }
+            list => format!("below it are {list}"),
+        }
+    }
+}
+
+impl<'w> Target<'w> {
+    fn parts(self) -> Option<(&'w Scope, &'w ScopeSource)> {
+        let at = self.scope? as usize;
+        Some((self.domain.checked.scopes.get(at)?, self.domain.scope_sources.get(at)?))
+    }
+
+    /// How messages call it.
+    fn describe(self) -> String {
+        match self.parts() {
+            Some((scope, _)) => format!("`{}.{}`", self.domain.name(), scope.path),
+            None => format!("domain `{}`", self.domain.name()),
+        }
+    }
+
+    fn child_names(self) -> Vec<SmolStr> {
+        let scopes = &self.domain.checked.scopes;
+        let last = |path: &SmolStr| path.rsplit('.').next().map(SmolStr::from);
+        let children = self.domain.children(self.scope);
+        children.iter().filter_map(|&at| last(&scopes.get(at as usize)?.path)).collect()
+    }
+
+    /// Number of `batch[index]`.
+    fn indexed(self, pattern: &ast::Pattern, index: &ast::Int, sink: &mut Sink) -> Option<u32> {
+        let text = path_text(&pattern.path);
+        let (scope, source) = match self.parts() {
+            Some((scope, source)) if !source.groups && pattern.reach == Reach::Exact => {
+                (scope, source)
+            }
+            Some((_, source)) => {
+                let message =
+                    format!("`{text}` is no batch, and has no subject number {}", index.value);
+                return sink.fail(
+                    Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
+                        .and(source.span, "groups other scopes")
+                        .help("only scopes like `batch[64]` have indices"),
+                );
+            }
+            None => {
+                let message =
+                    format!("`{text}` is a domain, and has no subject number {}", index.value);
+                return sink.fail(
+                    Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
+                        .help("only scopes like `batch[64]` have indices"),
+                );
+            }
+        };
+        let (first, last) = scope.subjects?;
+        let number = u32::try_from(index.value).ok().and_then(|index| first.checked_add(index));
+        if let Some(number) = number.filter(|&number| number <= last) {
+            return Some(number);
+        }
+        let count = last - first + 1;
+        let message = format!("`{text}[{}]` is outside the batch", index.value);
+        let help = match count {
+            1 => format!("write `{text}`: it is one subject"),
+            _ => format!("indices of `{text}` go from 0 to {}", count - 1),
+        };
+        let subjects =
+            if count == 1 { "1 subject".to_owned() } else { format!("{count} subjects") };
+        sink.fail(
+            Diagnostic::new(codes::BAD_INDEX, message, index.span, "outside")
+                .and(source.span, subjects)
+                .help(help),
+        )
+    }
+}
+
+fn grouping(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
+    let text = path_text(&pattern.path);
+    let message = match target.parts() {
+        Some(_) => format!("`{text}` only groups other scopes"),
+        None => format!("`{text}` is a domain"),
+    };
+    let diagnostic =
+        Diagnostic::new(codes::GROUPING_SCOPE, message, pattern.span, "no subjects of its own")
+            .help(format!("write `{text}.**` for everything below it"));
+    match target.parts() {
+        Some((_, source)) => diagnostic.and(source.span, "groups others"),
+        None => diagnostic,
+    }
+}
+
+fn not_a_workload(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
+    let text = path_text(&pattern.path);
+    let children = target.child_names();
+    let help = match children.first() {
+        Some(child) => format!("write the path of one workload below it, such as `{text}.{child}`"),
+        None => "write the path of one workload".to_owned(),
+    };
+    let message = format!("`{text}` only groups other scopes, and one subject is wanted here");
+    Diagnostic::new(codes::NOT_ONE_SUBJECT, message, pattern.span, "no subject of its own")
+        .help(help)
+}
+
+fn no_child_subjects(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
+    let text = path_text(&pattern.path);
+    let leaf = target.parts().is_some_and(|(_, source)| !source.groups);
+    let (message, help) = if leaf {
+        (format!("nothing lies below `{text}`"), format!("write `{text}` for its own subjects"))
+    } else {
+        (
+            format!("no scope directly below `{text}` has subjects of its own"),
+            format!("write `{text}.**` for everything below it"),
+        )
+    };
+    Diagnostic::new(codes::NO_CHILD_SUBJECTS, message, pattern.span, "names nobody").help(help)
+}
+
+/// Ranges in order, overlapping and adjacent ones of a domain put together.
+pub(crate) fn merged(mut ranges: Vec<ScopeRange>) -> Vec<ScopeRange> {
+    if ranges.len() < 2 {
+        return ranges;
+    }
+    ranges.sort_unstable_by_key(|range| (range.domain, range.first, range.last));
+    let mut merged: Vec<ScopeRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(previous)
+                if previous.domain == range.domain
+                    && range.first <= previous.last.saturating_add(1) =>
+            {
+                previous.last = previous.last.max(range.last);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}

@@ -1,0 +1,514 @@
+//! Sets of prefixes and of ports: `let` items, and lists in rules.
+
+use std::net::IpAddr;
+
+use govc_grammar::ast::{self, SetMember};
+use govc_grammar::diagnostic::{Code, Diagnostic};
+use govc_grammar::span::Span;
+use petgraph::algo::kosaraju_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
+use rustc_hash::FxHashMap;
+
+use super::kind::Kind;
+use super::sink::Sink;
+use crate::checked::Prefix;
+use crate::codes;
+use crate::resolve::{Lookup, World};
+
+/// What a set contains, sorted, without overlaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SetValue {
+    Prefixes(Vec<Prefix>),
+    /// Inclusive ranges.
+    Ports(Vec<(u16, u16)>),
+    /// An error was reported.
+    Broken,
+}
+
+impl SetValue {
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Prefixes(_) => Some(Kind::Prefixes),
+            Self::Ports(_) => Some(Kind::Ports),
+            Self::Broken => None,
+        }
+    }
+}
+
+/// What the numbers of a list mean, and how large they may be.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// The word before the list: `port`.
+    pub(crate) word: &'static str,
+    max: u16,
+    code: Code,
+    reason: &'static str,
+}
+
+/// Ports of TCP, UDP and SCTP.
+pub(crate) const PORTS: Numbers = Numbers {
+    word: "port",
+    max: u16::MAX,
+    code: codes::PORT_TOO_LARGE,
+    reason: "ports have 16 bits: write a number up to 65535",
+};
+/// Source ports.
+pub(crate) const SOURCE_PORTS: Numbers = Numbers { word: "source port", ..PORTS };
+/// ICMP types.
+pub(crate) const ICMP_TYPES: Numbers = Numbers {
+    word: "type",
+    max: 255,
+    code: codes::ICMP_TOO_LARGE,
+    reason: "ICMP types and codes have 8 bits: write a number up to 255",
+};
+/// ICMP codes.
+pub(crate) const ICMP_CODES: Numbers = Numbers { word: "code", ..ICMP_TYPES };
+
+/// Evaluates every `let`, those that others refer to first.
+pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
+    world.set_values = vec![SetValue::Broken; world.sets.len()];
+    let mut graph: DiGraph<(), Span> = DiGraph::new();
+    let nodes: Vec<NodeIndex> = world.sets.iter().map(|_| graph.add_node(())).collect();
+    for (set, &node) in world.sets.iter().zip(&nodes) {
+        let Some(lookup) = world.lookup(set.file) else { continue };
+        for member in &set.source.members {
+            let SetMember::Name(name) = member else { continue };
+            // What cannot be found is reported here, and only here: places have one diagnostic.
+            if let Some(&other) = lookup.set(name, sink).and_then(|at| nodes.get(at)) {
+                graph.add_edge(node, other, name.span);
+            }
+        }
+    }
+    // Strongly connected sets come in reverse topological order: what is referred to first.
+    for component in kosaraju_scc(&graph) {
+        let Some(&first) = component.iter().min() else { continue };
+        if component.len() > 1 || graph.contains_edge(first, first) {
+            sink.push(cycle(world, &graph, &component, first));
+            continue;
+        }
+        let at = first.index();
+        let value = world
+            .sets
+            .get(at)
+            .and_then(|set| evaluate(world.lookup(set.file)?, &set.source.members, sink));
+        if let (Some(slot), Some(value)) = (world.set_values.get_mut(at), value) {
+            *slot = value;
+        }
+    }
+}
+
+/// The diagnostic for sets that contain each other: the shortest way round from `first`.
+fn cycle(
+    world: &World<'_>,
+    graph: &DiGraph<(), Span>,
+    component: &[NodeIndex],
+    first: NodeIndex,
+) -> Diagnostic {
+    let mut came_from: FxHashMap<NodeIndex, (NodeIndex, Span)> = FxHashMap::default();
+    let mut reached = vec![first];
+    let mut next = 0;
+    while let Some(&node) = reached.get(next)
+        && !came_from.contains_key(&first)
+    {
+        next += 1;
+        // Edges come newest first; the chain shall start with what was written first.
+        let mut edges: Vec<_> = graph
+            .edges(node)
+            .map(|edge| (*edge.weight(), petgraph::visit::EdgeRef::target(&edge)))
+            .collect();
+        edges.sort_unstable();
+        for (span, target) in edges {
+            if component.contains(&target) && !came_from.contains_key(&target) {
+                came_from.insert(target, (node, span));
+                reached.push(target);
+            }
+        }
+    }
+    let name = |node: NodeIndex| {
+        world.sets.get(node.index()).map_or("", |set| set.source.name.text.as_str())
+    };
+    let mut chain = vec![name(first)];
+    let mut spans = Vec::new();
+    let mut at = first;
+    while let Some(&(from, span)) = came_from.get(&at) {
+        chain.push(name(from));
+        spans.push((span, name(at)));
+        at = from;
+        if at == first {
+            break;
+        }
+    }
+    chain.reverse();
+    spans.reverse();
+    let chain: Vec<String> = chain.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!(
+        "set {} contains itself: {}",
+        chain.first().map_or("", String::as_str),
+        chain.join(" -> ")
+    );
+    let mut spans = spans.into_iter();
+    let start = spans.next().map_or_else(
+        || world.sets.get(first.index()).map(|set| set.source.name.span),
+        |(span, _)| Some(span),
+    );
+    let mut diagnostic = match start {
+        Some(span) => Diagnostic::new(codes::SET_CYCLE, message, span, "the cycle starts here"),
+        None => Diagnostic { code: codes::SET_CYCLE, message, labels: Vec::new(), help: None },
+    };
+    for (span, target) in spans {
+        diagnostic = diagnostic.and(span, format!("refers to `{target}`"));
+    }
+    diagnostic.help("write the members of one of these sets out")
+}
+
+/// The value of a `let`: all members must be of the first one's type.
+fn evaluate(lookup: Lookup<'_, '_>, members: &[SetMember], sink: &mut Sink) -> Option<SetValue> {
+    let mut prefixes = Ranges::default();
+    let mut ports = Ranges::default();
+    let mut first: Option<(Kind, Span)> = None;
+    let mut whole = true;
+    for (at, member) in members.iter().enumerate() {
+        let Some(value) = evaluate_member(lookup, member, PORTS, sink) else {
+            whole = false;
+            continue;
+        };
+        let span = member_span(member);
+        let Some(kind) = value.kind() else {
+            whole = false;
+            continue;
+        };
+        match first {
+            None => first = Some((kind, span)),
+            Some((wanted, first)) if wanted != kind => {
+                let (found, wanted) = (value_noun(kind), value_noun(wanted));
+                let message = format!("the set mixes {wanted} and {found}");
+                sink.push(
+                    Diagnostic::new(codes::MIXED_SET, message, span, found)
+                        .and(first, wanted)
+                        .help("make two sets of it"),
+                );
+                whole = false;
+                continue;
+            }
+            Some(_) => {}
+        }
+        match value {
+            SetValue::Prefixes(list) => prefixes.add(at, list.iter().map(prefix_range)),
+            SetValue::Ports(list) => ports.add(at, list.iter().map(port_range)),
+            SetValue::Broken => {}
+        }
+    }
+    prefixes.warn(members, sink);
+    ports.warn(members, sink);
+    match first? {
+        _ if !whole => None,
+        (Kind::Prefixes, _) => Some(SetValue::Prefixes(prefixes.prefixes())),
+        _ => Some(SetValue::Ports(ports.ports())),
+    }
+}
+
+/// A list where only prefixes make sense, after `word`.
+pub(crate) fn prefixes(
+    lookup: Lookup<'_, '_>,
+    members: &[SetMember],
+    word: &str,
+    sink: &mut Sink,
+) -> Option<Vec<Prefix>> {
+    let mut ranges = Ranges::default();
+    let mut whole = true;
+    for (at, member) in members.iter().enumerate() {
+        match evaluate_member(lookup, member, PORTS, sink) {
+            Some(SetValue::Prefixes(list)) => ranges.add(at, list.iter().map(prefix_range)),
+            Some(SetValue::Ports(_)) => {
+                whole = false;
+                sink.push(mismatch(member, word, Kind::Prefixes, Kind::Ports));
+            }
+            _ => whole = false,
+        }
+    }
+    ranges.warn(members, sink);
+    whole.then(|| ranges.prefixes())
+}
+
+/// A list where only numbers make sense.
+pub(crate) fn numbers(
+    lookup: Lookup<'_, '_>,
+    members: &[SetMember],
+    numbers: Numbers,
+    sink: &mut Sink,
+) -> Option<Vec<(u16, u16)>> {
+    if let [SetMember::Int(int)] = members {
+        return number(int, numbers, sink).map(|number| vec![(number, number)]);
+    }
+    let mut ranges = Ranges::default();
+    let mut whole = true;
+    for (at, member) in members.iter().enumerate() {
+        match evaluate_member(lookup, member, numbers, sink) {
+            Some(SetValue::Ports(list)) => match list.last() {
+                Some(&(_, last)) if last > numbers.max => {
+                    whole = false;
+                    sink.push(too_large(last.into(), member_span(member), numbers));
+                }
+                _ => ranges.add(at, list.iter().map(port_range)),
+            },
+            Some(SetValue::Prefixes(_)) => {
+                whole = false;
+                sink.push(mismatch(member, numbers.word, Kind::Ports, Kind::Prefixes));
+            }
+            _ => whole = false,
+        }
+    }
+    ranges.warn(members, sink);
+    whole.then(|| ranges.ports())
+}
+
+fn mismatch(member: &SetMember, word: &str, wanted: Kind, found: Kind) -> Diagnostic {
+    let (wanted, found) = (value_noun(wanted), value_noun(found));
+    let text = member_text(member);
+    let message = match member {
+        SetMember::Name(_) => {
+            format!("`{word}` takes {wanted}, and `{text}` is a set of {found}")
+        }
+        SetMember::Prefix(_) => format!("`{word}` takes {wanted}, and `{text}` is a prefix"),
+        _ => format!("`{word}` takes {wanted}, and `{text}` is a number"),
+    };
+    let help = if wanted == "prefixes" {
+        "write addresses, such as 10.0.0.0/8, or the name of a set of prefixes"
+    } else {
+        "write numbers, such as 80 or 8000..8099, or the name of a set of ports"
+    };
+    Diagnostic::new(codes::SET_MISMATCH, message, member_span(member), found).help(help)
+}
+
+fn value_noun(kind: Kind) -> &'static str {
+    if kind == Kind::Ports { "ports" } else { "prefixes" }
+}
+
+fn evaluate_member(
+    lookup: Lookup<'_, '_>,
+    member: &SetMember,
+    numbers: Numbers,
+    sink: &mut Sink,
+) -> Option<SetValue> {
+    match member {
+        SetMember::Prefix(written) => {
+            prefix(written, sink).map(|prefix| SetValue::Prefixes(vec![prefix]))
+        }
+        SetMember::Int(int) => {
+            number(int, numbers, sink).map(|number| SetValue::Ports(vec![(number, number)]))
+        }
+        SetMember::Range(first, last) => {
+            range(first, last, numbers, sink).map(|range| SetValue::Ports(vec![range]))
+        }
+        SetMember::Name(name) => {
+            let at = lookup.set(name, sink)?;
+            lookup.world.set_values.get(at).filter(|value| value.kind().is_some()).cloned()
+        }
+    }
+}
+
+/// A prefix whose host bits are zero.
+pub(crate) fn prefix(written: &ast::Prefix, sink: &mut Sink) -> Option<Prefix> {
+    let bits: u8 = if written.address.is_ipv4() { 32 } else { 128 };
+    let length = written.length.unwrap_or(bits);
+    if length > bits {
+        let message = format!("prefix length {length} is more than the {bits} bits of the address");
+        return sink.fail(
+            Diagnostic::new(codes::PREFIX_LENGTH, message, written.span, "too long")
+                .help(format!("write a length up to {bits}")),
+        );
+    }
+    let address = masked(written.address, length);
+    if address != written.address {
+        let message = format!("`{}/{length}` has host bits", written.address);
+        return sink.fail(
+            Diagnostic::new(codes::HOST_BITS, message, written.span, "host bits are not zero")
+                .help(format!(
+                    "write {address}/{length} for the network, or {}/{bits} for the host",
+                    written.address
+                )),
+        );
+    }
+    Some(Prefix { address, length })
+}
+
+fn masked(address: IpAddr, length: u8) -> IpAddr {
+    let host_bits = |bits: u32| bits.saturating_sub(length.into());
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(host_bits(32)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(host_bits(128)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+fn number(int: &ast::Int, numbers: Numbers, sink: &mut Sink) -> Option<u16> {
+    match u16::try_from(int.value) {
+        Ok(number) if number <= numbers.max => Some(number),
+        _ => sink.fail(too_large(int.value, int.span, numbers)),
+    }
+}
+
+fn too_large(value: u64, span: Span, numbers: Numbers) -> Diagnostic {
+    let message = format!("{} {value} is above {}", numbers.word, numbers.max);
+    Diagnostic::new(numbers.code, message, span, "too large").help(numbers.reason)
+}
+
+fn range(
+    first: &ast::Int,
+    last: &ast::Int,
+    numbers: Numbers,
+    sink: &mut Sink,
+) -> Option<(u16, u16)> {
+    let ends = (number(first, numbers, sink), number(last, numbers, sink));
+    let (Some(low), Some(high)) = ends else { return None };
+    if low > high {
+        let message = format!("the range {low}..{high} ends before it begins");
+        let span = first.span.to(last.span);
+        return sink.fail(
+            Diagnostic::new(codes::REVERSED_RANGE, message, span, "reversed")
+                .help(format!("write {high}..{low}")),
+        );
+    }
+    Some((low, high))
+}
+
+pub(crate) fn member_span(member: &SetMember) -> Span {
+    match member {
+        SetMember::Prefix(prefix) => prefix.span,
+        SetMember::Int(int) => int.span,
+        SetMember::Range(first, last) => first.span.to(last.span),
+        SetMember::Name(name) => name.span,
+    }
+}
+
+fn member_text(member: &SetMember) -> String {
+    match member {
+        SetMember::Prefix(ast::Prefix { address, length: Some(length), .. }) => {
+            format!("{address}/{length}")
+        }
+        SetMember::Prefix(prefix) => prefix.address.to_string(),
+        SetMember::Int(int) => int.value.to_string(),
+        SetMember::Range(first, last) => format!("{}..{}", first.value, last.value),
+        SetMember::Name(name) => name.text.to_string(),
+    }
+}
+
+/// A set member as numbers: whether it is IPv6, first, last.
+type Range = (bool, u128, u128);
+
+fn prefix_range(prefix: &Prefix) -> Range {
+    let hosts = |bits: u32| {
+        let host_bits = bits.saturating_sub(prefix.length.into());
+        1_u128.checked_shl(host_bits).unwrap_or(0).wrapping_sub(1)
+    };
+    match prefix.address {
+        IpAddr::V4(v4) => {
+            let first = u128::from(v4.to_bits());
+            (false, first, first | hosts(32))
+        }
+        IpAddr::V6(v6) => (true, v6.to_bits(), v6.to_bits() | hosts(128)),
+    }
+}
+
+fn port_range(&(first, last): &(u16, u16)) -> Range {
+    (false, first.into(), last.into())
+}
+
+/// Ranges with the position of the member that each comes from.
+#[derive(Default)]
+struct Ranges(Vec<(Range, usize)>);
+
+impl Ranges {
+    fn add(&mut self, member: usize, ranges: impl Iterator<Item = Range>) {
+        self.0.extend(ranges.map(|range| (range, member)));
+    }
+
+    /// Warns about members that overlap, and sorts.
+    fn warn(&mut self, members: &[SetMember], sink: &mut Sink) {
+        // Larger ranges first where two begin together, so that the smaller one is reported.
+        self.0.sort_unstable_by_key(|&((v6, first, last), member)| {
+            (v6, first, std::cmp::Reverse(last), member)
+        });
+        let mut widest: Option<(Range, usize)> = None;
+        for &(range, member) in &self.0 {
+            if let Some(((v6, _, last), owner)) = widest
+                && v6 == range.0
+                && range.1 <= last
+            {
+                if owner != member {
+                    warn_overlap(members, member, owner, range.2 <= last, sink);
+                }
+                if range.2 <= last {
+                    continue;
+                }
+            }
+            widest = Some((range, member));
+        }
+    }
+
+    /// Without what others contain. Prefixes that overlap contain each other.
+    fn prefixes(self) -> Vec<Prefix> {
+        let mut prefixes: Vec<Prefix> = Vec::with_capacity(self.0.len());
+        let mut widest: Option<Range> = None;
+        for ((v6, first, last), _) in self.0 {
+            if widest.is_some_and(|(wide_v6, _, end)| wide_v6 == v6 && last <= end) {
+                continue;
+            }
+            widest = Some((v6, first, last));
+            let host_bits = 128 - (first ^ last).leading_zeros();
+            let bits = if v6 { 128 } else { 32 };
+            let address = if v6 {
+                IpAddr::V6(first.into())
+            } else {
+                IpAddr::V4(u32::try_from(first).unwrap_or(0).into())
+            };
+            let length = u8::try_from(bits - host_bits.min(bits)).unwrap_or(0);
+            prefixes.push(Prefix { address, length });
+        }
+        prefixes
+    }
+
+    /// With overlapping and adjacent ranges put together.
+    fn ports(self) -> Vec<(u16, u16)> {
+        let mut ports: Vec<(u16, u16)> = Vec::with_capacity(self.0.len());
+        for ((_, first, last), _) in self.0 {
+            let port = |value| u16::try_from(value).unwrap_or(u16::MAX);
+            let (first, last) = (port(first), port(last));
+            match ports.last_mut() {
+                Some(previous) if first <= previous.1.saturating_add(1) => {
+                    previous.1 = previous.1.max(last);
+                }
+                _ => ports.push((first, last)),
+            }
+        }
+        ports
+    }
+}
+
+fn warn_overlap(
+    members: &[SetMember],
+    member: usize,
+    owner: usize,
+    contained: bool,
+    sink: &mut Sink,
+) {
+    let (Some(inner), Some(outer)) = (members.get(member), members.get(owner)) else { return };
+    let (inner_text, outer_text) = (member_text(inner), member_text(outer));
+    let message = if inner_text == outer_text {
+        format!("`{inner_text}` is named twice")
+    } else if contained && !matches!(inner, SetMember::Name(_)) {
+        format!("`{inner_text}` lies within `{outer_text}`")
+    } else {
+        format!("`{inner_text}` overlaps `{outer_text}`")
+    };
+    sink.push(
+        Diagnostic::new(codes::OVERLAP, message, member_span(inner), "overlaps")
+            .and(member_span(outer), "this member")
+            .help("remove what is there twice"),
+    );
+}

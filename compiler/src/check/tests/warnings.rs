@@ -1,0 +1,112 @@
+//! GOV41xx.
+
+use super::*;
+
+#[test]
+fn unused_definitions() {
+    let policy = "policy q { on ingress deny r { } }";
+    let code = codes::UNUSED;
+    let texts = [format!("package p\nlet a = 80\n{policy}")];
+    assert_told(&texts, code, "a", &["set `a` is never used"]);
+    let texts = [format!("package p\nzone a = interface \"x\"\n{policy}")];
+    assert_told(&texts, code, "a", &["zone `a` is never used"]);
+    let texts = [format!("package p\ntier a, default\n{policy}")];
+    assert_told(&texts, code, "a", &["tier `a` is never used"]);
+    // A shared vocabulary is no false alarm, and neither is what another file uses.
+    assert_good(&["package p\nlet a = 80\nzone z = interface \"x\"\ntier t"]);
+    assert_good(&[
+        format!("package p\nlet a = 80\n{policy}"),
+        "package o\nuse p\npolicy o { on ingress permit r { proto tcp port a } }".to_owned(),
+    ]);
+    assert_good(&[format!("package p\nzone a = interface \"x\" encrypted\n{policy}")]);
+}
+
+#[test]
+fn unreachable_edges() {
+    let code = codes::UNREACHABLE_ITEM;
+    let stamp = |first: &str, second: &str| {
+        with_vocabulary(&format!(
+            "stamp on pods {first} {{ subject acme.web }}\nstamp on pods {second} {{ subject acme.guest }}"
+        ))
+    };
+    assert_told(
+        &stamp("", "when cgroup \"/a\""),
+        code,
+        "stamp",
+        &["this stamp rule never applies"],
+    );
+    assert_told(&stamp("when cgroup \"/a\"", "when cgroup \"/a\""), code, "stamp", &[]);
+    let narrower = "when cgroup \"/a\" and address 10.0.0.0/8 and from zone wan";
+    assert_told(&stamp("when from zone wan", narrower), code, "stamp", &[]);
+    assert_told(&stamp("when address 10.0.0.0/8", narrower), code, "stamp", &[]);
+    assert_good(&stamp(narrower, ""));
+    assert_good(&stamp("when cgroup \"/a\"", "when cgroup \"/b\""));
+    let texts = with_vocabulary(
+        "deliver on pods { object acme.web }\ndeliver on pods when address 10.0.0.1 { object acme.guest }",
+    );
+    assert_told(&texts, code, "deliver", &["this deliver rule"]);
+    let texts = with_vocabulary(
+        "legacy from office on wan { subject acme.web }\nlegacy from office on wan { subject acme.guest }",
+    );
+    assert_told(&texts, code, "legacy", &["this legacy rule"]);
+}
+
+#[test]
+fn attributes_that_are_never_known() {
+    let code = codes::NEVER_KNOWN;
+    let policy = |on: &str, clauses: &str| {
+        with_vocabulary(&format!("policy q {{ {on} deny r {{ {clauses} }} }}"))
+    };
+    let texts = policy("on ingress", "where egress zone is wan");
+    assert_told(&texts, code, "egress zone", &["only known on egress and forward"]);
+    let texts = policy("on egress", "to acme.web");
+    assert_told(&texts, code, "to acme.web", &["only known on ingress"]);
+    let texts = policy("on forward to acme.web", "");
+    assert_told(&texts, code, "acme.web", &["on forward the object is not known"]);
+    assert_good(&policy("on ingress on egress", "to acme.web where egress zone is wan"));
+    assert_good(&policy("on forward", "where ingress zone is pods and egress zone is encrypted"));
+}
+
+#[test]
+fn overlapping_members() {
+    let code = codes::OVERLAP;
+    let set = |members: &str| [format!("package p\nlet s = {members}")];
+    let words = ["`10.20.0.0/16` lies within `10.0.0.0/8`"];
+    assert_told(&set("10.20.0.0/16, 10.0.0.0/8"), code, "10.20.0.0/16", &words);
+    assert_told(&set("80, 443, 80"), code, "80", &["`80` is named twice"]);
+    assert_told(&set("80..90, 85..95"), code, "85..95", &["`85..95` overlaps `80..90`"]);
+    assert_told(&rule("proto tcp port web_ports, 443"), code, "443", &["lies within `web_ports`"]);
+    assert_told(&rule("source 10.20.3.0/24, office"), code, "10.20.3.0/24", &[]);
+    assert_good(&set("80, 81, 82..90, 91"));
+    assert_good(&set("10.0.0.0/9, 10.128.0.0/9, ::/0, 0.0.0.0/8"));
+}
+
+#[test]
+fn policies() {
+    let texts = ["package p\npolicy q { on ingress }"];
+    assert_told(&texts, codes::EMPTY_POLICY, "q", &["policy `q` has no rules"]);
+    let texts = with_vocabulary("policy q { on ingress tier baseline pass r { from acme.web } }");
+    assert_told(&texts, codes::PASS_IN_LAST_TIER, "r", &["`r` passes in the last tier"]);
+    // The implicit tier comes last.
+    let texts = ["package p\npolicy q { on ingress pass r { } }"];
+    assert_told(&texts, codes::PASS_IN_LAST_TIER, "r", &[]);
+}
+
+#[test]
+fn repetitions() {
+    let code = codes::REPEATED;
+    assert_told(&rule("from acme.web log log"), code, "log", &["`log` is said twice"]);
+    let texts = rule("proto tcp port 80 proto udp proto tcp port 80");
+    assert_told(&texts, code, "proto tcp port 80", &["alternatives"]);
+    let texts = [VOCABULARY, "package p\nuse acme.vocabulary\nuse acme.vocabulary"];
+    assert_told(&texts, code, "acme.vocabulary", &["is used twice"]);
+}
+
+#[test]
+fn conditions_that_never_hold() {
+    let code = codes::NEVER_HOLDS;
+    let words = ["no packet has a level beyond the lowest one"];
+    assert_told(&rule("where level < public"), code, "level < public", &words);
+    assert_told(&rule("where level > secret"), code, "level > secret", &["the highest"]);
+    assert_told(&rule("where radius < node"), code, "radius < node", &[]);
+}

@@ -1,0 +1,382 @@
+//! Which names a file sees: packages and what they define.
+//!
+//! A file sees the names of its own package and of the packages that it uses, not of those that
+//! these use. Levels, compartments, constraints, operations, residencies, routes and scopes
+//! belong to the domain of a package; zones, tiers, sets and policies to the package itself.
+
+use std::cell::{Cell, OnceCell};
+
+use govc_abi::limits;
+use govc_grammar::ast;
+use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::span::{FileId, Span};
+use rustc_hash::FxHashMap;
+use smol_str::{SmolStr, SmolStrBuilder};
+
+use crate::check::kind::Kind;
+use crate::check::names::Catalogue;
+use crate::check::sets::SetValue;
+use crate::check::sink::Sink;
+use crate::checked::DomainId;
+use crate::codes;
+use crate::suggest;
+use crate::vocabulary::{DomainNames, define, defined_twice};
+
+/// All packages, and what each file sees of them.
+pub(crate) struct Packages {
+    list: Vec<Package>,
+    /// By position of the file.
+    pub(crate) views: Vec<View>,
+}
+
+struct Package {
+    /// `acme.payments`; empty when the package line is missing.
+    text: SmolStr,
+    /// A part of it could not be parsed, so that names may be missing.
+    broken: bool,
+}
+
+/// What one file sees.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The file's own package.
+    pub(crate) package: usize,
+    /// Packages whose names are visible, the own one first.
+    pub(crate) packages: Vec<usize>,
+    /// Domains of these packages.
+    pub(crate) domains: Vec<DomainId>,
+    /// Names may be missing because of an error that was told before: a name that is not found
+    /// is no news.
+    pub(crate) broken: bool,
+}
+
+impl Packages {
+    /// Groups files by package and follows their `use` items.
+    pub(crate) fn new(files: &[(FileId, ast::File)], sink: &mut Sink) -> Self {
+        let mut packages = Self { list: Vec::new(), views: Vec::with_capacity(files.len()) };
+        let mut by_text: FxHashMap<SmolStr, usize> = FxHashMap::default();
+        for (_, file) in files {
+            let text = file.package.as_ref().map(path_text);
+            let known = text.as_ref().and_then(|text| by_text.get(text)).copied();
+            let package = known.unwrap_or(packages.list.len());
+            if known.is_none() {
+                let text = text.unwrap_or_default();
+                packages.list.push(Package { text: text.clone(), broken: false });
+                by_text.entry(text).or_insert(package);
+            }
+            let broken = file.package.is_none()
+                || file.items.iter().any(|item| matches!(item, ast::Item::Error(_)));
+            if broken && let Some(package) = packages.list.get_mut(package) {
+                package.broken = true;
+                sink.poison();
+            }
+            packages.views.push(View { package, ..View::default() });
+        }
+        for ((_, file), at) in files.iter().zip(0..) {
+            let view = packages.view(file, at, &by_text, sink);
+            if let Some(slot) = packages.views.get_mut(at) {
+                *slot = view;
+            }
+        }
+        packages
+    }
+
+    fn view(
+        &self,
+        file: &ast::File,
+        at: usize,
+        by_text: &FxHashMap<SmolStr, usize>,
+        sink: &mut Sink,
+    ) -> View {
+        let package = self.views.get(at).map_or(0, |view| view.package);
+        let mut broken = self.broken(package);
+        let mut packages = vec![package];
+        let mut used: FxHashMap<usize, Span> = FxHashMap::default();
+        for item in &file.items {
+            let ast::Item::Use(path) = item else { continue };
+            let text = path_text(path);
+            let Some(&other) = by_text.get(&text) else {
+                broken = true;
+                self.report_unknown(&text, path.span, sink);
+                continue;
+            };
+            if let Some(&first) = used.get(&other) {
+                let message = format!("package `{text}` is used twice");
+                sink.push(
+                    Diagnostic::new(codes::REPEATED, message, path.span, "used again")
+                        .and(first, "first used here")
+                        .help("remove one of the two lines"),
+                );
+            }
+            used.entry(other).or_insert(path.span);
+            broken |= self.broken(other);
+            if !packages.contains(&other) {
+                packages.push(other);
+            }
+        }
+        View { package, packages, domains: Vec::new(), broken }
+    }
+
+    fn report_unknown(&self, text: &str, span: Span, sink: &mut Sink) {
+        let diagnostic = Diagnostic::new(
+            codes::UNKNOWN_PACKAGE,
+            format!("unknown package `{text}`"),
+            span,
+            "not found",
+        );
+        let others = self.list.iter().map(|package| package.text.as_str());
+        let help = match suggest::nearest(text, others) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!(
+                "packages are found by their path: put `{}.gov` on the search path",
+                text.replace('.', "/")
+            ),
+        };
+        sink.push(diagnostic.help(help));
+    }
+
+    /// The package's path.
+    pub(crate) fn text(&self, package: usize) -> SmolStr {
+        self.list.get(package).map(|package| package.text.clone()).unwrap_or_default()
+    }
+
+    /// Whether names of the package may be missing.
+    pub(crate) fn broken(&self, package: usize) -> bool {
+        self.list.get(package).is_some_and(|package| package.broken)
+    }
+}
+
+/// `a.b.c`
+pub(crate) fn path_text(path: &ast::Path) -> SmolStr {
+    let mut text = SmolStrBuilder::new();
+    for (at, segment) in path.segments.iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        text.push_str(&segment.text);
+    }
+    text.finish()
+}
+
+/// A definition outside of vocabularies, with whether anything has named it.
+pub(crate) struct Defined<'a, T> {
+    pub(crate) source: &'a T,
+    pub(crate) package: usize,
+    /// Position of its file.
+    pub(crate) file: usize,
+    pub(crate) used: Cell<bool>,
+}
+
+/// Everything that has a name.
+pub(crate) struct World<'a> {
+    pub(crate) files: &'a [(FileId, ast::File)],
+    pub(crate) packages: Packages,
+    pub(crate) domains: Vec<DomainNames>,
+    domain_ids: FxHashMap<SmolStr, DomainId>,
+    /// Zone `i` has number `i + 1`.
+    pub(crate) zones: Vec<Defined<'a, ast::Zone>>,
+    zone_ids: FxHashMap<SmolStr, usize>,
+    pub(crate) tiers: Vec<Defined<'a, ast::TierDecl>>,
+    tier_ids: FxHashMap<SmolStr, usize>,
+    pub(crate) sets: Vec<Defined<'a, ast::Let>>,
+    set_ids: FxHashMap<(usize, SmolStr), usize>,
+    /// Beside `sets`.
+    pub(crate) set_values: Vec<SetValue>,
+    /// Made when the first name is not found.
+    pub(crate) catalogue: OnceCell<Catalogue>,
+}
+
+impl<'a> World<'a> {
+    /// Puts all definitions into tables; reports names that are defined twice.
+    pub(crate) fn new(
+        files: &'a [(FileId, ast::File)],
+        mut packages: Packages,
+        domains: Vec<DomainNames>,
+        sink: &mut Sink,
+    ) -> Self {
+        for view in &mut packages.views {
+            let visible = |domain: &&DomainNames| view.packages.contains(&domain.package);
+            view.domains = domains.iter().filter(visible).map(|domain| domain.id).collect();
+        }
+        let mut domain_ids = FxHashMap::default();
+        for domain in &domains {
+            domain_ids.entry(domain.name().clone()).or_insert(domain.id);
+        }
+        let mut world = Self {
+            files,
+            packages,
+            domains,
+            domain_ids,
+            zones: Vec::new(),
+            zone_ids: FxHashMap::default(),
+            tiers: Vec::new(),
+            tier_ids: FxHashMap::default(),
+            sets: Vec::new(),
+            set_ids: FxHashMap::default(),
+            set_values: Vec::new(),
+            catalogue: OnceCell::new(),
+        };
+        world.define_all(sink);
+        world
+    }
+
+    fn define_all(&mut self, sink: &mut Sink) {
+        let (mut zones, mut tiers) = (FxHashMap::default(), FxHashMap::default());
+        let mut sets: FxHashMap<(usize, SmolStr), Span> = FxHashMap::default();
+        let files = self.files;
+        for (file, (_, source)) in files.iter().enumerate() {
+            let package = self.packages.views.get(file).map_or(0, |view| view.package);
+            for item in &source.items {
+                match item {
+                    ast::Item::Zone(list) => {
+                        for zone in list {
+                            if define(&mut zones, &zone.name, Kind::Zone, sink) {
+                                self.zone_ids.insert(zone.name.text.clone(), self.zones.len());
+                                self.zones.push(Defined::new(zone, package, file));
+                            }
+                        }
+                    }
+                    ast::Item::Tier(list) => {
+                        for tier in list {
+                            if define(&mut tiers, &tier.name, Kind::Tier, sink) {
+                                self.tier_ids.insert(tier.name.text.clone(), self.tiers.len());
+                                self.tiers.push(Defined::new(tier, package, file));
+                            }
+                        }
+                    }
+                    ast::Item::Let(list) => {
+                        for set in list {
+                            let key = (package, set.name.text.clone());
+                            if let Some(&first) = sets.get(&key) {
+                                let name = &set.name;
+                                sink.push(defined_twice(
+                                    &name.text,
+                                    Kind::Prefixes,
+                                    name.span,
+                                    first,
+                                ));
+                                continue;
+                            }
+                            sets.insert(key.clone(), set.name.span);
+                            self.set_ids.insert(key, self.sets.len());
+                            self.sets.push(Defined::new(set, package, file));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if let Some(extra) = self.zones.get(limits::ZONES_MAX) {
+            let message = format!("more than {} zones", limits::ZONES_MAX);
+            let span = extra.source.name.span;
+            sink.push(
+                Diagnostic::new(codes::TOO_MANY_ZONES, message, span, "one too many")
+                    .help("a node numbers its zones with 8 bits: give one zone several interfaces"),
+            );
+        }
+    }
+
+    /// The domain with this number in the image.
+    pub(crate) fn domain(&self, id: DomainId) -> Option<&DomainNames> {
+        self.domains.get(usize::from(id.0))
+    }
+
+    /// The domain with this name, visible or not.
+    pub(crate) fn domain_named(&self, name: &SmolStr) -> Option<DomainId> {
+        self.domain_ids.get(name).copied()
+    }
+
+    /// The view of a file by its position.
+    pub(crate) fn lookup(&self, file: usize) -> Option<Lookup<'_, 'a>> {
+        Some(Lookup { world: self, view: self.packages.views.get(file)? })
+    }
+
+    /// Position of a tier, visible or not.
+    pub(crate) fn tier_position(&self, name: &str) -> Option<usize> {
+        self.tier_ids.get(name).copied()
+    }
+}
+
+impl<'a, T> Defined<'a, T> {
+    fn new(source: &'a T, package: usize, file: usize) -> Self {
+        Self { source, package, file, used: Cell::new(false) }
+    }
+}
+
+/// Names as one file sees them.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup<'w, 'a> {
+    pub(crate) world: &'w World<'a>,
+    pub(crate) view: &'w View,
+}
+
+impl<'w> Lookup<'w, '_> {
+    pub(crate) fn sees_package(&self, package: usize) -> bool {
+        self.view.packages.contains(&package)
+    }
+
+    /// The visible domain with this name.
+    pub(crate) fn domain_named(&self, name: &SmolStr) -> Option<DomainId> {
+        self.world.domain_named(name).filter(|id| self.view.domains.contains(id))
+    }
+
+    /// Visible domains.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &'w DomainNames> + use<'w> {
+        let (world, view) = (self.world, self.view);
+        view.domains.iter().filter_map(|&id| world.domain(id))
+    }
+
+    /// Number of a zone.
+    pub(crate) fn zone(&self, name: &ast::Name, sink: &mut Sink) -> Option<u8> {
+        let at = self.world.zone_ids.get(&name.text).copied();
+        match at.and_then(|at| Some((at, self.world.zones.get(at)?))) {
+            Some((at, zone)) if self.sees_package(zone.package) => {
+                zone.used.set(true);
+                u8::try_from(at + 1).ok()
+            }
+            _ => self.unknown(Kind::Zone, &name.text, name.span, sink),
+        }
+    }
+
+    /// Position of a tier; `default` is visible everywhere.
+    pub(crate) fn tier(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        let at = self.world.tier_position(&name.text);
+        match at.and_then(|at| Some((at, self.world.tiers.get(at)?))) {
+            Some((at, tier)) if self.sees_package(tier.package) || name.text == DEFAULT_TIER => {
+                tier.used.set(true);
+                Some(at)
+            }
+            None if name.text == DEFAULT_TIER => Some(self.world.tiers.len()),
+            _ => self.unknown(Kind::Tier, &name.text, name.span, sink),
+        }
+    }
+
+    /// Position of a set.
+    pub(crate) fn set(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        let find = |package: &usize| {
+            let at = *self.world.set_ids.get(&(*package, name.text.clone()))?;
+            Some((at, self.world.sets.get(at)?))
+        };
+        let mut found = self.view.packages.iter().filter_map(find);
+        let Some((at, set)) = found.next() else {
+            return self.unknown(Kind::Prefixes, &name.text, name.span, sink);
+        };
+        set.used.set(true);
+        if let Some((_, other)) = found.next() {
+            other.used.set(true);
+            let (first, second) =
+                (self.world.packages.text(set.package), self.world.packages.text(other.package));
+            let message = format!("`{}` is defined in `{first}` and in `{second}`", name.text);
+            return sink.fail(
+                Diagnostic::new(codes::AMBIGUOUS, message, name.span, "which of them?")
+                    .and(set.source.name.span, "one definition")
+                    .and(other.source.name.span, "the other one")
+                    .help("give one of the two sets another name"),
+            );
+        }
+        Some(at)
+    }
+}
+
+/// The tier of policies that name none; the last one unless declared elsewhere.
+pub(crate) const DEFAULT_TIER: &str = "default";

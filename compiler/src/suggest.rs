@@ -1,0 +1,64 @@
+//! "Did you mean": the candidate that a misspelt name is most like.
+
+/// The candidate nearest to `text`, when one is near enough to be meant. Of equally near ones
+/// the first wins. Case does not count.
+pub(crate) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let wanted = text.to_lowercase();
+    let length = wanted.chars().count();
+    let mut distance_max = (length / 3).max(1);
+    let mut best = None;
+    for candidate in candidates {
+        // The distance is at least the difference in length: most candidates end here.
+        if candidate.len().abs_diff(wanted.len()) > distance_max.max(wanted.len() - length) {
+            continue;
+        }
+        let distance = strsim::osa_distance(&wanted, &candidate.to_lowercase());
+        if distance <= distance_max && candidate != text {
+            best = Some(candidate);
+            let Some(closer) = distance.checked_sub(1) else { break };
+            distance_max = closer;
+        }
+    }
+    best
+}
+
+/// `a`, `b` and `c`, each in backticks; at most `names_max` of them.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>, names_max: usize) -> String {
+    let quoted: Vec<String> =
+        names.into_iter().take(names_max + 1).map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] if quoted.len() <= names_max => {
+            format!("{} and {last}", first.join(", "))
+        }
+        [first @ .., _] => format!("{} and others", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_wins() {
+        assert_eq!(
+            nearest("acme.payments.apii", ["acme.web", "acme.payments.api"]),
+            Some("acme.payments.api")
+        );
+        assert_eq!(nearest("intrenal", ["public", "internal"]), Some("internal"));
+        assert_eq!(nearest("EU", ["us", "eu"]), Some("eu"));
+        assert_eq!(nearest("abcdef", ["xyz", "qrstuv"]), None);
+        assert_eq!(nearest("", [""]), None);
+    }
+
+    #[test]
+    fn lists_read_like_sentences() {
+        assert_eq!(list(["a"], 8), "`a`");
+        assert_eq!(list(["a", "b", "c"], 8), "`a`, `b` and `c`");
+        assert_eq!(list(["a", "b", "c"], 2), "`a`, `b` and others");
+    }
+}

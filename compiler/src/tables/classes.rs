@@ -1,0 +1,205 @@
+//! Class tables: from values to class numbers, see `classify` in [`govc_abi::walk`].
+
+use std::ops::RangeInclusive;
+
+use govc_abi::node::{self, trie};
+
+use super::{Kind, TooBig, words::Words};
+use crate::class::AttributeClasses;
+
+/// Values of a page, and entries of a root or middle page.
+const PAGE: usize = 256;
+/// Addresses that are IPv4 mapped.
+const MAPPED: RangeInclusive<u128> = 0xffff_0000_0000..=0xffff_ffff_ffff;
+
+/// Values with one class: first, last, class.
+type Stretch = (u128, u128, u32);
+
+/// A table of 256 classes.
+pub(super) fn narrow(classes: &AttributeClasses, words: &mut Words) -> Result<u32, TooBig> {
+    words.place(Kind::ClassTable, &class_by_value(classes, 8), 16)
+}
+
+/// A table of 256 pages of 256 classes.
+pub(super) fn medium(classes: &AttributeClasses, words: &mut Words) -> Result<u32, TooBig> {
+    let table = class_by_value(classes, 16);
+    let pages: Result<Vec<u32>, TooBig> =
+        table.chunks(PAGE).map(|page| words.place(Kind::ClassTable, page, 16)).collect();
+    words.place(Kind::ClassTable, &pages?, 16)
+}
+
+fn class_by_value(classes: &AttributeClasses, bits: u8) -> Vec<u32> {
+    let mut table = Vec::with_capacity(1 << bits);
+    for (_, last, class) in classes.stretches(bits) {
+        // Rows may name values that the attribute cannot have.
+        let end = (last as usize + 1).min(1 << bits);
+        table.resize(end.max(table.len()), class);
+    }
+    table
+}
+
+/// A table of 4096 pages of 256 pages of 256 classes.
+pub(super) fn scope(classes: &AttributeClasses, words: &mut Words) -> Result<u32, TooBig> {
+    let stretches: Vec<Stretch> = classes.stretches(28).collect();
+    let mut rest = stretches.as_slice();
+    let mut root = Vec::with_capacity(4096);
+    let mut pages = ConstantPages::default();
+    for block in 0..4096_u128 {
+        let here = stretches_in(&mut rest, block << 16..=(block << 16 | 0xffff));
+        root.push(scope_block(block << 16, here, &mut pages, words)?);
+    }
+    words.place(Kind::ScopeTable, &root, 16)
+}
+
+fn scope_block(
+    first: u128,
+    stretches: &[Stretch],
+    constant: &mut ConstantPages,
+    words: &mut Words,
+) -> Result<u32, TooBig> {
+    if let &[(.., class)] = stretches {
+        let page = constant.page(class, words)?;
+        return constant.page(page, words);
+    }
+    let mut rest = stretches;
+    let mut pages = Vec::with_capacity(PAGE);
+    for page in 0..PAGE as u128 {
+        let page_first = first | page << 8;
+        let page_last = page_first | 0xff;
+        let here = stretches_in(&mut rest, page_first..=page_last);
+        pages.push(if let &[(.., class)] = here {
+            constant.page(class, words)?
+        } else {
+            let mut classes = Vec::with_capacity(PAGE);
+            for &(_, last, class) in here {
+                let end = last.min(page_last) - page_first + 1;
+                classes.resize(end as usize, class);
+            }
+            words.place(Kind::ScopeTable, &classes, 16)?
+        });
+    }
+    words.place(Kind::ScopeTable, &pages, 16)
+}
+
+/// Pages that hold one word 256 times; the last one asked for is kept.
+#[derive(Default)]
+struct ConstantPages {
+    last: [Option<(u32, u32)>; 2],
+}
+
+impl ConstantPages {
+    fn page(&mut self, word: u32, words: &mut Words) -> Result<u32, TooBig> {
+        let known = self.last.iter().flatten().find(|&&(other, _)| other == word);
+        if let Some(&(_, page)) = known {
+            return Ok(page);
+        }
+        let page = words.place(Kind::ScopeTable, &[word; PAGE], 16)?;
+        self.last.rotate_left(1);
+        if let Some(last) = self.last.last_mut() {
+            *last = Some((word, page));
+        }
+        Ok(page)
+    }
+}
+
+/// The first of `rest` that meet the values; those that end in them are dropped from `rest`.
+fn stretches_in<'a>(rest: &mut &'a [Stretch], values: RangeInclusive<u128>) -> &'a [Stretch] {
+    let all = *rest;
+    let count = all.iter().take_while(|(first, ..)| first <= values.end()).count();
+    let ended = all.iter().take_while(|(_, last, _)| last <= values.end()).count();
+    *rest = all.get(ended..).unwrap_or_default();
+    all.get(..count).unwrap_or_default()
+}
+
+/// Trie entries for v4 and v6 addresses.
+pub(super) fn tries(classes: &AttributeClasses, words: &mut Words) -> Result<(u32, u32), TooBig> {
+    let (mapped_first, mapped_last) = (*MAPPED.start(), *MAPPED.end());
+    let mut v4: Vec<Stretch> = Vec::new();
+    let mut v6: Vec<Stretch> = Vec::new();
+    for (first, last, class) in classes.stretches(128) {
+        if first <= mapped_last && last >= mapped_first {
+            v4.push((first.max(mapped_first), last.min(mapped_last), class));
+        }
+        let last_before = last.min(mapped_first - 1);
+        if first <= last_before {
+            v6.push((first, last_before, class));
+        }
+        let first_behind = first.max(mapped_last + 1);
+        if first_behind <= last {
+            // No v6 packet has a mapped address: the gap takes the class before it, so that
+            // most tries need no node for it.
+            match v6.last_mut() {
+                Some((_, end, before)) if *before == class => *end = last,
+                Some((_, end, _)) => {
+                    *end = first_behind - 1;
+                    v6.push((first_behind, last, class));
+                }
+                None => v6.push((first_behind, last, class)),
+            }
+        }
+    }
+    let mut trie = TrieWriter { words };
+    let v4 = trie.node(mapped_first, 32, &v4)?;
+    Ok((v4, trie.node(0, 128, &v6)?))
+}
+
+struct TrieWriter<'a> {
+    words: &'a mut Words,
+}
+
+impl TrieWriter<'_> {
+    /// The entry for `bits` bits of addresses from `base` on, which the stretches cover.
+    fn node(&mut self, base: u128, bits: u32, stretches: &[Stretch]) -> Result<u32, TooBig> {
+        if let &[(.., class)] = stretches {
+            return Ok(node::leaf(class));
+        }
+        let shift = bits.saturating_sub(8);
+        let mut rest = stretches;
+        let mut edges: Vec<(u32, u32)> = Vec::with_capacity(16);
+        let mut byte = 0;
+        while byte < 256 {
+            let child = base + ((byte as u128) << shift);
+            let child_last = child | ((1 << shift) - 1);
+            let here = stretches_in(&mut rest, child..=child_last);
+            let entry = self.node(child, shift, here)?;
+            // As many bytes as one stretch covers.
+            let covered = match *here {
+                [(_, last, _)] => (((last - base) as u128).saturating_add(1) >> shift) as usize,
+                _ => byte + 1,
+            };
+            byte = covered.clamp(byte + 1, 256);
+            match edges.last_mut() {
+                Some((end, before)) if *before == entry => *end = byte as u32 - 1,
+                _ => edges.push((byte as u32 - 1, entry)),
+            }
+        }
+        match edges.as_slice() {
+            &[(_, entry)] => Ok(entry),
+            _ if edges.len() <= trie::ENDS_MAX + 1 => self.sparse(&edges),
+            _ => self.dense(&edges),
+        }
+    }
+
+    fn sparse(&mut self, edges: &[(u32, u32)]) -> Result<u32, TooBig> {
+        let mut piece = vec![trie::KIND_SPARSE, 0];
+        let mut ends = [255_u32; trie::ENDS_MAX];
+        for (place, &(end, _)) in ends.iter_mut().zip(edges) {
+            *place = end;
+        }
+        let (pairs, _) = ends.as_chunks::<2>();
+        piece.extend(pairs.iter().map(|[low, high]| low | high << 16));
+        piece.resize(trie::ENTRIES_AT as usize, 0);
+        piece.extend(edges.iter().map(|&(_, entry)| entry));
+        piece.resize(trie::SPARSE_WORDS, 0);
+        self.words.place(Kind::TrieSparse, &piece, 4)
+    }
+
+    fn dense(&mut self, edges: &[(u32, u32)]) -> Result<u32, TooBig> {
+        let mut piece = vec![trie::KIND_DENSE];
+        piece.resize(trie::ENTRIES_AT as usize, 0);
+        for &(end, entry) in edges {
+            piece.resize(trie::ENTRIES_AT as usize + end as usize + 1, entry);
+        }
+        self.words.place(Kind::TrieDense, &piece, 4)
+    }
+}
