@@ -175,18 +175,18 @@ impl Namespace {
         self.netlink(&action, async |handle| handle.address().del(message).execute().await)
     }
 
-    /// Adds a route through a device, by way of the gateway `via` or, without one, directly.
+    /// Sets the route to a destination through a device, by way of the gateway `via` or, without one, directly.
     ///
     /// The host bits of the destination are ignored. [`IpPrefix::DEFAULT_V4`] and
     /// [`IpPrefix::DEFAULT_V6`] make default routes.
-    pub fn add_route(
+    pub fn set_route(
         &self,
         destination: IpPrefix,
         via: Option<IpAddr>,
         device: &str,
     ) -> Result<(), LabError> {
         let action =
-            format!("add a route to {destination} through {device} in namespace {:?}", self.name());
+            format!("set the route to {destination} through {device} in namespace {:?}", self.name());
         let invalid = |e| LabError::io(&action, io::Error::new(io::ErrorKind::InvalidInput, e));
         let mut route = RouteMessageBuilder::<IpAddr>::new()
             .output_interface(self.ifindex(device)?)
@@ -197,7 +197,7 @@ impl Namespace {
             None => route.scope(RouteScope::Link),
         };
         let message = route.build();
-        self.netlink(&action, async |handle| handle.route().add(message).execute().await)
+        self.netlink(&action, async |handle| handle.route().add(message).replace().execute().await)
     }
 
     /// Makes one rtnetlink request from a thread inside the namespace.

@@ -49,7 +49,7 @@ impl Lab {
                     IpAddr::V4(_) => IpPrefix::DEFAULT_V4,
                     IpAddr::V6(_) => IpPrefix::DEFAULT_V6,
                 };
-                host.add_route(default, Some(gateway.addr()), "eth0")?;
+                host.set_route(default, Some(gateway.addr()), "eth0")?;
             }
         }
         Ok(Self { client, router, server })
@@ -174,8 +174,8 @@ fn routes_without_gateway_lead_to_the_link() {
         let (near, far): (IpPrefix, IpPrefix) = (near.parse().unwrap(), far.parse().unwrap());
         lab.client.add_address("eth0", near).unwrap();
         lab.router.add_address("to_client", far).unwrap();
-        lab.client.add_route(far, None, "eth0").unwrap();
-        lab.router.add_route(near, None, "to_client").unwrap();
+        lab.client.set_route(far, None, "eth0").unwrap();
+        lab.router.set_route(near, None, "to_client").unwrap();
         let outcome = ping(&lab.client, Some(near.addr()), far.addr(), 56, TIMEOUT).unwrap();
         assert!(outcome.is_delivered(), "{far}: {outcome}");
     }

@@ -147,8 +147,8 @@ fn host(router: &Namespace, name: &'static str, subnet: u8, places: &[Place]) ->
     namespace.add_address("eth0", IpPrefix::new(v6, 64)?)?;
     router.add_address(&to_host, IpPrefix::new(gateway4, 24)?)?;
     router.add_address(&to_host, IpPrefix::new(gateway6, 64)?)?;
-    namespace.add_route(IpPrefix::DEFAULT_V4, Some(gateway4), "eth0")?;
-    namespace.add_route(IpPrefix::DEFAULT_V6, Some(gateway6), "eth0")?;
+    namespace.set_route(IpPrefix::DEFAULT_V4, Some(gateway4), "eth0")?;
+    namespace.set_route(IpPrefix::DEFAULT_V6, Some(gateway6), "eth0")?;
     let position = WORKLOADS.iter().position(|workload| *workload == name);
     let place = position.and_then(|position| places.get(position).cloned());
     Ok(Host { name, namespace, v4, v6, place })

@@ -121,9 +121,9 @@ impl Story<'_> {
         self.head("Claim 1: the API's address changes, its verdict stays")?;
         let api = &self.network.api;
         let (old, new) = (api.v4, other_address(api.v4));
-        api.namespace.add_address("eth0", IpPrefix::new(new, 24)?)?;
         api.namespace.remove_address("eth0", IpPrefix::new(old, 24)?)?;
-        // Removing an interface's first address takes the routes along that used it.
+        api.namespace.add_address("eth0", IpPrefix::new(new, 24)?)?;
+        // The default route went with the address that it used.
         restore_default_route(api)?;
         self.say(&format!("{old} becomes {new}; nothing is sent to the ledger's node, no map is written"))?;
         let flow = self.to_ledger(api, false, PATIENCE).from(SocketAddr::new(new, 0));
@@ -139,7 +139,7 @@ impl Story<'_> {
         for taker in [&network.guest, &network.stranger] {
             let prefix = IpPrefix::new(old, 32)?;
             taker.namespace.add_address("eth0", prefix)?;
-            network.router.add_route(prefix, Some(taker.v4), &format!("to_{}", taker.name))?;
+            network.router.set_route(prefix, Some(taker.v4), &format!("to_{}", taker.name))?;
             let flow = self.to_ledger(taker, false, DENIED_WAIT).from(SocketAddr::new(old, 0));
             let outcome = flow.tcp_exchange()?;
             self.step(&format!("the {} calls from {old}", taker.name), lost(outcome))?;
@@ -208,9 +208,7 @@ fn restore_default_route(host: &Host) -> Result<(), Failure> {
         }
         v6 @ IpAddr::V6(_) => v6,
     };
-    // It may have survived; then there is nothing to do.
-    let _ = host.namespace.add_route(IpPrefix::DEFAULT_V4, Some(gateway), "eth0");
-    Ok(())
+    Ok(host.namespace.set_route(IpPrefix::DEFAULT_V4, Some(gateway), "eth0")?)
 }
 
 /// Ethernet, IPv4 with 13 words, UDP.
