@@ -26,10 +26,13 @@ pub mod verdict {
 pub mod flag {
     /// IPv6; IPv4 otherwise.
     pub const V6: u8 = 1;
-    /// The label fields are those of a valid label.
+    /// The label fields are those of a label whose MAC is right, or of the one that the packet
+    /// was to be stamped with.
     pub const LABELLED: u8 = 2;
-    /// The label fields come from a legacy rule or a stamp rule.
-    pub const TEMPLATE: u8 = 4;
+    /// The label fields come from a legacy rule.
+    pub const LEGACY: u8 = 4;
+    /// The label fields are what the packet claims; they were not verified.
+    pub const CLAIMED: u8 = 8;
 }
 
 /// What is told about one packet: 112 bytes.

@@ -124,10 +124,8 @@ fn address_class<T: Tables>(tables: &T, which: u32, address: [u64; 2]) -> u32 {
         lower <<= 8;
         let mut index = byte;
         if tables.word(entry) == node::trie::KIND_SPARSE {
-            let lanes = [
-                double(tables, entry.wrapping_add(2)),
-                double(tables, entry.wrapping_add(4)),
-            ];
+            let lanes =
+                [double(tables, entry.wrapping_add(2)), double(tables, entry.wrapping_add(4))];
             index = node::trie::rank(lanes, byte);
         }
         entry = tables.word(entry.wrapping_add(node::trie::ENTRIES_AT).wrapping_add(index));
@@ -187,7 +185,12 @@ pub fn descend<T: Tables>(tables: &T, mut entry: u32, classes: &Classes) -> u32 
 
 /// Runs decision program `which` (one of [`program`]) on a request.
 #[inline(always)]
-pub fn walk<T: Tables>(tables: &T, which: u32, request: &Request, classes: &mut Classes) -> Outcome {
+pub fn walk<T: Tables>(
+    tables: &T,
+    which: u32,
+    request: &Request,
+    classes: &mut Classes,
+) -> Outcome {
     let at = image::AT_PROGRAMS + which * image::PROGRAM_WORDS;
     let none = node::LEAF_NONE;
     let parts = tables.word(at + image::PROGRAM_PARTS);
@@ -264,7 +267,12 @@ pub fn domain_index<T: Tables>(tables: &T, number: u16) -> Option<u32> {
 
 /// Fills the label attributes of a request.
 #[inline(always)]
-pub fn set_label(request: &mut Request, state: u32, domain_index: u32, label: &crate::label::Label) {
+pub fn set_label(
+    request: &mut Request,
+    state: u32,
+    domain_index: u32,
+    label: &crate::label::Label,
+) {
     let set = |request: &mut Request, attribute: Attribute, value: u32| {
         request.scalars[attribute as usize] = value;
     };

@@ -34,7 +34,12 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Explain { code } => check::explain(&code),
         Command::Demo(demo) => demo::run(&demo, style),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "govc", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "govc",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Command::Man => {
@@ -48,7 +53,11 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
 fn columns(rows: &[Vec<String>]) -> Result<(), Failure> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..count).map(width).collect();
     for row in rows {

@@ -60,7 +60,10 @@ pub fn run(arguments: &Demo, style: &Style) -> Result<(), Failure> {
         }
         std::process::exit(130);
     })
-    .map_err(|e| Failure::Machine { message: format!("cannot watch for signals: {e}"), help: None })?;
+    .map_err(|e| Failure::Machine {
+        message: format!("cannot watch for signals: {e}"),
+        help: None,
+    })?;
     let network = network::Network::build(&leftovers.places, &leftovers.keys)?;
     story::tell(&network, arguments.quiet, style)
 }
@@ -70,9 +73,9 @@ fn remove_orphans() {
     let root = PathBuf::from(BPFFS).join(govc_abi::names::PIN_ROOT);
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let process = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(INSTANCE_PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        let process = name.to_str().and_then(|name| {
+            name.strip_prefix(INSTANCE_PREFIX)?.split('-').next()?.parse::<u32>().ok()
+        });
         if process.is_some_and(|id| !PathBuf::from(format!("/proc/{id}")).exists()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -6,12 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use govc_compiler::{
-    checked::Policy,
-    lock::Locks,
-    sources::Source,
-    table::DecisionTable,
-};
+use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
 use govc_grammar::{
     ast::{self, Item},
     diagnostic::{Diagnostic, Severity},
@@ -158,9 +153,10 @@ fn find_package(
     let mut long = names.iter().collect::<PathBuf>();
     long.set_extension("gov");
     let short = PathBuf::from(format!("{}.gov", names.last().copied().unwrap_or_default()));
-    let beside = origin.ancestors().skip(1).take(names.len() + 1).map(|dir| {
-        if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_path_buf() }
-    });
+    let beside =
+        origin.ancestors().skip(1).take(names.len() + 1).map(|dir| {
+            if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_path_buf() }
+        });
     for dir in include.iter().cloned().chain(beside) {
         for candidate in [dir.join(&long), dir.join(&short)] {
             if !candidate.is_file() {
@@ -224,7 +220,8 @@ fn write_locks(input: &Input, old: &Locks, new: &Locks, locked: bool) -> Result<
         if locked {
             return Err(Failure::Usage {
                 message: format!("`{}` would have to change", path.display()),
-                help: "Run `govc check` without --locked, review the lock file and commit it.".into(),
+                help: "Run `govc check` without --locked, review the lock file and commit it."
+                    .into(),
             });
         }
         write_whole(&path, lock.to_text().as_bytes())?;

@@ -24,5 +24,9 @@ fn start_tracing(verbose: u8) {
     let level = ["warn", "info", "debug", "trace"].get(usize::from(verbose)).copied();
     let filter = EnvFilter::try_from_env("GOVC_LOG")
         .unwrap_or_else(|_| EnvFilter::new(level.unwrap_or("trace")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
 }

@@ -29,6 +29,10 @@ use profile::Profile;
 /// Diagrams of fewer rows are made, not estimated.
 const ESTIMATE_ROWS_MIN: usize = 4096;
 
+/// A diagram is not tried when rows would stand in sublists more often than this, for each
+/// edge of its budget.
+const HOPELESS: u64 = 2;
+
 /// The diagrams of all programs.
 #[derive(Clone, Debug)]
 pub struct Forest {
@@ -125,7 +129,8 @@ impl Forest {
                 Some(parts) => parts.clone(),
                 None => {
                     let sections = sections(table, groups, which as u32);
-                    Planter::new(table, classification, budgets, which as u32).plant(&sections)?
+                    let mut planter = Planter::new(table, classification, budgets, which as u32);
+                    planter.plant(&sections)?
                 }
             };
             programs.push(parts);
@@ -182,35 +187,116 @@ impl<'a> Planter<'a> {
         Self { rows, spans: [enforced, observed], budgets, program }
     }
 
-    /// Chooses parts for sections, which are groups that may share diagrams.
-    fn plant(&self, sections: &[Range<usize>]) -> Result<Vec<Part>, ForestError> {
-        let plans_of = |section: &Range<usize>| {
-            [self.plan(section.clone(), false), self.plan(section.clone(), true)]
-        };
-        // Last one first, so that the next one can be popped, and its pieces pushed.
-        let mut plans: Vec<Plan> = sections.iter().flat_map(plans_of).flatten().collect();
-        plans.reverse();
-        if plans.len() > PARTS_MAX {
-            return Err(ForestError::Groups { program: self.program, parts: plans.len() });
+    /// Chooses parts for sections, which are groups that may share diagrams. Where the parts do
+    /// not suffice, all may grow bigger.
+    fn plant(&mut self, sections: &[Range<usize>]) -> Result<Vec<Part>, ForestError> {
+        let parts = self.plan_count(sections);
+        if parts > PARTS_MAX {
+            return Err(ForestError::Groups { program: self.program, parts });
         }
-        let mut parts = Vec::with_capacity(plans.len());
-        while let Some(plan) = plans.pop() {
-            let spare = PARTS_MAX - parts.len() - plans.len() - 1;
-            let profile = Profile::new(&self.rows, &plan.rows);
-            let orders = profile.orders();
-            let t = std::time::Instant::now(); let b = if profile.copies() > 2 * self.budgets.wanted(&plan).edges as u64 {None} else {self.build_within(&plan, &orders, self.budgets.wanted(&plan)) }; eprintln!("         try {} rows {orders:?} {:?} {:?} {}", plan.rows.len(), t.elapsed(), b.is_some(), profile.debug());
-            if let Some(diagram) = b {
-                parts.push(plan.part(diagram));
-            } else if let Some(pieces) = self.split(&plan, &profile, spare) {
-                plans.extend(pieces.into_iter().rev());
-            } else if let Some(diagram) = self.build_within(&plan, &orders, self.budgets.most()) {
-                parts.push(plan.part(diagram));
-            } else {
-                return Err(self.too_big(&plan));
+        loop {
+            match self.plant_all(sections) {
+                Ok(parts) => return Ok(parts),
+                Err(Failure::Crowded) if self.budgets.edges_free < self.budgets.edges_max => {
+                    self.budgets.edges_free *= 4;
+                    self.budgets.edges_per_row *= 4;
+                }
+                Err(Failure::Crowded) => {
+                    let rows = 0..self.rows.len() as u32;
+                    return Err(self.too_big(&rows.collect::<Vec<u32>>()));
+                }
+                Err(Failure::TooBig(plan)) => return Err(self.too_big(&plan.rows)),
             }
         }
-        // Parts of a group stay together, and groups in order: splitting keeps places.
+    }
+
+    fn plant_all(&self, sections: &[Range<usize>]) -> Result<Vec<Part>, Failure> {
+        let mut needed = self.plan_count(sections);
+        let mut parts = Vec::with_capacity(needed);
+        for section in sections {
+            let plans = self.plans(section.clone());
+            needed -= plans.len();
+            let allowed = PARTS_MAX - parts.len() - needed;
+            if section.len() == 1 {
+                parts.append(&mut self.grow(plans, allowed)?);
+            } else {
+                parts.append(&mut self.grow_together(plans, section.clone(), allowed)?);
+            }
+        }
         Ok(parts)
+    }
+
+    /// One part for each plan of groups that share diagrams, or parts for each group.
+    fn grow_together(
+        &self,
+        plans: Vec<Plan>,
+        section: Range<usize>,
+        allowed: usize,
+    ) -> Result<Vec<Part>, Failure> {
+        let build = |plan: &Plan| {
+            let profile = Profile::new(&self.rows, &plan.rows);
+            Some(plan.part(self.build_wanted(plan, &profile)?))
+        };
+        if let Some(parts) = plans.iter().map(build).collect() {
+            return Ok(parts);
+        }
+        let groups: Vec<Range<usize>> = section.map(|group| group..group + 1).collect();
+        let mut needed = self.plan_count(&groups);
+        if needed > allowed {
+            return plans.into_iter().map(|plan| self.build_at_most(plan)).collect();
+        }
+        let mut parts = Vec::with_capacity(needed);
+        for group in groups {
+            let plans = self.plans(group);
+            needed -= plans.len();
+            let allowed = allowed - parts.len() - needed;
+            parts.append(&mut self.grow(plans, allowed)?);
+        }
+        Ok(parts)
+    }
+
+    /// Parts for plans of one group: at most so many, which is at least one for each plan.
+    fn grow(&self, mut plans: Vec<Plan>, allowed: usize) -> Result<Vec<Part>, Failure> {
+        // Last one first, so that the next one can be popped, and its pieces pushed.
+        plans.reverse();
+        let mut parts = Vec::with_capacity(plans.len());
+        while let Some(plan) = plans.pop() {
+            let profile = Profile::new(&self.rows, &plan.rows);
+            if let Some(diagram) = self.build_wanted(&plan, &profile) {
+                parts.push(plan.part(diagram));
+                continue;
+            }
+            let crowded = parts.len() + plans.len() + 1 >= allowed;
+            match profile.split() {
+                Some(_) if crowded => return Err(Failure::Crowded),
+                Some(sides) => plans.extend(plan.split(&sides)),
+                None => match self.build_at_most(plan) {
+                    Ok(part) => parts.push(part),
+                    // Any rows can be parted: it takes long, but it may help.
+                    Err(Failure::TooBig(plan)) if !crowded && plan.rows.len() > 1 => {
+                        let half = plan.rows.len() / 2;
+                        let sides: Vec<bool> = (0..plan.rows.len()).map(|at| at >= half).collect();
+                        plans.extend(plan.split(&sides));
+                    }
+                    Err(failure) => return Err(failure),
+                },
+            }
+        }
+        Ok(parts)
+    }
+
+    fn plan_count(&self, sections: &[Range<usize>]) -> usize {
+        let has_rows = |groups: &Range<usize>, of_kind: &Vec<Range<u32>>| {
+            let spans = of_kind.get(groups.clone()).unwrap_or_default();
+            spans.iter().any(|span| !span.is_empty())
+        };
+        let count = |of_kind| sections.iter().filter(|groups| has_rows(groups, of_kind)).count();
+        self.spans.iter().map(count).sum()
+    }
+
+    /// What some groups need at least: a part for their enforced rows, and one for the others.
+    fn plans(&self, groups: Range<usize>) -> Vec<Plan> {
+        [false, true].into_iter().filter_map(|observe| self.plan(groups.clone(), observe)).collect()
     }
 
     /// The plan of the rows of one kind in some groups, if there are any.
@@ -244,33 +330,46 @@ impl<'a> Planter<'a> {
         if edges < usize::MAX { build(order, slack) } else { None }
     }
 
-    /// Smaller plans that say the same together, when there are any with so many more parts.
-    fn split(&self, plan: &Plan, profile: &Profile, spare: usize) -> Option<Vec<Plan>> {
-        if plan.groups.len() > 1 {
-            let plan_of = |group| self.plan(group..group + 1, plan.observe);
-            let pieces: Vec<Plan> = plan.groups.clone().filter_map(plan_of).collect();
-            return (pieces.len() <= 1 + spare).then_some(pieces);
-        }
-        if spare == 0 {
-            return None;
-        }
-        let sides = profile.split()?;
-        let piece = |side| {
-            let rows = plan.rows.iter().zip(&sides).filter(|&(_, &of)| of == side);
-            let rows = rows.map(|(&row, _)| row).collect();
-            Plan { observe: plan.observe, rows, groups: plan.groups.clone() }
-        };
-        Some(vec![piece(false), piece(true)])
+    fn build_wanted(&self, plan: &Plan, profile: &Profile) -> Option<Diagram> {
+        let wanted = self.budgets.wanted(plan);
+        let hopeless = profile.copies() > HOPELESS * wanted.edges as u64;
+        if hopeless { None } else { self.build_within(plan, &profile.orders(), wanted) }
     }
 
-    fn too_big(&self, plan: &Plan) -> ForestError {
-        let mut values: Vec<u32> = plan.rows.iter().map(|&row| self.rows.value(row)).collect();
+    fn build_at_most(&self, plan: Plan) -> Result<Part, Failure> {
+        let orders = Profile::new(&self.rows, &plan.rows).orders();
+        match self.build_within(&plan, &orders, self.budgets.most()) {
+            Some(diagram) => Ok(plan.part(diagram)),
+            None => Err(Failure::TooBig(plan)),
+        }
+    }
+
+    fn too_big(&self, rows: &[u32]) -> ForestError {
+        let mut values: Vec<u32> = rows.iter().map(|&row| self.rows.value(row)).collect();
+        values.sort_unstable();
         values.dedup();
         ForestError::TooBig { program: self.program, values }
     }
 }
 
+/// Why rows did not become parts.
+enum Failure {
+    /// There are not as many parts as the budgets ask for.
+    Crowded,
+    /// A diagram passes all budgets.
+    TooBig(Plan),
+}
+
 impl Plan {
+    /// Two plans that say the same together, second one first.
+    fn split(self, sides: &[bool]) -> [Self; 2] {
+        [true, false].map(|side| {
+            let rows = self.rows.iter().zip(sides).filter(|&(_, &of)| of == side);
+            let rows = rows.map(|(&row, _)| row).collect();
+            Self { observe: self.observe, rows, groups: self.groups.clone() }
+        })
+    }
+
     fn part(&self, diagram: Diagram) -> Part {
         Part {
             group: self.groups.start as u32,
@@ -285,24 +384,30 @@ impl Plan {
 ///
 /// Their values must ascend from group to group, as the smallest value wins. A `pass` inside a
 /// diagram leads on to the rows of the next group; but the walk then also forgets observed rules
-/// of the same group, and a diagram cannot.
+/// of the same group, and a diagram cannot. In the last group of a section that has enforced
+/// rows, a `pass` remains one for the walk; so only observed rows of that group may follow.
 fn sections(table: &DecisionTable, groups: &[ClassGroup], program: u32) -> Vec<Range<usize>> {
     let values = |group: &ClassGroup| -> Option<(u32, u32)> {
         let all = || group.enforced.iter().chain(group.observed.iter()).map(|(value, _)| value);
         Some((all().min()?, all().max()?))
     };
     let mut sections: Vec<Range<usize>> = Vec::new();
-    let mut last = None;
-    let mut forgets = false;
+    // Of the last section: its greatest value, and whether groups of either kind may follow.
+    let (mut last, mut takes_any, mut takes_observed) = (0, false, false);
     for (number, group) in groups.iter().enumerate() {
         let Some((smallest, greatest)) = values(group) else { continue };
+        let passes = group.enforced.iter().any(|(value, _)| passes(table, program, value));
+        let takes = takes_any && (takes_observed || !group.enforced.is_empty());
         match sections.last_mut() {
-            Some(section) if !forgets && last < Some(smallest) => section.end = number + 1,
-            _ => sections.push(number..number + 1),
+            Some(section) if takes && last < smallest => section.end = number + 1,
+            _ => {
+                sections.push(number..number + 1);
+                takes_observed = true;
+            }
         }
-        last = last.max(Some(greatest));
-        forgets = !group.observed.is_empty()
-            && group.enforced.iter().any(|(value, _)| passes(table, program, value));
+        last = greatest;
+        takes_any = !passes || group.observed.is_empty();
+        takes_observed &= !passes;
     }
     sections
 }
@@ -330,10 +435,10 @@ impl Budgets {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
     use super::*;
     use crate::sample::*;
     use govc_abi::attribute;
+    use std::time::Instant;
 
     #[test]
     #[ignore]
@@ -343,16 +448,17 @@ mod tests {
             report(n, "identities", table);
         }
         for mixture in [Mixture::Access, Mixture::Chain, Mixture::Firewall] {
-        for n in [1000, 10_000, 100_000] {
-            let table = addresses(n, mixture, &mut Random::new(1));
-            report(n, &format!("{mixture:?}"), table);
-        }}
+            for n in [1000, 10_000, 100_000] {
+                let table = addresses(n, mixture, &mut Random::new(1));
+                report(n, &format!("{mixture:?}"), table);
+            }
+        }
     }
     #[test]
     #[ignore]
     fn forestperf() {
         let table = addresses(100_000, Mixture::Chain, &mut Random::new(1));
-            let c = Classification::new(&table);
+        let c = Classification::new(&table);
         for _ in 0..8 {
             let t1 = Instant::now();
             let _ = std::hint::black_box(Forest::new(&table, &c, Budgets::default()));
@@ -360,19 +466,35 @@ mod tests {
         }
     }
     fn report(n: usize, what: &str, table: DecisionTable) {
-            let t0 = Instant::now();
-            let c = Classification::new(&table);
-            let t1 = Instant::now();
-            let counts: Vec<_> = (0..19).map(|a| c.attribute(a).count()).filter(|&c| c > 1).collect();
-            println!("{what} {n} class {:?} {counts:?}", t1 - t0);
-            let f = Forest::new(&table, &c, Budgets::default());
-            let t2 = t1.elapsed();
-            match f {
+        let t0 = Instant::now();
+        let c = Classification::new(&table);
+        let t1 = Instant::now();
+        let counts: Vec<_> = (0..19).map(|a| c.attribute(a).count()).filter(|&c| c > 1).collect();
+        println!("{what} {n} class {:?} {counts:?}", t1 - t0);
+        let f = Forest::new(&table, &c, Budgets::default());
+        let t2 = t1.elapsed();
+        match f {
             Ok(f) => {
-            println!("   forest {t2:?} parts {} edges {}", f.programs[3].len(), f.programs[3].iter().map(|p| p.diagram.edge_count()).sum::<usize>());
-            for p in &f.programs[3] { println!("      rows {} edges {} nodes {} {:?}", p.rows, p.diagram.edge_count(), p.diagram.node_count(), p.diagram.order().iter().map(|&a| attribute::NAMES[a as usize]).collect::<Vec<_>>()); }
+                println!(
+                    "   forest {t2:?} parts {} edges {}",
+                    f.programs[3].len(),
+                    f.programs[3].iter().map(|p| p.diagram.edge_count()).sum::<usize>()
+                );
+                for p in &f.programs[3] {
+                    println!(
+                        "      rows {} edges {} nodes {} {:?}",
+                        p.rows,
+                        p.diagram.edge_count(),
+                        p.diagram.node_count(),
+                        p.diagram
+                            .order()
+                            .iter()
+                            .map(|&a| attribute::NAMES[a as usize])
+                            .collect::<Vec<_>>()
+                    );
+                }
             }
             Err(e) => println!("   {t2:?} {e}"),
-            }
+        }
     }
 }

@@ -27,7 +27,8 @@ pub struct Decision {
 pub fn decide(policy: &Policy, hook: Hook, request: &Request) -> Decision {
     let rule = winner(policy, hook, request, false);
     let everything = winner(policy, hook, request, true);
-    let pending = everything.filter(|&position| policy.rules.get(position).is_some_and(|r| r.observe));
+    let pending =
+        everything.filter(|&position| policy.rules.get(position).is_some_and(|r| r.observe));
     let permit = match rule.and_then(|position| policy.rules.get(position)) {
         Some(rule) => rule.action == Action::Permit,
         None => {
@@ -88,10 +89,9 @@ fn matches(wanted: &Match, request: &Request) -> bool {
     wanted.from.iter().any(|from| is_from(from, request))
         && wanted.domain.is_none_or(|domain| is_of_domain(domain, request))
         && wanted.to.as_ref().is_none_or(|to| in_scopes(to, scalar(request, attribute::OBJECT)))
-        && wanted
-            .operations
-            .as_ref()
-            .is_none_or(|all| all.iter().any(|&o| u32::from(o) == scalar(request, attribute::OPERATION)))
+        && wanted.operations.as_ref().is_none_or(|all| {
+            all.iter().any(|&o| u32::from(o) == scalar(request, attribute::OPERATION))
+        })
         && wanted.conditions.iter().all(|condition| holds(condition, request))
         && (wanted.protocols.is_empty()
             || wanted.protocols.iter().any(|p| u32::from(p.number) == protocol && fits(p, request)))
@@ -223,7 +223,9 @@ pub fn stamp(policy: &Policy, request: &Request) -> Option<usize> {
     policy.stamps.iter().position(|stamp| {
         u32::from(stamp.zone) == scalar(request, attribute::EGRESS_ZONE)
             && stamp.cgroup.is_none_or(|c| u32::from(c) == scalar(request, attribute::CGROUP))
-            && stamp.from_zone.is_none_or(|z| u32::from(z) == scalar(request, attribute::INGRESS_ZONE))
+            && stamp
+                .from_zone
+                .is_none_or(|z| u32::from(z) == scalar(request, attribute::INGRESS_ZONE))
             && stamp.addresses.as_ref().is_none_or(|p| in_prefixes(p, address(request.source)))
     })
 }
@@ -233,7 +235,10 @@ pub fn stamp(policy: &Policy, request: &Request) -> Option<usize> {
 pub fn deliver(policy: &Policy, request: &Request) -> Option<usize> {
     policy.delivers.iter().position(|deliver| {
         u32::from(deliver.zone) == scalar(request, attribute::INGRESS_ZONE)
-            && deliver.addresses.as_ref().is_none_or(|p| in_prefixes(p, address(request.destination)))
+            && deliver
+                .addresses
+                .as_ref()
+                .is_none_or(|p| in_prefixes(p, address(request.destination)))
     })
 }
 

@@ -33,8 +33,12 @@ use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
 use crate::{
-    checked::Policy, encode::{EncodeError, Stages}, forest::{Budgets, ForestError}, lower::LowerError,
-    sources::Source, table::DecisionTable,
+    checked::Policy,
+    encode::{EncodeError, Stages},
+    forest::{Budgets, ForestError},
+    lower::LowerError,
+    sources::Source,
+    table::DecisionTable,
 };
 
 /// Compiles a checked policy.
@@ -73,7 +77,8 @@ fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
         message: error.to_string(),
         labels: Vec::new(),
         help: Some(
-            "Each combination of alternatives becomes a row: split the rule, or use fewer `or`.".into(),
+            "Each combination of alternatives becomes a row: split the rule, or use fewer `or`."
+                .into(),
         ),
     };
     match policy.rules().get(*rule) {
@@ -90,12 +95,15 @@ fn explain_encode(policy: &Policy, table: &DecisionTable, error: &EncodeError) -
         code: codes::TABLES_TOO_BIG,
         message: error.to_string(),
         labels: Vec::new(),
-        help: Some("Rules that leave different attributes open multiply: narrow some of them.".into()),
+        help: Some(
+            "Rules that leave different attributes open multiply: narrow some of them.".into(),
+        ),
     };
     if let EncodeError::Forest(ForestError::TooBig { values, .. }) = error {
         for &value in values.iter().take(RULES_SHOWN) {
             let position = table.rule_positions.get(value as usize);
-            if let Some(rule) = position.and_then(|&position| policy.rules().get(position as usize)) {
+            if let Some(rule) = position.and_then(|&position| policy.rules().get(position as usize))
+            {
                 diagnostic = diagnostic.and(rule.span, "among the rules that multiply");
             }
         }

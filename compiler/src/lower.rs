@@ -45,7 +45,11 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
         rule_positions: order.iter().map(|&position| position as u32).collect(),
         templates: templates(policy),
         objects: policy.delivers.iter().map(|d| key(d.object.0, d.object.1)).collect(),
-        domains: policy.domains.iter().map(|d| (d.number, constraint_mask(&d.constraints))).collect(),
+        domains: policy
+            .domains
+            .iter()
+            .map(|d| (d.number, constraint_mask(&d.constraints)))
+            .collect(),
         ..DecisionTable::default()
     };
     let hooks = [program::INGRESS, program::EGRESS, program::FORWARD];
@@ -55,7 +59,10 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
             *place = lowered;
         }
     }
-    let single = |rows| Program { groups: vec![Group { enforced: rows, observed: Vec::new() }], governed: false };
+    let single = |rows| Program {
+        groups: vec![Group { enforced: rows, observed: Vec::new() }],
+        governed: false,
+    };
     for (which, rows) in [
         (program::STAMP, stamp_rows(policy)),
         (program::DELIVER, deliver_rows(policy)),
@@ -93,9 +100,7 @@ fn rule_record(rule: &Rule) -> u32 {
         Action::Deny => record::DENY,
         Action::Pass => record::PASS,
     };
-    action
-        | if rule.log { record::LOG } else { 0 }
-        | if rule.observe { record::OBSERVE } else { 0 }
+    action | if rule.log { record::LOG } else { 0 } | if rule.observe { record::OBSERVE } else { 0 }
 }
 
 fn constraint_mask(constraints: &[(smol_str::SmolStr, u8)]) -> u16 {
@@ -337,11 +342,21 @@ impl Lowering<'_> {
             }
             Condition::Level(first, last) => (attribute::LEVEL, between(*first, *last)),
             Condition::Radius(first, last) => (attribute::RADIUS, between(*first, *last)),
-            Condition::CompartmentsInclude(m) => (attribute::COMPARTMENTS, self.bitmap(Bitmap::Include(*m))),
-            Condition::CompartmentsWithin(m) => (attribute::COMPARTMENTS, self.bitmap(Bitmap::Within(*m))),
-            Condition::CompartmentsAre(m) => (attribute::COMPARTMENTS, self.bitmap(Bitmap::Are(*m))),
-            Condition::ConstraintsInclude(m) => (attribute::CONSTRAINTS, self.bitmap(Bitmap::Include(*m))),
-            Condition::ConstraintsWithin(m) => (attribute::CONSTRAINTS, self.bitmap(Bitmap::Within(*m))),
+            Condition::CompartmentsInclude(m) => {
+                (attribute::COMPARTMENTS, self.bitmap(Bitmap::Include(*m)))
+            }
+            Condition::CompartmentsWithin(m) => {
+                (attribute::COMPARTMENTS, self.bitmap(Bitmap::Within(*m)))
+            }
+            Condition::CompartmentsAre(m) => {
+                (attribute::COMPARTMENTS, self.bitmap(Bitmap::Are(*m)))
+            }
+            Condition::ConstraintsInclude(m) => {
+                (attribute::CONSTRAINTS, self.bitmap(Bitmap::Include(*m)))
+            }
+            Condition::ConstraintsWithin(m) => {
+                (attribute::CONSTRAINTS, self.bitmap(Bitmap::Within(*m)))
+            }
             Condition::ConstraintsAre(m) => (attribute::CONSTRAINTS, self.bitmap(Bitmap::Are(*m))),
             Condition::Residency(indices) => (attribute::RESIDENCY, numbers(indices)),
             Condition::Route(index) => (attribute::ROUTE, one(u128::from(*index))),
@@ -478,8 +493,8 @@ fn in_domain(states: Option<IntervalSet>, domain: Option<DomainId>) -> Vec<Cells
         return vec![Cells::from([(attribute::STATE, states)])];
     };
     let absent = states.intersect(&one(u128::from(state::ABSENT)));
-    let present =
-        states.intersect(&IntervalSet::new(vec![(u128::from(state::LEGACY), u128::from(state::VALID))]));
+    let present = states
+        .intersect(&IntervalSet::new(vec![(u128::from(state::LEGACY), u128::from(state::VALID))]));
     let mut rows = Vec::new();
     if !absent.is_empty() {
         rows.push(Cells::from([(attribute::STATE, absent)]));

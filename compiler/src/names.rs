@@ -38,8 +38,7 @@ pub fn names(policy: &Policy, table: &DecisionTable, sources: &[Source], title: 
         let text = subject_path(policy, template.domain, template.subject);
         TemplateName { kind, text, file, line }
     };
-    let stamps =
-        policy.stamps().iter().map(|s| template(TemplateKind::Stamp, &s.template, s.span));
+    let stamps = policy.stamps().iter().map(|s| template(TemplateKind::Stamp, &s.template, s.span));
     let legacies =
         policy.legacies().iter().map(|l| template(TemplateKind::Legacy, &l.template, l.span));
     Names {
@@ -65,10 +64,9 @@ pub fn subject_path(policy: &Policy, domain: DomainId, subject: u32) -> String {
     let Some(domain) = policy.domains().get(usize::from(domain.0)) else {
         return format!("#{subject}");
     };
-    let scope = domain
-        .scopes
-        .iter()
-        .find(|scope| scope.subjects.is_some_and(|(first, last)| first <= subject && subject <= last));
+    let scope = domain.scopes.iter().find(|scope| {
+        scope.subjects.is_some_and(|(first, last)| first <= subject && subject <= last)
+    });
     match scope.and_then(|scope| Some((&scope.path, scope.subjects?))) {
         Some((path, (first, last))) if first == last => format!("{}.{path}", domain.name),
         Some((path, (first, _))) => format!("{}.{path}[{}]", domain.name, subject - first),

@@ -13,7 +13,9 @@ pub fn page(id: &str) -> Option<String> {
     let code = codes().find(|code| code.id == id)?;
     let severity = match code.severity {
         Severity::Error => "an error: the policy is not compiled",
-        Severity::Warning => "a warning: the policy is compiled, but it probably says something else than you meant",
+        Severity::Warning => {
+            "a warning: the policy is compiled, but it probably says something else than you meant"
+        }
         Severity::Advice => "advice: nothing is wrong",
     };
     Some(format!("# {}: {}\n\nThis is {severity}.\n", code.id, code.title))

@@ -373,7 +373,9 @@ fn group(
             let mut cells = Vec::new();
             for (&attribute, values) in attributes.iter().zip(values) {
                 let set = cell(attribute, values, random);
-                if random.chance(65) && set != IntervalSet::full(attribute::BITS[usize::from(attribute)]) {
+                if random.chance(65)
+                    && set != IntervalSet::full(attribute::BITS[usize::from(attribute)])
+                {
                     cells.push((attribute, set));
                 }
             }
@@ -388,7 +390,8 @@ fn group(
 pub fn request(table: &DecisionTable, which: u32, random: &mut Random) -> Request {
     let mut request = Request::EMPTY;
     let groups = &table.programs[which as usize].groups;
-    let rows: Vec<&Row> = groups.iter().flat_map(|g| g.enforced.iter().chain(&g.observed)).collect();
+    let rows: Vec<&Row> =
+        groups.iter().flat_map(|g| g.enforced.iter().chain(&g.observed)).collect();
     for attribute in 0..attribute::COUNT as Attribute {
         let wide = u128::from(random.next()) << 64 | u128::from(random.next());
         set(&mut request, attribute, if random.chance(20) { wide } else { 0 });

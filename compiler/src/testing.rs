@@ -6,8 +6,8 @@ use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
 use crate::{
-    codes,
     checked::{ExpectedRule, Policy, TestCase},
+    codes,
     interpret::{self, Decision},
     table::DecisionTable,
 };

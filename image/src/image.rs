@@ -241,7 +241,9 @@ fn to_word(bytes: &[u8]) -> u32 {
 
 fn check_header(bytes: &[u8]) -> Result<(), ImageError> {
     let words = bytes.len() / WORD_LEN;
-    if !bytes.len().is_multiple_of(WORD_LEN) || !(layout::HEADER_WORDS..=IMAGE_WORDS_MAX).contains(&words) {
+    if !bytes.len().is_multiple_of(WORD_LEN)
+        || !(layout::HEADER_WORDS..=IMAGE_WORDS_MAX).contains(&words)
+    {
         return Err(ImageError::Length(bytes.len()));
     }
     if word(bytes, layout::AT_MAGIC) != layout::MAGIC {

@@ -9,8 +9,8 @@ mod lookup;
 mod names;
 mod tables;
 
-pub use image::{Image, ImageError, Part, Program, Template};
 pub use image::digest_of;
+pub use image::{Image, ImageError, Part, Program, Template};
 pub use lookup::glob;
 pub use names::{
     Domain, File, Names, Numbered, Object, Rule, Scope, SubjectIndex, TemplateKind, TemplateName,

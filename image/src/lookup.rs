@@ -8,7 +8,8 @@ impl Names {
     /// Number of the zone that an interface is in: the first whose patterns match its name.
     #[must_use]
     pub fn zone_of(&self, interface: &str) -> Option<usize> {
-        let is_in = |zone: &crate::Zone| zone.interfaces.iter().any(|pattern| glob(pattern, interface));
+        let is_in =
+            |zone: &crate::Zone| zone.interfaces.iter().any(|pattern| glob(pattern, interface));
         self.zones.iter().position(is_in).map(|position| position + 1)
     }
 }

@@ -1,9 +1,6 @@
 //! Hooks: which one an interface gets, and the pinned links that hold the programs there.
 
-use std::{
-    fs,
-    path::PathBuf,
-};
+use std::{fs, path::PathBuf};
 
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
@@ -64,7 +61,8 @@ pub fn attach(instance: &Instance, device: &Netdev, choice: HookChoice) -> Resul
     if !link_pin(place, KIND_EGRESS, device.index).exists() {
         attach_tcx(place, device, KIND_EGRESS)?;
     }
-    let has_ingress = [KIND_INGRESS, KIND_XDP].iter().any(|k| link_pin(place, k, device.index).exists());
+    let has_ingress =
+        [KIND_INGRESS, KIND_XDP].iter().any(|k| link_pin(place, k, device.index).exists());
     if has_ingress {
         return Ok(());
     }
@@ -94,11 +92,8 @@ fn attach_tcx(place: &Place, device: &Netdev, kind: &str) -> Result<(), LoadErro
     let id = program
         .attach_with_options(&device.name, hook, TcAttachOptions::TcxOrder(order))
         .map_err(bpf(what.clone()))?;
-    let link: FdLink = program
-        .take_link(id)
-        .map_err(bpf(what.clone()))?
-        .try_into()
-        .map_err(bpf(what.clone()))?;
+    let link: FdLink =
+        program.take_link(id).map_err(bpf(what.clone()))?.try_into().map_err(bpf(what.clone()))?;
     pin_link(link, place, kind, device.index)
 }
 
@@ -111,11 +106,8 @@ fn attach_xdp(place: &Place, device: &Netdev) -> Result<(), LoadError> {
         Ok(id) => id,
         Err(error) => return Err(explain_xdp(error, device, what)),
     };
-    let link: FdLink = program
-        .take_link(id)
-        .map_err(bpf(what.clone()))?
-        .try_into()
-        .map_err(bpf(what))?;
+    let link: FdLink =
+        program.take_link(id).map_err(bpf(what.clone()))?.try_into().map_err(bpf(what))?;
     pin_link(link, place, KIND_XDP, device.index)
 }
 
@@ -153,8 +145,13 @@ pub fn refresh(place: &Place) -> Result<(), LoadError> {
             let link: XdpLink = link.try_into().map_err(bpf(what.clone()))?;
             program.attach_to_link(link).map_err(bpf(what))?;
         } else {
-            let name = if kind == KIND_EGRESS { names::program::TC_EGRESS } else { names::program::TC_INGRESS };
-            let mut program = SchedClassifier::from_pin(place.pin(name)).map_err(bpf(what.clone()))?;
+            let name = if kind == KIND_EGRESS {
+                names::program::TC_EGRESS
+            } else {
+                names::program::TC_INGRESS
+            };
+            let mut program =
+                SchedClassifier::from_pin(place.pin(name)).map_err(bpf(what.clone()))?;
             let link: SchedClassifierLink = link.try_into().map_err(bpf(what.clone()))?;
             program.attach_to_link(link).map_err(bpf(what))?;
         }

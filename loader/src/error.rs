@@ -176,7 +176,10 @@ where
 }
 
 /// Shorthand for errors of files.
-pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> LoadError {
+pub(crate) fn file(
+    what: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> LoadError {
     let path = path.into();
     move |source| LoadError::File { what, path, source }
 }

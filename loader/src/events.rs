@@ -28,7 +28,8 @@ impl Events {
         let instance = Instance::open(place)?;
         let what = "cannot read the event ring";
         let data = object::open_map(&place.pin(names::map::EVENTS))?;
-        let ring = RingBuf::try_from(Map::from_map_data(data).map_err(bpf(what))?).map_err(bpf(what))?;
+        let ring =
+            RingBuf::try_from(Map::from_map_data(data).map_err(bpf(what))?).map_err(bpf(what))?;
         Ok(Self { instance, ring, images: BTreeMap::new() })
     }
 

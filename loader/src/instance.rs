@@ -88,7 +88,8 @@ impl Place {
 
     fn need_bpffs(&self) -> Result<(), LoadError> {
         let path = self.bpffs();
-        let is_bpffs = rustix::fs::statfs(path).is_ok_and(|fs| i64::from(fs.f_type) == BPF_FS_MAGIC);
+        let is_bpffs =
+            rustix::fs::statfs(path).is_ok_and(|fs| i64::from(fs.f_type) == BPF_FS_MAGIC);
         if is_bpffs {
             return Ok(());
         }
@@ -203,9 +204,10 @@ impl Instance {
 /// # Errors
 /// The kernel refuses maps or programs.
 pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
-    let programs_pinned = [names::program::TC_INGRESS, names::program::TC_EGRESS, names::program::XDP_INGRESS]
-        .iter()
-        .all(|name| place.pin(name).exists());
+    let programs_pinned =
+        [names::program::TC_INGRESS, names::program::TC_EGRESS, names::program::XDP_INGRESS]
+            .iter()
+            .all(|name| place.pin(name).exists());
     let old = if place.exists() && place.pin(names::map::COUNTERS).exists() {
         Some(Instance::open(place)?)
     } else {
@@ -237,7 +239,10 @@ pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
     for name in [names::program::TC_INGRESS, names::program::TC_EGRESS] {
         let path = place.pin(&format!("{name}-next"));
         remove_pin(&path)?;
-        programs.classifier(name)?.pin(&path).map_err(bpf(format!("cannot pin program `{name}`")))?;
+        programs
+            .classifier(name)?
+            .pin(&path)
+            .map_err(bpf(format!("cannot pin program `{name}`")))?;
     }
     let xdp = names::program::XDP_INGRESS;
     remove_pin(&place.pin(&format!("{xdp}-next")))?;
@@ -288,7 +293,8 @@ fn write_object_mark(place: &Place) -> Result<(), LoadError> {
 fn copy_content(old: &Instance, staged: &object::PinOf<'_>) -> Result<(), LoadError> {
     let tables = object::map_array(&staged(names::map::TABLES))?;
     let counters = object::map_array(&staged(names::map::COUNTERS))?;
-    let new = Sizes::of_maps(tables.value_len() as u32, counters.value_len() as u32, old.sizes.cpus);
+    let new =
+        Sizes::of_maps(tables.value_len() as u32, counters.value_len() as u32, old.sizes.cpus);
     for buffer in 0..2 {
         let bytes = old.tables.read_bytes(buffer, 0, old.tables.value_len());
         if !tables.write_bytes(buffer, 0, &bytes) {

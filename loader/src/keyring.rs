@@ -82,9 +82,15 @@ impl DomainKeys {
     ///
     /// # Errors
     /// The kernel gives no randomness.
-    pub fn generate(domain: &str, number: u16, epoch_shift: u32, staged: u64) -> Result<Self, LoadError> {
+    pub fn generate(
+        domain: &str,
+        number: u16,
+        epoch_shift: u32,
+        staged: u64,
+    ) -> Result<Self, LoadError> {
         let epoch_shift = epoch_shift.min(EPOCH_SHIFT_MAX);
-        let mut keys = Self { version: 1, domain: domain.into(), number, epoch_shift, epochs: Vec::new() };
+        let mut keys =
+            Self { version: 1, domain: domain.into(), number, epoch_shift, epochs: Vec::new() };
         keys.stage(slot_now(), staged)?;
         Ok(keys)
     }
@@ -140,7 +146,9 @@ fn random_key() -> Result<String, LoadError> {
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| file("cannot read randomness", "getrandom")(e.into()))?;
     if got != bytes.len() {
-        return Err(file("cannot read randomness", "getrandom")(std::io::ErrorKind::UnexpectedEof.into()));
+        return Err(file("cannot read randomness", "getrandom")(
+            std::io::ErrorKind::UnexpectedEof.into(),
+        ));
     }
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -187,9 +195,13 @@ impl KeyRing {
             Err(error) => return Err(file("cannot read key file", path)(error)),
         };
         let bad = |why: String| LoadError::KeyFile { path: path.clone(), why };
-        let mode = fs::metadata(&path).map_err(file("cannot read key file", &path))?.permissions().mode();
+        let mode =
+            fs::metadata(&path).map_err(file("cannot read key file", &path))?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(bad(format!("its mode is {:04o}, so that others may read it; wanted 0600", mode & 0o7777)));
+            return Err(bad(format!(
+                "its mode is {:04o}, so that others may read it; wanted 0600",
+                mode & 0o7777
+            )));
         }
         let keys: DomainKeys = serde_json::from_str(&text).map_err(|e| {
             // The text holds secrets; only the place of the mistake may be told.
@@ -198,7 +210,8 @@ impl KeyRing {
         if keys.version != 1 || keys.number != number || keys.epoch_shift > EPOCH_SHIFT_MAX {
             return Err(bad("version, number or epoch length are wrong".into()));
         }
-        if keys.epochs.iter().any(|key| parse_key(&key.key).is_none() || key.epoch > u64::MAX >> 17) {
+        if keys.epochs.iter().any(|key| parse_key(&key.key).is_none() || key.epoch > u64::MAX >> 17)
+        {
             return Err(bad("a key is not 32 hexadecimal digits".into()));
         }
         Ok(Some(keys))
@@ -215,7 +228,9 @@ impl KeyRing {
             Err(error) => return Err(file("cannot list key files", &self.dir)(error)),
         };
         let mut numbers: Vec<u16> = entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".keys")?.parse().ok())
+            .filter_map(|entry| {
+                entry.ok()?.file_name().to_str()?.strip_suffix(".keys")?.parse().ok()
+            })
             .collect();
         numbers.sort_unstable();
         let rings = numbers.into_iter().map(|number| self.read(number));
@@ -274,7 +289,8 @@ mod tests {
         assert!(again.epochs().eq(keys.epochs()));
         assert_eq!(again.epochs().count(), 6);
         let slot = slot_now();
-        let (a, b): (Vec<_>, Vec<_>) = (keys.entries(slot).collect(), again.entries(slot).collect());
+        let (a, b): (Vec<_>, Vec<_>) =
+            (keys.entries(slot).collect(), again.entries(slot).collect());
         assert!(a.iter().zip(&b).all(|(x, y)| x.0 == y.0 && x.1.k0 == y.1.k0 && x.1.k1 == y.1.k1));
         assert!(!format!("{keys:?}").contains(&keys.epochs[0].key));
         fs::remove_dir_all(ring.dir()).unwrap();

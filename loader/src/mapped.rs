@@ -30,7 +30,8 @@ impl MappedArray {
         let len = (value_len * entries).next_multiple_of(rustix::param::page_size());
         let flags = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe { mmap(std::ptr::null_mut(), len, flags, MapFlags::SHARED, fd.as_fd(), 0)? };
+        let base =
+            unsafe { mmap(std::ptr::null_mut(), len, flags, MapFlags::SHARED, fd.as_fd(), 0)? };
         let base = NonNull::new(base.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, len, value_len, entries })
     }

@@ -89,16 +89,23 @@ impl Sizes {
 /// # Errors
 /// The kernel does not tell.
 pub fn possible_cpus() -> Result<u32, LoadError> {
-    aya::util::nr_cpus()
-        .map(|cpus| cpus as u32)
-        .map_err(|(what, source)| LoadError::File { what: "cannot read", path: PathBuf::from(what), source })
+    aya::util::nr_cpus().map(|cpus| cpus as u32).map_err(|(what, source)| LoadError::File {
+        what: "cannot read",
+        path: PathBuf::from(what),
+        source,
+    })
 }
 
 /// Makes an mmapable array and pins it.
 ///
 /// # Errors
 /// The kernel refuses, often for want of memory.
-pub fn create_array(path: &Path, name: &str, value_len: u32, entries: u32) -> Result<(), LoadError> {
+pub fn create_array(
+    path: &Path,
+    name: &str,
+    value_len: u32,
+    entries: u32,
+) -> Result<(), LoadError> {
     let map = aya_obj::Map::Legacy(LegacyMap {
         def: bpf_map_def {
             map_type: BPF_MAP_TYPE_ARRAY,
@@ -114,7 +121,10 @@ pub fn create_array(path: &Path, name: &str, value_len: u32, entries: u32) -> Re
         symbol_index: None,
         data: Vec::new(),
     });
-    let what = format!("cannot make map `{name}` of {} KiB", u64::from(value_len) * u64::from(entries) / 1024);
+    let what = format!(
+        "cannot make map `{name}` of {} KiB",
+        u64::from(value_len) * u64::from(entries) / 1024
+    );
     let map = MapData::create(map, name, None).map_err(bpf(what))?;
     map.pin(path).map_err(bpf(format!("cannot pin map `{name}`")))
 }
@@ -146,9 +156,10 @@ pub fn load(sizes: Sizes, pin_of: &PinOf<'_>) -> Result<Programs, LoadError> {
             .load()
             .map_err(bpf(format!("the kernel's verifier refuses program `{name}`")))?;
     }
-    xdp(&mut object)?
-        .load()
-        .map_err(bpf(format!("the kernel's verifier refuses program `{}`", names::program::XDP_INGRESS)))?;
+    xdp(&mut object)?.load().map_err(bpf(format!(
+        "the kernel's verifier refuses program `{}`",
+        names::program::XDP_INGRESS
+    )))?;
     Ok(Programs { object })
 }
 
@@ -189,7 +200,9 @@ fn xdp(object: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
 }
 
 fn missing(name: &str) -> LoadError {
-    bpf("the embedded object is not this version's")(std::io::Error::other(format!("no program `{name}`")))
+    bpf("the embedded object is not this version's")(std::io::Error::other(format!(
+        "no program `{name}`"
+    )))
 }
 
 /// Opens a pinned map.

@@ -272,10 +272,22 @@ fn set_clock(instance: &Instance) {
     // Whole seconds: the two clocks are read one after the other.
     let seconds = (tai_offset + 500_000_000).div_euclid(1_000_000_000);
     let control = &instance.control;
-    control.write(0, std::mem::offset_of!(Control, tai_offset_ns), (seconds * 1_000_000_000) as u64);
-    control.write(0, std::mem::offset_of!(Control, slot_floor), slot_now().saturating_sub(CLOCK_STEP_SLOTS));
+    control.write(
+        0,
+        std::mem::offset_of!(Control, tai_offset_ns),
+        (seconds * 1_000_000_000) as u64,
+    );
+    control.write(
+        0,
+        std::mem::offset_of!(Control, slot_floor),
+        slot_now().saturating_sub(CLOCK_STEP_SLOTS),
+    );
     if instance.control().event_rate == 0 {
-        control.write(0, std::mem::offset_of!(Control, event_rate), govc_abi::limits::EVENT_RATE_DEFAULT);
+        control.write(
+            0,
+            std::mem::offset_of!(Control, event_rate),
+            govc_abi::limits::EVENT_RATE_DEFAULT,
+        );
     }
 }
 

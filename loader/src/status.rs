@@ -270,7 +270,9 @@ pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadE
     let lock = place.lock()?;
     let instance = Instance::open(place)?;
     let attached = attach::attached(place)?;
-    if let Some(unknown) = interfaces.iter().find(|name| attached.iter().all(|a| a.interface != **name)) {
+    if let Some(unknown) =
+        interfaces.iter().find(|name| attached.iter().all(|a| a.interface != **name))
+    {
         return Err(LoadError::NoInterface(unknown.clone()));
     }
     let devices = netdev::list()?;

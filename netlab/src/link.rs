@@ -185,8 +185,10 @@ impl Namespace {
         via: Option<IpAddr>,
         device: &str,
     ) -> Result<(), LabError> {
-        let action =
-            format!("set the route to {destination} through {device} in namespace {:?}", self.name());
+        let action = format!(
+            "set the route to {destination} through {device} in namespace {:?}",
+            self.name()
+        );
         let invalid = |e| LabError::io(&action, io::Error::new(io::ErrorKind::InvalidInput, e));
         let mut route = RouteMessageBuilder::<IpAddr>::new()
             .output_interface(self.ifindex(device)?)

@@ -3,10 +3,7 @@
 //! then, so that steps and slews of the wall clock arrive within a quarter of a second.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns};
-use govc_abi::{
-    flow::Control,
-    label::SLOT_NS,
-};
+use govc_abi::{flow::Control, label::SLOT_NS};
 
 use crate::maps::Cpu;
 
@@ -22,9 +19,8 @@ pub fn slot(coarse_ns: u64, control: &Control, mut cpu: Cpu) -> u64 {
         cpu.offset_ns = tai_ns.wrapping_sub(coarse_ns) as i64;
         cpu.synced_ns = coarse_ns;
     }
-    let unix_ns = coarse_ns
-        .wrapping_add(cpu.offset_ns as u64)
-        .wrapping_add(control.tai_offset_ns as u64);
+    let unix_ns =
+        coarse_ns.wrapping_add(cpu.offset_ns as u64).wrapping_add(control.tai_offset_ns as u64);
     unix_ns / SLOT_NS
 }
 

@@ -117,7 +117,8 @@ pub fn set_packet(mut cpu: Cpu) {
 /// The label of template `index` and its domain index; into the request and `cpu.label`.
 #[inline(always)]
 pub fn set_template(table: Table, index: u32, state: u32, mut cpu: Cpu) -> u32 {
-    let at = table.word(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
+    let at =
+        table.word(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
     cpu.label.head = walk::double(&table, at.wrapping_add(image::TEMPLATE_HEAD));
     cpu.label.mid = walk::double(&table, at.wrapping_add(image::TEMPLATE_MID));
     cpu.label.tail = 0;

@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use govc_abi::{
-    flow::{FlowKey, FlowState, Packet},
     event::hook,
+    flow::{FlowKey, FlowState, Packet},
 };
 
 use crate::{
@@ -41,14 +41,21 @@ fn key(packet: &Packet, hook: u8, answered: bool) -> FlowKey {
     let flow = &packet.flow;
     let echo = !has_ports(packet.flow.protocol);
     // Echo requests and replies share the identifier; the type is not part of the flow.
-    let ports = if echo { (flow.source_port, 0) } else { (flow.source_port, flow.destination_port) };
-    let (source_port, destination_port) = if answered && !echo { (ports.1, ports.0) } else { ports };
-    let (source, destination) = if answered {
-        (flow.destination, flow.source)
-    } else {
-        (flow.source, flow.destination)
-    };
-    FlowKey { source, destination, source_port, destination_port, protocol: flow.protocol, hook, pad: 0 }
+    let ports =
+        if echo { (flow.source_port, 0) } else { (flow.source_port, flow.destination_port) };
+    let (source_port, destination_port) =
+        if answered && !echo { (ports.1, ports.0) } else { ports };
+    let (source, destination) =
+        if answered { (flow.destination, flow.source) } else { (flow.source, flow.destination) };
+    FlowKey {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        protocol: flow.protocol,
+        hook,
+        pad: 0,
+    }
 }
 
 /// The flow that a packet at `hook` answers: one that was permitted in the other direction.

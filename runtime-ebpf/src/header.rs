@@ -67,12 +67,7 @@ impl Block {
     #[inline(always)]
     fn new(prefix: u32, label: &Label, mac: u64) -> Self {
         let (w0, w1, w2) = label.wire_words();
-        Self([
-            prefix as u64 | w0 << 32,
-            w0 >> 32 | w1 << 32,
-            w1 >> 32 | (w2 as u64) << 32,
-            mac,
-        ])
+        Self([prefix as u64 | w0 << 32, w0 >> 32 | w1 << 32, w1 >> 32 | (w2 as u64) << 32, mac])
     }
 
     /// The block as an IPv4 option.
@@ -92,10 +87,14 @@ impl Block {
     #[inline(always)]
     fn sum(&self) -> u64 {
         let [a, b, c, d] = self.0;
-        (a & 0xffff_ffff) + (a >> 32)
-            + (b & 0xffff_ffff) + (b >> 32)
-            + (c & 0xffff_ffff) + (c >> 32)
-            + (d & 0xffff_ffff) + (d >> 32)
+        (a & 0xffff_ffff)
+            + (a >> 32)
+            + (b & 0xffff_ffff)
+            + (b >> 32)
+            + (c & 0xffff_ffff)
+            + (c >> 32)
+            + (d & 0xffff_ffff)
+            + (d >> 32)
     }
 
     #[inline(always)]

@@ -5,7 +5,8 @@ use govc_abi::{
     event::hook,
     image::{self, program},
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ, Label},
-    mac, node::LEAF_NONE,
+    mac,
+    node::LEAF_NONE,
     reason,
     walk::{self, Tables},
 };

@@ -2,7 +2,10 @@
 
 use govc_abi::{
     flow::Packet,
-    label::{IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN, V6_OPTION_SKIP},
+    label::{
+        IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
+        V6_OPTION_SKIP,
+    },
     mac::v4_mapped,
     reason,
 };
@@ -59,7 +62,13 @@ unsafe fn load<T: Copy>(at: usize) -> T {
 /// # Errors
 /// A reason to drop it, or [`reason::LINK_CONTROL`] to let it through as it is.
 #[inline(always)]
-pub fn parse_into(data: usize, end: usize, l2_len: usize, len: u32, mut cpu: Cpu) -> Result<(), u8> {
+pub fn parse_into(
+    data: usize,
+    end: usize,
+    l2_len: usize,
+    len: u32,
+    mut cpu: Cpu,
+) -> Result<(), u8> {
     let cpu = &mut *cpu;
     cpu.packet = Packet::default();
     let parsed = parse(data, end, l2_len, len, &mut cpu.packet, &mut cpu.label);
@@ -119,13 +128,35 @@ fn ip_version(data: usize, end: usize, l2_len: usize) -> Result<u8, u8> {
 }
 
 #[inline(always)]
-fn parse_v4(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut Label) -> Result<(), u8> {
+fn parse_v4(
+    ip: usize,
+    end: usize,
+    len: u32,
+    packet: &mut Packet,
+    label: &mut Label,
+) -> Result<(), u8> {
     if ip + V4_LEN > end {
         return Err(reason::TRUNCATED);
     }
     // SAFETY: 20 bytes are there.
-    let (first, total, fragment, ttl, protocol, source, destination): (u8, u16, u16, u8, u8, u32, u32) = unsafe {
-        (load(ip), load(ip + 2), load(ip + 6), load(ip + 8), load(ip + 9), load(ip + 12), load(ip + 16))
+    let (first, total, fragment, ttl, protocol, source, destination): (
+        u8,
+        u16,
+        u16,
+        u8,
+        u8,
+        u32,
+        u32,
+    ) = unsafe {
+        (
+            load(ip),
+            load(ip + 2),
+            load(ip + 6),
+            load(ip + 8),
+            load(ip + 9),
+            load(ip + 12),
+            load(ip + 16),
+        )
     };
     packet.flow.source = v4_mapped(source);
     packet.flow.destination = v4_mapped(destination);
@@ -164,8 +195,10 @@ fn parse_v4(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut La
     }
     parse_l4(ip + V4_LEN, end, protocol, packet)?;
     let dhcp = protocol == UDP
-        && (packet.flow.source_port == 68_u16.to_be() && packet.flow.destination_port == 67_u16.to_be()
-            || packet.flow.source_port == 67_u16.to_be() && packet.flow.destination_port == 68_u16.to_be());
+        && (packet.flow.source_port == 68_u16.to_be()
+            && packet.flow.destination_port == 67_u16.to_be()
+            || packet.flow.source_port == 67_u16.to_be()
+                && packet.flow.destination_port == 68_u16.to_be());
     if dhcp && (source == 0 || destination == u32::MAX) {
         return Err(reason::LINK_CONTROL);
     }
@@ -173,7 +206,13 @@ fn parse_v4(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut La
 }
 
 #[inline(always)]
-fn parse_v6(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut Label) -> Result<(), u8> {
+fn parse_v6(
+    ip: usize,
+    end: usize,
+    len: u32,
+    packet: &mut Packet,
+    label: &mut Label,
+) -> Result<(), u8> {
     if ip + V6_LEN > end {
         return Err(reason::TRUNCATED);
     }
@@ -224,8 +263,10 @@ fn parse_v6(ip: usize, end: usize, len: u32, packet: &mut Packet, label: &mut La
         return Err(reason::LINK_CONTROL);
     }
     let dhcp = next == UDP
-        && (packet.flow.source_port == 546_u16.to_be() && packet.flow.destination_port == 547_u16.to_be()
-            || packet.flow.source_port == 547_u16.to_be() && packet.flow.destination_port == 546_u16.to_be());
+        && (packet.flow.source_port == 546_u16.to_be()
+            && packet.flow.destination_port == 547_u16.to_be()
+            || packet.flow.source_port == 547_u16.to_be()
+                && packet.flow.destination_port == 546_u16.to_be());
     // Link-local sources only.
     if dhcp && packet.flow.source[0] & 0xc0ff == 0x80fe {
         return Err(reason::LINK_CONTROL);
@@ -304,7 +345,8 @@ fn parse_l4(l4: usize, end: usize, protocol: u8, packet: &mut Packet) -> Result<
             return Err(reason::TRUNCATED);
         }
         // SAFETY: 8 bytes are there.
-        let (kind, code, identifier): (u8, u8, u16) = unsafe { (load(l4), load(l4 + 1), load(l4 + 4)) };
+        let (kind, code, identifier): (u8, u8, u16) =
+            unsafe { (load(l4), load(l4 + 1), load(l4 + 4)) };
         packet.icmp_type = kind;
         packet.icmp_code = code;
         packet.flow.destination_port = u16::from_ne_bytes([kind, code]);

@@ -92,10 +92,12 @@ fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
     if cpu.packet.version == 6 {
         flags |= flag::V6;
     }
-    if cpu.packet.labelled != 0 {
+    if state == attribute::state::VALID {
         flags |= flag::LABELLED;
-    } else if state != attribute::state::ABSENT {
-        flags |= flag::TEMPLATE;
+    } else if state == attribute::state::LEGACY {
+        flags |= flag::LEGACY;
+    } else if cpu.packet.labelled != 0 {
+        flags |= flag::CLAIMED;
     }
     let ports = has_ports(cpu.packet.flow.protocol);
     entry.write(Event {

@@ -4,7 +4,8 @@
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_NET, tcx_action_base::{TCX_DROP, TCX_NEXT},
+        bpf_adj_room_mode::BPF_ADJ_ROOM_NET,
+        tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_cgroup_id, bpf_skb_pull_data,
@@ -13,7 +14,12 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use govc_abi::{event::hook, flow::Interface, label::{BLOCK_LEN, Label}, reason};
+use govc_abi::{
+    event::hook,
+    flow::Interface,
+    label::{BLOCK_LEN, Label},
+    reason,
+};
 
 use crate::{
     clock,
@@ -220,11 +226,7 @@ fn carry(
     } else {
         header::stamp_v6(ip, end, &cpu.label, mac)
     };
-    if done {
-        verdict
-    } else {
-        Verdict { permit: false, reason: reason::HELPER_FAILED, ..verdict }
-    }
+    if done { verdict } else { Verdict { permit: false, reason: reason::HELPER_FAILED, ..verdict } }
 }
 
 /// Lowers the MSS that a SYN announces, so that what comes back leaves room for a label.

@@ -7,7 +7,11 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use govc_abi::{event::hook, label::{BLOCK_LEN, Label}, reason};
+use govc_abi::{
+    event::hook,
+    label::{BLOCK_LEN, Label},
+    reason,
+};
 
 use crate::{
     clock,
@@ -33,7 +37,8 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
     };
     cpu.request = govc_abi::attribute::Request::EMPTY;
     cpu.label = Label::default();
-    let place = Place { control, active, coarse_ns: clock::coarse_ns(), ifindex, len, hook: hook::INGRESS };
+    let place =
+        Place { control, active, coarse_ns: clock::coarse_ns(), ifindex, len, hook: hook::INGRESS };
     // SAFETY: the context is valid.
     let (data, end) = unsafe { ((*xdp).data as usize, (*xdp).data_end as usize) };
     let parsed = match (maps::interface(ifindex), Table::of(active)) {

@@ -2,7 +2,9 @@
 
 pub mod frame;
 pub mod kernel;
+pub mod policies;
 pub mod random;
+pub mod reference;
 
 use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
 use govc_grammar::{
@@ -65,7 +67,8 @@ pub fn compile(texts: &[(&str, &str)]) -> Compiled {
 /// Whether kernel tests can run here. Without root they are skipped, unless
 /// `GOVC_REQUIRE_KERNEL` is set: then they have to run.
 pub fn kernel_available() -> bool {
-    let available = govc_netlab::require_root().and(Ok(())).is_ok() && govc_loader::kernel::check().is_ok();
+    let available =
+        govc_netlab::require_root().and(Ok(())).is_ok() && govc_loader::kernel::check().is_ok();
     if !available {
         assert!(
             std::env::var_os("GOVC_REQUIRE_KERNEL").is_none(),

@@ -136,7 +136,8 @@ fn find_toolchain() -> Result<Toolchain, EbpfError> {
             Ok(Toolchain::Nightly)
         }
         Some(_) => Err(EbpfError::Missing(
-            "nightly has no library source\n  rustup component add rust-src --toolchain nightly".into(),
+            "nightly has no library source\n  rustup component add rust-src --toolchain nightly"
+                .into(),
         )),
         None => Err(EbpfError::Missing(
             "no compiler for eBPF\n  Debian: apt-get install rustc-web libstd-rust-web-dev-bpf\n  \
@@ -200,7 +201,9 @@ fn strip(toolchain: &Toolchain, object: &Path) -> Result<Vec<u8>, EbpfError> {
         .flatten()
         .map(|entry| entry.path().join("bin/rust-objcopy"))
         .find(|path| path.is_file())
-        .ok_or_else(|| EbpfError::Missing("`rust-objcopy` is missing beside the compiler".into()))?;
+        .ok_or_else(|| {
+            EbpfError::Missing("`rust-objcopy` is missing beside the compiler".into())
+        })?;
     let stripped = object.with_extension("stripped");
     let status = Command::new(objcopy)
         .env("LD_LIBRARY_PATH", sysroot.join("lib"))

@@ -65,7 +65,8 @@ fn image(arguments: &Apply, style: &Style) -> Result<Image, Failure> {
 }
 
 fn tell(applied: &Applied, dry_run: bool, style: &Style) -> Result<(), Failure> {
-    let size = format!("{}, {} KiB", plural(applied.rules, "rule"), applied.image_len.div_ceil(1024));
+    let size =
+        format!("{}, {} KiB", plural(applied.rules, "rule"), applied.image_len.div_ceil(1024));
     if dry_run {
         line(&format!("{} would apply: {size}", style.good("ok")))?;
     } else {
@@ -81,8 +82,15 @@ fn tell(applied: &Applied, dry_run: bool, style: &Style) -> Result<(), Failure> 
             Some(zone) => format!("zone {zone}"),
             None => style.bad("in no zone of the policy: nothing leaves or arrives unless a rule asks for no zone"),
         };
-        let hook = if interface.ingress.is_empty() { String::new() } else { format!(", {}", interface.ingress) };
-        line(&format!("   {}: {zone}{hook}, packets up to {} bytes", interface.name, interface.inner_mtu))?;
+        let hook = if interface.ingress.is_empty() {
+            String::new()
+        } else {
+            format!(", {}", interface.ingress)
+        };
+        line(&format!(
+            "   {}: {zone}{hook}, packets up to {} bytes",
+            interface.name, interface.inner_mtu
+        ))?;
     }
     Ok(())
 }

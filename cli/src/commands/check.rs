@@ -19,12 +19,17 @@ pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
     input.compile(arguments.sources.format, style)?;
     if arguments.sources.format == Format::Human {
         let policy = input.checked()?;
-        let warnings = input.diagnostics.iter().filter(|d| d.severity() == Severity::Warning).count();
+        let warnings =
+            input.diagnostics.iter().filter(|d| d.severity() == Severity::Warning).count();
         line(&format!(
             "{} {}{}",
             style.good("ok"),
             summary(policy),
-            if warnings == 0 { String::new() } else { format!(", {}", plural(warnings, "warning")) }
+            if warnings == 0 {
+                String::new()
+            } else {
+                format!(", {}", plural(warnings, "warning"))
+            }
         ))?;
     }
     Ok(())
@@ -83,8 +88,8 @@ fn emit(stage: Stage, input: &Input, arguments: &Check, style: &Style) -> Result
             let policy = input.checked()?;
             input.compile(arguments.sources.format, style)?;
             let title = input.title();
-            let (_, stages) = govc_compiler::stages(policy, &input.sources, &title)
-                .map_err(|_| Failure::Told)?;
+            let (_, stages) =
+                govc_compiler::stages(policy, &input.sources, &title).map_err(|_| Failure::Told)?;
             let text = if stage == Stage::Diagram {
                 govc_compiler::dump::forest(&stages)
             } else {
@@ -104,12 +109,21 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
     for (position, test) in policy.tests().iter().enumerate() {
         let cases: Vec<_> = results.iter().filter(|result| result.test == position).collect();
         let passed = cases.iter().all(|result| result.passed && result.image_agrees);
-        line(&format!("{} {}", if passed { style.good("ok  ") } else { style.bad("FAIL") }, test.title))?;
+        line(&format!(
+            "{} {}",
+            if passed { style.good("ok  ") } else { style.bad("FAIL") },
+            test.title
+        ))?;
         for result in cases {
             if !result.image_agrees {
                 return Err(Failure::Machine {
-                    message: format!("the image decides otherwise than the policy in test `{}`", test.title),
-                    help: Some("This is a mistake in govc: please report it with the policy.".into()),
+                    message: format!(
+                        "the image decides otherwise than the policy in test `{}`",
+                        test.title
+                    ),
+                    help: Some(
+                        "This is a mistake in govc: please report it with the policy.".into(),
+                    ),
                 });
             }
             if !result.passed {

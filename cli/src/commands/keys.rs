@@ -21,9 +21,10 @@ pub fn run(command: Keys, style: &Style) -> Result<(), Failure> {
             if ring.read(number)?.is_some() {
                 return Err(Failure::Usage {
                     message: format!("domain {number} has keys already"),
-                    help: "Add epochs with `govc keys stage`; to begin anew remove the file, which \
+                    help:
+                        "Add epochs with `govc keys stage`; to begin anew remove the file, which \
                            makes all labels in flight worthless."
-                        .into(),
+                            .into(),
                 });
             }
             let keys = DomainKeys::generate(&domain, number, epoch_shift, staged)?;

@@ -43,8 +43,10 @@ pub struct Described {
     pub protocol: String,
     /// Bytes with headers.
     pub len: u32,
-    /// The sender; `None` without a valid label.
+    /// The sender; `None` without a label or legacy rule.
     pub subject: Option<String>,
+    /// `verified`, `legacy`, `claimed` (not verified: do not believe it), or `absent`.
+    pub label: &'static str,
     /// The local workload.
     pub object: Option<String>,
     /// The operation class.
@@ -68,7 +70,7 @@ pub fn describe(event: &Event, image: Option<&Image>) -> Described {
     let names = image.map(Image::names);
     let rule = |number: u32| names?.rule(number).filter(|_| number != LEAF_NONE);
     let rule_place = |number: u32| names?.rule_place(number).filter(|_| number != LEAF_NONE);
-    let known = event.flags & (flag::LABELLED | flag::TEMPLATE) != 0;
+    let known = event.flags & (flag::LABELLED | flag::LEGACY | flag::CLAIMED) != 0;
     let index = names.and_then(|names| {
         let domain = |d: &govc_image::Domain| d.number == event.label.domain();
         names.domains.iter().position(domain).filter(|_| known)
@@ -80,7 +82,8 @@ pub fn describe(event: &Event, image: Option<&Image>) -> Described {
     let object = (event.object != SCOPE_NONE)
         .then(|| names?.subject(event.object >> 24, event.object & 0x00ff_ffff))
         .flatten();
-    let name = |names: &[&'static str], index: u8| names.get(usize::from(index)).copied().unwrap_or("?");
+    let name =
+        |names: &[&'static str], index: u8| names.get(usize::from(index)).copied().unwrap_or("?");
     Described {
         time_ns: event.time_ns,
         generation: event.generation,
@@ -92,6 +95,12 @@ pub fn describe(event: &Event, image: Option<&Image>) -> Described {
         protocol: protocol(event),
         len: event.len,
         subject,
+        label: match event.flags {
+            flags if flags & flag::LABELLED != 0 => "verified",
+            flags if flags & flag::LEGACY != 0 => "legacy",
+            flags if flags & flag::CLAIMED != 0 => "claimed",
+            _ => "absent",
+        },
         object,
         operation,
         reason: name(&reason::NAMES, event.reason),
@@ -134,7 +143,12 @@ impl Described {
         } else {
             style.bad(format!("{:<6}", self.verdict))
         };
-        let who = self.subject.as_deref().unwrap_or("unlabelled");
+        let who = match (self.label, &self.subject) {
+            ("claimed", Some(subject)) => format!("claims {subject}"),
+            ("legacy", Some(subject)) => format!("{subject} (legacy)"),
+            (_, Some(subject)) => subject.clone(),
+            (_, None) => "unlabelled".to_owned(),
+        };
         let what = self.operation.as_deref().map(|o| format!(" {o}")).unwrap_or_default();
         let why = match (&self.rule, &self.place) {
             (Some(rule), Some(place)) if self.reason == "rule" => {
@@ -146,7 +160,9 @@ impl Described {
             _ => format!("{} {}", style.bold(self.reason), style.dim(self.because)),
         };
         let would = match (&self.would_rule, &self.would_place) {
-            (Some(rule), Some(place)) => format!("  would: {} {}", style.bold(rule), style.dim(place)),
+            (Some(rule), Some(place)) => {
+                format!("  would: {} {}", style.bold(rule), style.dim(place))
+            }
             _ => String::new(),
         };
         format!(
@@ -173,7 +189,9 @@ fn follow(arguments: &Observe, events: &mut Events, style: &Style) -> Result<(),
     let end = arguments.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut seen = 0;
     while arguments.count.is_none_or(|count| seen < count) {
-        let left = end.map_or(Duration::from_millis(500), |end| end.saturating_duration_since(Instant::now()));
+        let left = end.map_or(Duration::from_millis(500), |end| {
+            end.saturating_duration_since(Instant::now())
+        });
         if left.is_zero() {
             break;
         }

@@ -62,7 +62,10 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
         let text = if !keys.valid_now {
             style.bad("no key for this moment: nothing passes; run `govc keys stage`")
         } else if keys.ends_in_s < KEYS_END_SOON_S {
-            style.paint("33", format!("keys end in {}: run `govc keys stage`", duration(keys.ends_in_s)))
+            style.paint(
+                "33",
+                format!("keys end in {}: run `govc keys stage`", duration(keys.ends_in_s)),
+            )
         } else {
             format!("keys for {}", duration(keys.ends_in_s))
         };
@@ -87,7 +90,8 @@ fn age(published_ns: u64) -> String {
 
 fn rules(status: &Status, style: &Style) -> Result<(), Failure> {
     let rows = status.rules.iter().map(|rule| {
-        let would = if rule.would == 0 { String::new() } else { format!("would decide {}", rule.would) };
+        let would =
+            if rule.would == 0 { String::new() } else { format!("would decide {}", rule.would) };
         vec![
             rule.packets.to_string(),
             rule.bytes.to_string(),

@@ -16,7 +16,10 @@ use govc_loader::{
 };
 use govc_netlab::{IpPrefix, Namespace, veth};
 
-use crate::{commands::{Described, describe_event}, failure::Failure};
+use crate::{
+    commands::{Described, describe_event},
+    failure::Failure,
+};
 
 /// Nodes that enforce, in the order of their places.
 pub const WORKLOADS: [&str; 3] = ["api", "ledger", "guest"];
@@ -25,13 +28,14 @@ const VOCABULARY: (&str, &str) = (
     "examples/policies/acme/vocabulary.gov",
     include_str!("../../../examples/policies/acme/vocabulary.gov"),
 );
-const RULES: (&str, &str) = (
-    "examples/policies/demo/rules.gov",
-    include_str!("../../../examples/policies/demo/rules.gov"),
-);
+const RULES: (&str, &str) =
+    ("examples/policies/demo/rules.gov", include_str!("../../../examples/policies/demo/rules.gov"));
 const NODES: [(&str, &str); 3] = [
     ("examples/policies/demo/api.gov", include_str!("../../../examples/policies/demo/api.gov")),
-    ("examples/policies/demo/ledger.gov", include_str!("../../../examples/policies/demo/ledger.gov")),
+    (
+        "examples/policies/demo/ledger.gov",
+        include_str!("../../../examples/policies/demo/ledger.gov"),
+    ),
     ("examples/policies/demo/guest.gov", include_str!("../../../examples/policies/demo/guest.gov")),
 ];
 const LOCK: &str = include_str!("../../../examples/policies/acme/vocabulary.lock");
@@ -75,7 +79,8 @@ impl Network {
             router: router.clone(),
             ring,
         };
-        for (host, source) in [&network.api, &network.ledger, &network.guest].into_iter().zip(NODES) {
+        for (host, source) in [&network.api, &network.ledger, &network.guest].into_iter().zip(NODES)
+        {
             network.enforce(host, &compile(source)?)?;
         }
         Ok(network)
@@ -137,7 +142,12 @@ fn addresses(subnet: u8, last: u8) -> (IpAddr, IpAddr) {
     (v4.into(), v6.into())
 }
 
-fn host(router: &Namespace, name: &'static str, subnet: u8, places: &[Place]) -> Result<Host, Failure> {
+fn host(
+    router: &Namespace,
+    name: &'static str,
+    subnet: u8,
+    places: &[Place],
+) -> Result<Host, Failure> {
     let namespace = Namespace::create(name)?;
     let to_host = format!("to_{name}");
     veth(&namespace, "eth0", router, &to_host, None)?;
@@ -168,7 +178,8 @@ fn compile(node: (&str, &str)) -> Result<Image, Failure> {
     let mut locks = Locks::default();
     locks.insert_text("acme.vocabulary", LOCK);
     let checked = govc_compiler::check::check(&files, &locks);
-    let wrong = || Failure::Machine { message: "the demonstration's policy is wrong".into(), help: None };
+    let wrong =
+        || Failure::Machine { message: "the demonstration's policy is wrong".into(), help: None };
     let policy = checked.policy.ok_or_else(wrong)?;
     let (_, image) = govc_compiler::compile(&policy, &sources, "acme.demo").map_err(|_| wrong())?;
     Ok(image)

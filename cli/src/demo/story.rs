@@ -8,7 +8,10 @@ use std::{
 use govc_netlab::{DontFragment, Flow, IpPrefix, Outcome, PacketSocket, ping};
 
 use super::network::{Host, HostEvents, Network};
-use crate::{failure::Failure, output::{Style, line}};
+use crate::{
+    failure::Failure,
+    output::{Style, line},
+};
 
 /// Port of the ledger.
 const PORT: u16 = 5432;
@@ -85,16 +88,15 @@ impl Story<'_> {
             let done = report.as_ref().is_ok_and(|report| report.bytes == 5_000_000);
             self.step(&format!("the API sends 5 MB to the ledger: TCP over {version}"), done)?;
             let payload = if v6 { 1500 - 32 - 48 } else { 1500 - 32 - 28 };
-            let outcome =
-                self.to_ledger(&network.api, v6, PATIENCE).udp_exchange(payload, DontFragment::Want)?;
-            self.step(&format!("a full-size datagram and its answer: UDP over {version}"), outcome.is_delivered())?;
-            let outcome = ping(
-                &network.api.namespace,
-                None,
-                network.ledger.address(v6),
-                56,
-                PATIENCE,
+            let outcome = self
+                .to_ledger(&network.api, v6, PATIENCE)
+                .udp_exchange(payload, DontFragment::Want)?;
+            self.step(
+                &format!("a full-size datagram and its answer: UDP over {version}"),
+                outcome.is_delivered(),
             )?;
+            let outcome =
+                ping(&network.api.namespace, None, network.ledger.address(v6), 56, PATIENCE)?;
             self.step(&format!("the API pings the ledger over {version}"), outcome.is_delivered())?;
         }
         Ok(())
@@ -108,7 +110,10 @@ impl Story<'_> {
             let outcome = self.to_ledger(&network.guest, v6, DENIED_WAIT).tcp_exchange()?;
             self.step(&format!("the guest is turned away over {version}"), lost(outcome))?;
             let outcome = self.to_ledger(&network.stranger, v6, DENIED_WAIT).tcp_exchange()?;
-            self.step(&format!("the stranger, who has no label, too over {version}"), lost(outcome))?;
+            self.step(
+                &format!("the stranger, who has no label, too over {version}"),
+                lost(outcome),
+            )?;
         }
         let to = SocketAddr::new(network.ledger.v4, 22);
         let flow = Flow::new(&network.ledger.namespace, to, &network.api.namespace, DENIED_WAIT);
@@ -125,7 +130,9 @@ impl Story<'_> {
         api.namespace.add_address("eth0", IpPrefix::new(new, 24)?)?;
         // The default route went with the address that it used.
         restore_default_route(api)?;
-        self.say(&format!("{old} becomes {new}; nothing is sent to the ledger's node, no map is written"))?;
+        self.say(&format!(
+            "{old} becomes {new}; nothing is sent to the ledger's node, no map is written"
+        ))?;
         let flow = self.to_ledger(api, false, PATIENCE).from(SocketAddr::new(new, 0));
         let outcome = flow.tcp_exchange()?;
         self.step("the API reads as before", outcome.is_delivered())
@@ -179,7 +186,10 @@ impl Story<'_> {
     fn end(&self) -> Result<(), Failure> {
         let passed = self.steps - self.failed;
         let text = format!("{passed} of {} steps went as told", self.steps);
-        line(&format!("\n{}", if self.failed == 0 { self.style.good(text) } else { self.style.bad(text) }))?;
+        line(&format!(
+            "\n{}",
+            if self.failed == 0 { self.style.good(text) } else { self.style.bad(text) }
+        ))?;
         if self.failed == 0 { Ok(()) } else { Err(Failure::Told) }
     }
 }

@@ -79,12 +79,7 @@ struct Scratch {
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        table: &'a RowTable<'a>,
-        rows: &[u32],
-        order: &'a [Attribute],
-        budget: Budget,
-    ) -> Self {
+    fn new(table: &'a RowTable<'a>, rows: &[u32], order: &'a [Attribute], budget: Budget) -> Self {
         let bits = order.iter().map(|attribute| 1 << attribute);
         let remaining = (0..=order.len()).map(|from| bits.clone().skip(from).sum()).collect();
         let first_row = rows.first().copied().unwrap_or(0);
@@ -118,21 +113,32 @@ impl<'a> Builder<'a> {
         self.table.mask(row) & self.remaining[position] == 0
     }
 
+    /// Whether the decision goes on behind a row when it matches.
+    fn sends_on(&self, row: u32) -> bool {
+        (1..=self.last_row).contains(&self.table.resume(row))
+    }
+
     /// Appends to a list the rows that can still decide at `position`.
     fn normalise(&self, rows: impl Iterator<Item = u32>, position: usize, list: &mut Vec<u32>) {
         let mut from = 0;
+        // Where the last row that sends on, and may yet match, sends to.
+        let mut escape = 0;
         for row in rows {
             if row < from {
                 continue;
             }
+            let sends_on = self.sends_on(row);
             if !self.complete(row, position) {
                 list.push(row);
-                continue;
-            }
-            from = self.table.resume(row);
-            if from == 0 || from > self.last_row {
+                escape = if sends_on { self.table.resume(row) } else { escape };
+            } else if sends_on {
+                from = self.table.resume(row);
+            } else {
                 list.push(row);
-                return;
+                if escape <= row {
+                    return;
+                }
+                from = escape;
             }
         }
     }
@@ -179,7 +185,11 @@ impl<'a> Builder<'a> {
         if known != node::ENTRY_NONE {
             return Ok(known);
         }
-        let entry = self.resolve(position + 1, &mut [0, row])?;
+        let entry = match self.complete(row, position + 1) {
+            true if self.sends_on(row) => node::ENTRY_NONE,
+            true => node::leaf(self.table.value(row)),
+            false => self.resolve(position + 1, &mut [0, row])?,
+        };
         let attribute = self.order[position];
         let last_class = self.table.classes(attribute).count() - 1;
         let mut scratch = std::mem::take(&mut self.scratch[position]);

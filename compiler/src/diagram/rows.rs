@@ -75,6 +75,18 @@ impl<'a> RowTable<'a> {
         Self { classification, values, resumes, masks, columns, width, spans }
     }
 
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// The classes of an attribute.
     #[must_use]
     pub fn classes(&self, attribute: Attribute) -> &'a AttributeClasses {

@@ -51,7 +51,13 @@ impl Profile {
     }
 
     pub fn debug(&self) -> String {
-        format!("{:?}", self.attributes.iter().map(|a| (a.attribute, a.runs, a.copies / self.rows as u64)).collect::<Vec<_>>())
+        format!(
+            "{:?}",
+            self.attributes
+                .iter()
+                .map(|a| (a.attribute, a.runs, a.copies / self.rows as u64))
+                .collect::<Vec<_>>()
+        )
     }
     /// Attribute orders that are worth a try. All test those attributes first that leave the
     /// shortest sublists; attributes with few runs come first where they copy no rows, or always.

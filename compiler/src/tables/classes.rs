@@ -102,13 +102,12 @@ impl ConstantPages {
     }
 }
 
-/// The first of `rest` that meet the values; those that end in them are dropped from `rest`.
+/// Those of `rest` that meet the values; what lies before them is dropped from `rest`.
 fn stretches_in<'a>(rest: &mut &'a [Stretch], values: RangeInclusive<u128>) -> &'a [Stretch] {
-    let all = *rest;
-    let count = all.iter().take_while(|(first, ..)| first <= values.end()).count();
-    let ended = all.iter().take_while(|(_, last, _)| last <= values.end()).count();
-    *rest = all.get(ended..).unwrap_or_default();
-    all.get(..count).unwrap_or_default()
+    let before = rest.iter().take_while(|(_, last, _)| last < values.start()).count();
+    *rest = rest.get(before..).unwrap_or_default();
+    let count = rest.iter().take_while(|(first, ..)| first <= values.end()).count();
+    rest.get(..count).unwrap_or_default()
 }
 
 /// Trie entries for v4 and v6 addresses.

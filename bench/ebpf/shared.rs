@@ -1,0 +1,97 @@
+//! What the eBPF programs and the benchmark agree on.
+
+/// Bytes of every frame: a labelled IPv6 TCP packet and some payload.
+pub const FRAME_LEN: usize = 128;
+/// Prepared frames, a power of two. Two MB: more than a core's second-level cache here, less
+/// than the flows that the enforcement point remembers.
+pub const FRAMES_MAX: usize = 1 << 14;
+
+/// One prepared frame.
+pub type Frame = [u64; FRAME_LEN / 8];
+
+/// Which frame comes next, and the key of the floor with a MAC.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Cursor {
+    /// Counts frames.
+    pub next: u32,
+    /// How many of the prepared frames take turns, minus one; a power of two minus one.
+    pub mask: u32,
+    /// First half of the key.
+    pub k0: u64,
+    /// Second half.
+    pub k1: u64,
+    /// Frames that came through to the program which ends the live path.
+    pub seen: u64,
+}
+
+/// Most addresses of the stand-in: what Cilium's `ipcache` takes.
+pub const ADDRESSES_MAX: usize = 512_000;
+/// Most entries of the stand-in's policy: what one of Cilium's policy maps takes.
+pub const POLICIES_MAX: usize = 16_384;
+
+/// What the stand-in's address trie is asked for: with its prefix length 24 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct AddressKey {
+    /// Cluster.
+    pub cluster: u16,
+    /// Zero.
+    pub pad: u8,
+    /// 1 for IPv4.
+    pub family: u8,
+    /// Memory order; IPv4 in the first word.
+    pub address: [u32; 4],
+}
+
+/// What an address stands for.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct AddressValue {
+    /// Identity of the workload.
+    pub identity: u32,
+    /// Tunnel endpoint and flags, which nobody reads here.
+    pub rest: [u32; 5],
+}
+
+/// What the stand-in's policy trie is asked for: with its prefix length 12 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PolicyKey {
+    /// Identity; 0 for any.
+    pub identity: u32,
+    /// 0 for ingress.
+    pub egress: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Memory order.
+    pub destination_port: u16,
+}
+
+/// A policy entry.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PolicyValue {
+    /// Proxy port.
+    pub proxy_port: u16,
+    /// Deny, and how specific the entry is.
+    pub flags: u8,
+    /// Authentication type.
+    pub auth: u8,
+    /// The greater one wins.
+    pub precedence: u32,
+    /// For logs.
+    pub cookie: u32,
+}
+
+/// Prefix length of a whole [`AddressKey`] for IPv4: cluster, family and one word.
+pub const ADDRESS_BITS: u32 = 64;
+/// Prefix length of a whole [`PolicyKey`].
+pub const POLICY_BITS: u32 = 64;
+
+const _: () = {
+    assert!(size_of::<Frame>() == FRAME_LEN);
+    assert!(size_of::<Cursor>() == 32);
+    assert!(size_of::<AddressKey>() == 20);
+    assert!(size_of::<PolicyKey>() == 8);
+};

@@ -1,0 +1,250 @@
+//! The kernel against the reference: the same packets, the same policies, the same answers.
+
+use govc_abi::{label::Label, node::LEAF_NONE, reason};
+use govc_compiler::{interpret::Decision, testing};
+use govc_loader::keyring::slot_now;
+use govc_tests::{
+    Compiled, compile,
+    frame::{self, Spec, Transport},
+    kernel::{Answer, Hook, Kernel},
+    kernel_available,
+    policies::{VOCABULARY, random_label, random_policy, random_spec},
+    random::Random,
+    reference::{self, Verifier},
+};
+
+const LEDGER: &str = "package acme.k\nuse acme.vocabulary\n\
+    zone lan = interface \"eth0\", \"lo\"\n\
+    deliver on lan { object acme.payments.ledger }\n\
+    policy p { on ingress to acme.payments.ledger\n\
+      permit read { from acme.payments.api  operation ledger.read  proto tcp port 443  proto udp port 443 } }\n";
+
+fn ledger() -> Compiled {
+    compile(&[("ledger.gov", LEDGER), ("vocabulary.gov", VOCABULARY)])
+}
+
+/// Time and key of a kernel's verifier.
+fn verifier(kernel: &Kernel, domain: u16) -> Verifier {
+    let (key, epoch) = kernel.key(domain);
+    Verifier { slot: slot_now(), key, epoch, zone: 1 }
+}
+
+/// A label that the ledger's policy permits.
+fn api_label(compiled: &Compiled, verifier: &Verifier) -> Label {
+    let domain = &compiled.policy.domains()[0];
+    let api = domain.scopes.iter().find(|scope| scope.path == "payments.api").unwrap();
+    Label::default()
+        .with_version(1)
+        .with_domain(domain.number)
+        .with_epoch(verifier.epoch)
+        .with_life(2)
+        .with_slot(verifier.slot as u16)
+        .with_subject(api.subjects.unwrap().0)
+        .with_level(10)
+        .with_operation(1)
+}
+
+fn spec(v6: bool, transport: Transport) -> Spec {
+    let (source, destination) = if v6 {
+        ("[2001:db8::1]:40000", "[2001:db8::2]:443")
+    } else {
+        ("10.1.0.1:40000", "10.1.0.2:443")
+    };
+    Spec {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        transport,
+        payload: 100,
+    }
+}
+
+const SYN: Transport = Transport::Tcp { syn: true, ack: false, sequence: 77 };
+
+#[test]
+fn a_verified_packet_leaves_the_hook_as_it_was_before_it_was_stamped() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = ledger();
+    let mut kernel = Kernel::new(&compiled.image);
+    for hook in [Hook::Ingress, Hook::Xdp] {
+        for v6 in [false, true] {
+            for transport in [SYN, Transport::Udp] {
+                let verifier = verifier(&kernel, 7);
+                let spec = spec(v6, transport);
+                let labelled = spec.labelled(&api_label(&compiled, &verifier), verifier.key);
+                let answer = kernel.ask(hook, &labelled);
+                assert!(answer.permit, "{hook:?} {spec:?}: {answer:?}");
+                assert_eq!(answer.frame, spec.frame(), "{hook:?} {spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_single_bit_flip_of_a_label_is_denied() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = ledger();
+    let mut kernel = Kernel::new(&compiled.image);
+    for hook in [Hook::Ingress, Hook::Xdp] {
+        for v6 in [false, true] {
+            for bit in 0..28 * 8 {
+                let verifier = verifier(&kernel, 7);
+                let spec = spec(v6, Transport::Udp);
+                let mut frame = spec.labelled(&api_label(&compiled, &verifier), verifier.key);
+                let body = frame::body_at(&frame);
+                assert!(kernel.ask(hook, &frame).permit, "positive control");
+                frame[body + bit / 8] ^= 1 << (bit % 8);
+                let answer = kernel.ask(hook, &frame);
+                assert!(!answer.permit, "{hook:?} v6 {v6} bit {bit}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_label_is_worth_nothing_on_another_flow() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = ledger();
+    let mut kernel = Kernel::new(&compiled.image);
+    for v6 in [false, true] {
+        let verifier = verifier(&kernel, 7);
+        let own = spec(v6, SYN);
+        let label = api_label(&compiled, &verifier);
+        let good = own.labelled(&label, verifier.key);
+        assert!(kernel.ask(Hook::Ingress, &good).permit, "positive control");
+        let (_, mac) = frame::label_of(&good);
+        let others = [
+            Spec { source: spec(v6, SYN).destination, ..own },
+            Spec { source: (own.source.ip(), 40001).into(), ..own },
+            Spec { transport: Transport::Udp, ..own },
+            Spec { transport: Transport::Tcp { syn: true, ack: false, sequence: 78 }, ..own },
+            Spec { transport: Transport::Tcp { syn: false, ack: true, sequence: 77 }, ..own },
+        ];
+        for other in others {
+            let answer = kernel.ask(Hook::Ingress, &frame::insert(&other.frame(), &label, mac));
+            assert_eq!(answer.event.unwrap().reason, reason::BAD_MAC, "{other:?}");
+            assert!(!answer.permit);
+        }
+    }
+}
+
+#[test]
+fn no_mutation_gets_through_that_the_reference_would_not_let_through() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = ledger();
+    let mut kernel = Kernel::new(&compiled.image);
+    for seed in 0..6_000 {
+        let random = &mut Random::new(seed);
+        let verifier = verifier(&kernel, 7);
+        let transport =
+            *random.pick(&[SYN, Transport::Udp, Transport::Icmp(8, 0), Transport::Other(47)]);
+        let label = api_label(&compiled, &verifier);
+        let mut frame = spec(random.one_in(2), transport).labelled(&label, verifier.key);
+        for _ in 0..random.below(4) {
+            let at = random.below(frame.len().min(100));
+            frame[at] ^= 1 << random.below(8);
+        }
+        match random.below(4) {
+            // The kernel runs no shorter ones than Ethernet and IP headers.
+            0 => frame.truncate(54.max(random.below(frame.len()))),
+            1 => frame.extend(std::iter::repeat_n(0xee, random.below(1400))),
+            _ => {}
+        }
+        for hook in [Hook::Ingress, Hook::Xdp] {
+            let answer = kernel.ask(hook, &frame);
+            let link_control = answer.event.is_some_and(|e| e.reason == reason::LINK_CONTROL);
+            let wanted = reference::decide_ingress(&compiled.policy, &frame, &verifier);
+            let allowed = wanted.is_some_and(|decision| decision.permit);
+            assert!(
+                !answer.permit || allowed || link_control,
+                "seed {seed} {hook:?}: permitted {frame:02x?}\n{answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
+    if !kernel_available() {
+        return;
+    }
+    let mut permits = 0;
+    let mut denies = 0;
+    let mut by_rule = 0;
+    for seed in 0..24 {
+        let random = &mut Random::new(seed);
+        let rules = *random.pick(&[1, 3, 10, 40]);
+        let text = random_policy(random, rules);
+        let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
+        let mut kernel = Kernel::new(&compiled.image);
+        for packet in 0..250 {
+            let spec = random_spec(random, packet % 2 == 1);
+            let verifier = verifier(&kernel, 7);
+            let frame = if random.one_in(5) {
+                spec.frame()
+            } else {
+                let label = random_label(random, &compiled.policy, verifier.slot, verifier.epoch);
+                spec.labelled(&label, verifier.key)
+            };
+            let Some(wanted) = reference::decide_ingress(&compiled.policy, &frame, &verifier)
+            else {
+                continue;
+            };
+            let answer = kernel.ask(Hook::Ingress, &frame);
+            let found = decision(&compiled, &answer);
+            assert_eq!(
+                found,
+                Some(wanted),
+                "seed {seed} packet {packet} {spec:?} {:?}\n{answer:?}\n{text}",
+                frame::label_of(&frame)
+            );
+            permits += u32::from(wanted.permit);
+            denies += u32::from(!wanted.permit);
+            by_rule += u32::from(wanted.rule.is_some());
+        }
+    }
+    // The test is worth something only when both verdicts and rules occur.
+    assert!(permits > 300 && denies > 300 && by_rule > 600, "{permits} {denies} {by_rule}");
+}
+
+/// The decision that an answer's event tells, in positions of the policy.
+fn decision(compiled: &Compiled, answer: &Answer) -> Option<Decision> {
+    let event = answer.event.as_ref()?;
+    let position = |number: u32| {
+        (number != LEAF_NONE).then(|| compiled.table.rule_positions[number as usize] as usize)
+    };
+    Some(Decision {
+        permit: answer.permit,
+        rule: position(event.rule),
+        pending: position(event.pending),
+    })
+}
+
+#[test]
+fn image_and_interpreter_agree_without_a_kernel() {
+    for seed in 1000..1060 {
+        let random = &mut Random::new(seed);
+        let rules = *random.pick(&[1, 5, 20, 80]);
+        let text = random_policy(random, rules);
+        let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
+        let verifier = Verifier { slot: 1000, key: (1, 2), epoch: 3, zone: 1 };
+        for packet in 0..400 {
+            let spec = random_spec(random, packet % 2 == 1);
+            let label = random_label(random, &compiled.policy, verifier.slot, verifier.epoch);
+            let frame = spec.labelled(&label, verifier.key);
+            let Some(request) = reference::request(&compiled.policy, &frame, &verifier) else {
+                continue;
+            };
+            let wanted = govc_compiler::interpret::decide(&compiled.policy, 0, &request);
+            let found = testing::decision_of_image(&compiled.table, &compiled.image, 0, &request);
+            assert_eq!(found, wanted, "seed {seed} packet {packet} {spec:?} {label:?}\n{text}");
+        }
+    }
+}
