@@ -17,10 +17,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
-use crate::{
-    maps,
-    shared::{FRAME_LEN, Frame},
-};
+use crate::{maps, shared::FRAME_LEN};
 
 /// An answer that no program under test gives.
 const FAILED: i32 = 99;
@@ -90,7 +87,12 @@ fn write(data: usize, end: usize) -> Option<()> {
     if data + FRAME_LEN > end {
         return None;
     }
-    // SAFETY: `FRAME_LEN` bytes are there.
-    unsafe { core::ptr::write_unaligned(data as *mut Frame, *frame) };
+    let mut at = data;
+    for word in frame {
+        // SAFETY: `FRAME_LEN` bytes are there. Volatile: as a copy of memory that the compiler
+        // recognises it would become a loop over bytes.
+        unsafe { core::ptr::write_unaligned(at as *mut u64, core::ptr::read_volatile(word)) };
+        at += 8;
+    }
     Some(())
 }

@@ -30,59 +30,16 @@ pub const ADDRESSES_MAX: usize = 512_000;
 /// Most entries of the stand-in's policy: what one of Cilium's policy maps takes.
 pub const POLICIES_MAX: usize = 16_384;
 
-/// What the stand-in's address trie is asked for: with its prefix length 24 bytes.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct AddressKey {
-    /// Cluster.
-    pub cluster: u16,
-    /// Zero.
-    pub pad: u8,
-    /// 1 for IPv4.
-    pub family: u8,
-    /// Memory order; IPv4 in the first word.
-    pub address: [u32; 4],
-}
-
-/// What an address stands for.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct AddressValue {
-    /// Identity of the workload.
-    pub identity: u32,
-    /// Tunnel endpoint and flags, which nobody reads here.
-    pub rest: [u32; 5],
-}
-
-/// What the stand-in's policy trie is asked for: with its prefix length 12 bytes.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct PolicyKey {
-    /// Identity; 0 for any.
-    pub identity: u32,
-    /// 0 for ingress.
-    pub egress: u8,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Memory order.
-    pub destination_port: u16,
-}
-
-/// A policy entry.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct PolicyValue {
-    /// Proxy port.
-    pub proxy_port: u16,
-    /// Deny, and how specific the entry is.
-    pub flags: u8,
-    /// Authentication type.
-    pub auth: u8,
-    /// The greater one wins.
-    pub precedence: u32,
-    /// For logs.
-    pub cookie: u32,
-}
+/// What the stand-in's address trie is asked for: cluster (2), zero, family (1 for IPv4) and
+/// address (16, IPv4 in the first four) in memory order. With its prefix length 24 bytes.
+pub type AddressKey = [u8; 20];
+/// Identity, then tunnel endpoint and flags, which nobody reads here.
+pub type AddressValue = [u32; 6];
+/// What the stand-in's policy trie is asked for: identity (4, 0 for any), direction (0 for
+/// ingress), protocol, destination port (2) in memory order. With its prefix length 12 bytes.
+pub type PolicyKey = [u8; 8];
+/// Flags (1 to deny), precedence (the greater one wins), a cookie for logs.
+pub type PolicyValue = [u32; 3];
 
 /// Prefix length of a whole [`AddressKey`] for IPv4: cluster, family and one word.
 pub const ADDRESS_BITS: u32 = 64;
@@ -92,6 +49,4 @@ pub const POLICY_BITS: u32 = 64;
 const _: () = {
     assert!(size_of::<Frame>() == FRAME_LEN);
     assert!(size_of::<Cursor>() == 32);
-    assert!(size_of::<AddressKey>() == 20);
-    assert!(size_of::<PolicyKey>() == 8);
 };

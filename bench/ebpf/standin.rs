@@ -17,6 +17,7 @@ use crate::{
 
 /// Identity of addresses that nobody owns.
 const WORLD: u32 = 2;
+const FAMILY_V4: u64 = 1;
 
 /// Decides an unlabelled IPv4 packet.
 #[classifier]
@@ -33,28 +34,30 @@ pub fn bench_tc_standin(ctx: TcContext) -> i32 {
             core::ptr::read_unaligned((data + 36) as *const u16),
         )
     };
-    let address = AddressKey { cluster: 0, pad: 0, family: 1, address: [source, 0, 0, 0] };
-    let identity =
-        ADDRESSES.get(&Key::new(ADDRESS_BITS, address)).map_or(WORLD, |value| value.identity);
-    let policy = PolicyKey { identity, egress: 0, protocol, destination_port };
-    if allows(policy) { TCX_NEXT } else { TCX_DROP }
+    // Keys are built as whole words: the verifier wants them aligned on the stack, as the packed
+    // type does not.
+    let address = [ADDRESS_BITS as u64 | FAMILY_V4 << 56, source as u64, 0];
+    // SAFETY: 24 bytes, every bit pattern is a key.
+    let address = unsafe { &*address.as_ptr().cast::<Key<AddressKey>>() };
+    let identity = ADDRESSES.get(address).map_or(WORLD, |value| value[0]);
+    let port = (protocol as u32) << 8 | (destination_port as u32) << 16;
+    if allows(policy(identity, port), policy(0, port)) { TCX_NEXT } else { TCX_DROP }
+}
+
+#[inline(always)]
+fn policy(identity: u32, port: u32) -> Option<&'static PolicyValue> {
+    let key = [POLICY_BITS as u64 | (identity as u64) << 32, port as u64];
+    // SAFETY: 12 of 16 bytes, every bit pattern is a key.
+    POLICIES.get(unsafe { &*key.as_ptr().cast::<Key<PolicyKey>>() })
 }
 
 /// The entry of this identity and the entry of all: the one that takes precedence decides.
 #[inline(always)]
-fn allows(own: PolicyKey) -> bool {
-    let any = PolicyKey { identity: 0, ..own };
-    let own = POLICIES.get(&Key::new(POLICY_BITS, own));
-    let any = POLICIES.get(&Key::new(POLICY_BITS, any));
+fn allows(own: Option<&PolicyValue>, any: Option<&PolicyValue>) -> bool {
     match (own, any) {
-        (Some(own), Some(any)) if own.precedence >= any.precedence => permits(own),
-        (_, Some(any)) => permits(any),
-        (Some(own), None) => permits(own),
+        (Some(own), Some(any)) if own[1] >= any[1] => own[0] & 1 == 0,
+        (_, Some(any)) => any[0] & 1 == 0,
+        (Some(own), None) => own[0] & 1 == 0,
         (None, None) => false,
     }
-}
-
-#[inline(always)]
-fn permits(value: &PolicyValue) -> bool {
-    value.flags & 1 == 0
 }

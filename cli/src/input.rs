@@ -50,7 +50,10 @@ pub fn read(arguments: &Sources, style: &Style) -> Result<Input, Failure> {
     let mut input = load(arguments)?;
     let locks = read_locks(&input)?;
     let checked = govc_compiler::check::check(&input.files, &locks);
-    input.diagnostics.extend(checked.diagnostics);
+    let parsed = input.diagnostics.is_empty();
+    // What could not be parsed may be the use of a name, or the item that another one hides.
+    let worth_saying = |d: &Diagnostic| parsed || d.severity() == Severity::Error;
+    input.diagnostics.extend(checked.diagnostics.into_iter().filter(worth_saying));
     let sound = input.diagnostics.iter().all(|d| d.severity() != Severity::Error);
     input.policy = checked.policy.filter(|_| sound);
     report(&input, arguments.format, style)?;

@@ -4,10 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use smol_str::SmolStr;
 
-use crate::ast::{Clause, Domain};
 use crate::ast::{
-    Condition, ConditionKind, HookClause, Int, Item, Name, Path, Policy, Prefix, Proto, ProtoKind,
-    Rule, SetMember, Test, TestCase, Text,
+    Clause, ClauseKind, Condition, ConditionKind, Domain, HookClause, Int, Item, Name, Path,
+    Policy, Prefix, Proto, ProtoKind, Rule, SetMember, Test, TestCase, Text,
 };
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -138,7 +137,7 @@ impl Session<'_> {
         number: Int,
         parts: Vec<DomainPart>,
         span: Span,
-    ) -> Domain {
+    ) -> Box<Domain> {
         let mut domain =
             Domain { name, number, levels: Vec::new(), compartments: Vec::new(), span };
         for part in parts {
@@ -147,7 +146,11 @@ impl Session<'_> {
                 DomainPart::Compartments(names) => domain.compartments.extend(names),
             }
         }
-        domain
+        Box::new(domain)
+    }
+
+    pub(crate) fn clause(&self, start: u32, kind: ClauseKind, end: u32) -> Box<Clause> {
+        Box::new(Clause { kind, span: self.span(start, end) })
     }
 }
 

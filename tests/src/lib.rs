@@ -48,7 +48,9 @@ pub fn check(texts: &[(&str, &str)]) -> Checked {
         files.push((FileId(id), file));
     }
     let checked = govc_compiler::check::check(&files, &Locks::default());
-    diagnostics.extend(checked.diagnostics);
+    let parsed = diagnostics.is_empty();
+    let worth_saying = |d: &Diagnostic| parsed || d.severity() == Severity::Error;
+    diagnostics.extend(checked.diagnostics.into_iter().filter(worth_saying));
     let sound = diagnostics.iter().all(|d| d.severity() != Severity::Error);
     Checked { sources, diagnostics, policy: checked.policy.filter(|_| sound) }
 }

@@ -45,7 +45,7 @@ const CONDITIONS: &[&str] = &[
     "residency within eu",
     "not residency within anywhere",
     "route is backbone_eu",
-    "radius <= cluster",
+    "radius <= domain",
     "level >= confidential or compartments includes {audit}",
     "not (level >= internal and residency within us)",
     "ingress zone is lan",
