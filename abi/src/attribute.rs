@@ -108,11 +108,24 @@ impl Request {
     /// A request about nobody and nothing.
     pub const EMPTY: Self = {
         let mut scalars = [0; 20];
-        scalars[SUBJECT as usize] = SCOPE_NONE;
-        scalars[OBJECT as usize] = SCOPE_NONE;
+        let [_, subject, _, _, _, _, _, _, _, object, ..] = &mut scalars;
+        *subject = SCOPE_NONE;
+        *object = SCOPE_NONE;
         Self { scalars, source: [0; 2], destination: [0; 2] }
     };
 }
 
 const _: () = assert!(size_of::<Request>() == 112);
 const _: () = assert!(SOURCE < 20 && COUNT <= crate::limits::ATTRIBUTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_request_is_about_nobody() {
+        assert_eq!(Request::EMPTY.scalars[usize::from(SUBJECT)], SCOPE_NONE);
+        assert_eq!(Request::EMPTY.scalars[usize::from(OBJECT)], SCOPE_NONE);
+        assert_eq!(Request::EMPTY.scalars.iter().filter(|&&value| value != 0).count(), 2);
+    }
+}

@@ -71,7 +71,7 @@ impl Default for Budgets {
     /// 300 KB. Beyond, well-split sets of ClassBench have 1 to 12 edges a row, so that 24
     /// tell a part that multiplies. At most, a part takes a quarter of an image.
     fn default() -> Self {
-        Self { edges_free: 1 << 15, edges_per_row: 24, edges_max: 1 << 22, work_per_edge: 4 }
+        Self { edges_free: 1 << 16, edges_per_row: 24, edges_max: 1 << 22, work_per_edge: 4 }
     }
 }
 
@@ -430,71 +430,5 @@ impl Budgets {
     /// What a part may cost at all.
     fn most(&self) -> Budget {
         Budget { edges: self.edges_max, work: self.edges_max * self.work_per_edge }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::*;
-    use govc_abi::attribute;
-    use std::time::Instant;
-
-    #[test]
-    #[ignore]
-    fn forestquick() {
-        for n in [10, 1000, 10_000, 100_000] {
-            let table = identities(n, &mut Random::new(1));
-            report(n, "identities", table);
-        }
-        for mixture in [Mixture::Access, Mixture::Chain, Mixture::Firewall] {
-            for n in [1000, 10_000, 100_000] {
-                let table = addresses(n, mixture, &mut Random::new(1));
-                report(n, &format!("{mixture:?}"), table);
-            }
-        }
-    }
-    #[test]
-    #[ignore]
-    fn forestperf() {
-        let table = addresses(100_000, Mixture::Chain, &mut Random::new(1));
-        let c = Classification::new(&table);
-        for _ in 0..8 {
-            let t1 = Instant::now();
-            let _ = std::hint::black_box(Forest::new(&table, &c, Budgets::default()));
-            println!("{:?}", t1.elapsed());
-        }
-    }
-    fn report(n: usize, what: &str, table: DecisionTable) {
-        let t0 = Instant::now();
-        let c = Classification::new(&table);
-        let t1 = Instant::now();
-        let counts: Vec<_> = (0..19).map(|a| c.attribute(a).count()).filter(|&c| c > 1).collect();
-        println!("{what} {n} class {:?} {counts:?}", t1 - t0);
-        let f = Forest::new(&table, &c, Budgets::default());
-        let t2 = t1.elapsed();
-        match f {
-            Ok(f) => {
-                println!(
-                    "   forest {t2:?} parts {} edges {}",
-                    f.programs[3].len(),
-                    f.programs[3].iter().map(|p| p.diagram.edge_count()).sum::<usize>()
-                );
-                for p in &f.programs[3] {
-                    println!(
-                        "      rows {} edges {} nodes {} {:?}",
-                        p.rows,
-                        p.diagram.edge_count(),
-                        p.diagram.node_count(),
-                        p.diagram
-                            .order()
-                            .iter()
-                            .map(|&a| attribute::NAMES[a as usize])
-                            .collect::<Vec<_>>()
-                    );
-                }
-            }
-            Err(e) => println!("   {t2:?} {e}"),
-        }
     }
 }

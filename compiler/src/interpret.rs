@@ -3,7 +3,7 @@
 //! It reads the checked policy and nothing else, and shares no code with lowering, diagrams,
 //! tables or the walk: it is what they are compared with.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use govc_abi::attribute::{self, Request, state};
 
@@ -212,7 +212,7 @@ fn address(halves: [u64; 2]) -> IpAddr {
     let [upper, lower] = halves;
     let v6 = Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower));
     match v6.to_ipv4_mapped() {
-        Some(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
+        Some(v4) => IpAddr::V4(v4),
         None => IpAddr::V6(v6),
     }
 }

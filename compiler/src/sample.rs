@@ -317,26 +317,37 @@ fn values_of(attributes: &[Attribute], random: &mut Random) -> Vec<Vec<u128>> {
     attributes.iter().map(|attribute| of_one(attribute, random)).collect()
 }
 
-fn cell(attribute: Attribute, values: &[u128], random: &mut Random) -> IntervalSet {
+fn cell(attribute: Attribute, values: &[u128], wide: u64, random: &mut Random) -> IntervalSet {
     let bits = attribute::BITS[usize::from(attribute)];
     if (attribute == attribute::COMPARTMENTS || attribute == attribute::CONSTRAINTS)
         && random.chance(50)
     {
-        let mask = u128::from(1_u16 << random.below(16) | 1 << random.below(16));
-        let value = mask & u128::from(random.next());
-        let hits = (0..1 << 16).filter(|bits| bits & mask == value);
-        return IntervalSet::new(hits.map(|bits| (bits, bits)).collect());
+        return bits_set(random);
     }
     let mut intervals = Vec::new();
     for _ in 0..1 + random.below(3) {
         let (one, other) = (*random.pick(values), *random.pick(values));
-        intervals.push(match random.below(4) {
-            0 => (one.min(other), one.max(other)),
-            1 if bits == 128 => (one & !0xffff, one | 0xffff),
-            _ => (one, one),
+        intervals.push(if random.chance(wide) {
+            (one.min(other), one.max(other))
+        } else if bits == 128 && random.chance(30) {
+            (one & !0xffff, one | 0xffff)
+        } else {
+            (one, one)
         });
     }
     IntervalSet::new(intervals)
+}
+
+/// The values of 16 bits in which some bits are set and some are not.
+fn bits_set(random: &mut Random) -> IntervalSet {
+    // Tests of low bits have very many intervals: a few will do.
+    let lowest = if random.chance(5) { 0 } else { 8 };
+    let mut bit = || 1_u32 << (lowest + random.below(16 - lowest));
+    let mask = bit() | bit();
+    let wanted = mask & random.next() as u32;
+    let step = 1 << mask.trailing_zeros();
+    let starts = (0..1_u32 << 16).step_by(step).filter(|bits| bits & mask == wanted);
+    IntervalSet::new(starts.map(|first| (first.into(), (first + step as u32 - 1).into())).collect())
 }
 
 fn group(
@@ -349,6 +360,8 @@ fn group(
 ) -> Group {
     let mut group = Group::default();
     let mut next = 0;
+    // Many rows of wide cells are more than any diagram takes.
+    let wide = if count > 50 { 4 } else { 25 };
     let passing = random.chance(50);
     let observing = random.chance(50);
     for _ in 0..count {
@@ -372,8 +385,8 @@ fn group(
         for _ in 0..1 + random.below(2) {
             let mut cells = Vec::new();
             for (&attribute, values) in attributes.iter().zip(values) {
-                let set = cell(attribute, values, random);
-                if random.chance(65)
+                let set = cell(attribute, values, wide, random);
+                if random.chance(if count > 50 { 90 } else { 65 })
                     && set != IntervalSet::full(attribute::BITS[usize::from(attribute)])
                 {
                     cells.push((attribute, set));
@@ -386,33 +399,45 @@ fn group(
     group
 }
 
-/// A request whose values lie at, just before or just behind ends of the rows' intervals.
-pub fn request(table: &DecisionTable, which: u32, random: &mut Random) -> Request {
-    let mut request = Request::EMPTY;
-    let groups = &table.programs[which as usize].groups;
-    let rows: Vec<&Row> =
-        groups.iter().flat_map(|g| g.enforced.iter().chain(&g.observed)).collect();
-    for attribute in 0..attribute::COUNT as Attribute {
-        let wide = u128::from(random.next()) << 64 | u128::from(random.next());
-        set(&mut request, attribute, if random.chance(20) { wide } else { 0 });
-    }
-    if rows.is_empty() {
-        return request;
-    }
-    // Mostly one row's values, so that requests match, and some of other rows.
-    let main = *random.pick(&rows);
-    for row in [*random.pick(&rows), *random.pick(&rows), main] {
-        for (attribute, cell) in &row.cells {
-            let &(first, last) = random.pick(cell.intervals());
-            let value = match random.below(10) {
-                0 => first.wrapping_sub(1),
-                1 => last.wrapping_add(1),
-                2..6 => first,
-                6..9 => last,
-                _ => first + (last - first) / 2,
-            };
-            set(&mut request, *attribute, value & max_of(attribute::BITS[usize::from(*attribute)]));
+/// Makes requests whose values lie at, just before or just behind ends of rows' intervals.
+pub struct Requests<'a> {
+    rows: Vec<&'a Row>,
+}
+
+impl<'a> Requests<'a> {
+    /// Requests for one program.
+    pub fn new(table: &'a DecisionTable, which: u32) -> Self {
+        let groups = table.programs[which as usize].groups.iter();
+        Self {
+            rows: groups.flat_map(|group| group.enforced.iter().chain(&group.observed)).collect(),
         }
     }
-    request
+
+    pub fn next(&self, random: &mut Random) -> Request {
+        let mut request = Request::EMPTY;
+        for attribute in 0..attribute::COUNT as Attribute {
+            let wide = u128::from(random.next()) << 64 | u128::from(random.next());
+            set(&mut request, attribute, if random.chance(20) { wide } else { 0 });
+        }
+        if self.rows.is_empty() {
+            return request;
+        }
+        // Mostly one row's values, so that requests match, and some of other rows.
+        let main = *random.pick(&self.rows);
+        for row in [*random.pick(&self.rows), *random.pick(&self.rows), main] {
+            for (attribute, cell) in &row.cells {
+                let &(first, last) = random.pick(cell.intervals());
+                let value = match random.below(10) {
+                    0 => first.wrapping_sub(1),
+                    1 => last.wrapping_add(1),
+                    2..6 => first,
+                    6..9 => last,
+                    _ => first + (last - first) / 2,
+                };
+                let bits = attribute::BITS[usize::from(*attribute)];
+                set(&mut request, *attribute, value & max_of(bits));
+            }
+        }
+        request
+    }
 }

@@ -76,7 +76,8 @@ pub fn decision_of_image(
     };
     let permit = if outcome.winner == LEAF_NONE {
         let governed = image.program(which).is_some_and(|program| program.governed);
-        let state = request.scalars[usize::from(govc_abi::attribute::STATE)];
+        let state =
+            request.scalars.get(usize::from(govc_abi::attribute::STATE)).copied().unwrap_or(0);
         !governed && state != govc_abi::attribute::state::ABSENT
     } else {
         let record = image.rule(outcome.winner).unwrap_or(0);

@@ -23,14 +23,20 @@ pub(crate) struct DomainNames {
     pub(crate) checked: checked::Domain,
     /// Numbers by [`Flat`] and name.
     flat: [FxHashMap<SmolStr, u16>; 5],
-    operations: FxHashMap<(SmolStr, SmolStr), u16>,
-    groups: FxHashMap<SmolStr, Vec<u16>>,
+    groups: FxHashMap<SmolStr, Group>,
     /// For each residency number, the numbers of all sets that lie within it.
     within: FxHashMap<u16, Vec<u8>>,
     /// Scopes by parent (0 for the domain, else position + 1) and name.
     scopes: FxHashMap<(u32, SmolStr), u32>,
     /// Beside [`checked::Domain::scopes`].
     pub(crate) scope_sources: Vec<ScopeSource>,
+}
+
+/// A group of operations.
+#[derive(Default)]
+struct Group {
+    numbers: Vec<u16>,
+    by_name: FxHashMap<SmolStr, u16>,
 }
 
 /// Where a scope comes from and where its subtree ends.
@@ -73,12 +79,12 @@ impl DomainNames {
     }
 
     pub(crate) fn operation(&self, group: &SmolStr, name: &SmolStr) -> Option<u16> {
-        self.operations.get(&(group.clone(), name.clone())).copied()
+        self.groups.get(group)?.by_name.get(name).copied()
     }
 
     /// Numbers of all operations of a group.
     pub(crate) fn group(&self, group: &SmolStr) -> Option<&[u16]> {
-        self.groups.get(group).map(Vec::as_slice)
+        self.groups.get(group).map(|group| group.numbers.as_slice())
     }
 
     pub(crate) fn group_names(&self) -> Vec<&SmolStr> {
@@ -324,7 +330,6 @@ fn number_domain(id: DomainId, parts: &Parts<'_>, lock: &mut Lock, sink: &mut Si
             scopes: Vec::new(),
         },
         flat,
-        operations: FxHashMap::default(),
         groups: FxHashMap::default(),
         within: within(&residencies),
         scopes: FxHashMap::default(),
@@ -612,9 +617,9 @@ fn number_operations(
     let numbered = OPERATIONS.number_texts(names.name(), &listed, locked, sink);
     for (text, number) in &numbered {
         let Some((group, operation)) = text.split_once('.') else { continue };
-        let (group, operation) = (SmolStr::from(group), SmolStr::from(operation));
-        names.groups.entry(group.clone()).or_default().push(*number);
-        names.operations.insert((group, operation), *number);
+        let group = names.groups.entry(group.into()).or_default();
+        group.numbers.push(*number);
+        group.by_name.insert(operation.into(), *number);
     }
     names.checked.operations = numbered;
 }

@@ -88,8 +88,7 @@ impl Place {
 
     fn need_bpffs(&self) -> Result<(), LoadError> {
         let path = self.bpffs();
-        let is_bpffs =
-            rustix::fs::statfs(path).is_ok_and(|fs| i64::from(fs.f_type) == BPF_FS_MAGIC);
+        let is_bpffs = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC);
         if is_bpffs {
             return Ok(());
         }

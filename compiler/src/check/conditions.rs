@@ -29,6 +29,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) failed: bool,
 }
 
+impl Asked<'_> {
+    /// Forgets everything but its memory.
+    pub(crate) fn clear(&mut self) {
+        self.uses.clear();
+        (self.egress_zone, self.failed) = (None, false);
+    }
+}
+
 /// A comparison as written.
 #[derive(Clone, Copy)]
 struct Test<'a> {

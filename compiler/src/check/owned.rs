@@ -191,7 +191,30 @@ impl<'w> Lookup<'w, '_> {
         senders: Senders,
         sink: &mut Sink,
     ) -> Result<Option<&'w DomainNames>, ()> {
-        let Some(first_use) = uses.first() else { return Ok(None) };
+        if uses.is_empty() {
+            return Ok(None);
+        }
+        let whole = senders.second.is_none() && !senders.unresolved;
+        let knows_all = |domain: &&DomainNames| uses.iter().all(|name| name.known_in(domain));
+        let sender = senders.first.and_then(|(id, _)| self.world.domain(id));
+        if let Some(domain) = sender.filter(knows_all)
+            && whole
+        {
+            return Ok(Some(domain));
+        }
+        let mut fitting = self.domains().filter(knows_all);
+        if let (None, Some(only), None) = (senders.first, fitting.next(), fitting.next())
+            && whole
+        {
+            return Ok(Some(only));
+        }
+        self.report_no_domain(uses, senders, sink);
+        Err(())
+    }
+
+    /// Says why names do not belong to one domain.
+    fn report_no_domain(&self, uses: &[Use<'_>], senders: Senders, sink: &mut Sink) {
+        let Some(first_use) = uses.first() else { return };
         let mut missing = false;
         for name in uses {
             if !self.domains().any(|domain| name.known_in(domain)) {
@@ -201,32 +224,24 @@ impl<'w> Lookup<'w, '_> {
         }
         // Without all senders, who knows which domain was meant.
         if missing || senders.unresolved {
-            return Err(());
+            return;
         }
-        if let (Some((one, one_span)), Some((other, other_span))) = (senders.first, senders.second)
-        {
-            sink.push(self.two_senders(first_use, (one, one_span), (other, other_span)));
-            return Err(());
-        }
-        if let Some((sender, sender_span)) = senders.first {
-            let domain = self.world.domain(sender).ok_or(())?;
-            let foreign: Vec<_> = uses.iter().filter(|name| !name.known_in(domain)).collect();
-            for name in &foreign {
-                sink.push(self.mixed(name, sender_span, domain));
-            }
-            return if foreign.is_empty() { Ok(Some(domain)) } else { Err(()) };
-        }
-        let mut fitting =
-            self.domains().filter(|domain| uses.iter().all(|name| name.known_in(domain)));
-        match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Ok(Some(only)),
-            (Some(one), Some(other)) => {
-                sink.push(ambiguous(first_use, one, other));
-                Err(())
+        match (senders.first, senders.second) {
+            (Some(one), Some(other)) => sink.push(self.two_senders(first_use, one, other)),
+            (Some((sender, span)), None) => {
+                let Some(domain) = self.world.domain(sender) else { return };
+                for name in uses.iter().filter(|name| !name.known_in(domain)) {
+                    sink.push(self.mixed(name, span, domain));
+                }
             }
             (None, _) => {
-                self.report_mixture(uses, sink);
-                Err(())
+                let knows_all =
+                    |domain: &&DomainNames| uses.iter().all(|name| name.known_in(domain));
+                let mut fitting = self.domains().filter(knows_all);
+                match (fitting.next(), fitting.next()) {
+                    (Some(one), Some(other)) => sink.push(ambiguous(first_use, one, other)),
+                    _ => self.report_mixture(uses, sink),
+                }
             }
         }
     }

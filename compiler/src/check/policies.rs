@@ -7,6 +7,7 @@ use govc_grammar::span::Span;
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
+use super::conditions::Asked;
 use super::kind::Kind;
 use super::rules;
 use super::sink::Sink;
@@ -162,6 +163,7 @@ pub(crate) fn check_all(
     let mut rules = Vec::with_capacity(outline.policies.iter().map(|p| p.policy.rules.len()).sum());
     let mut governed = [false; 3];
     let mut names: FxHashMap<&SmolStr, Span> = FxHashMap::default();
+    let mut asked = Asked::default();
     for source in &outline.policies {
         let Some(lookup) = world.lookup(source.file) else { continue };
         let frame = frame(lookup, source.policy, tier_count, sink);
@@ -182,7 +184,7 @@ pub(crate) fn check_all(
                         .help("give every rule its own name: verdicts and counters are told by it"),
                 );
             }
-            rules.extend(rules::check(lookup, &frame, rule, sink));
+            rules::check(lookup, &frame, rule, &mut asked, &mut rules, sink);
         }
     }
     (rules, governed)

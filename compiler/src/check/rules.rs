@@ -11,7 +11,7 @@ use super::proto;
 use super::scopes::merged;
 use super::sets;
 use super::sink::Sink;
-use crate::checked::{Condition, From, Match, Protocol, Rule, ScopeRange};
+use crate::checked::{From, Match, Protocol, Rule, ScopeRange};
 use crate::codes;
 use crate::resolve::Lookup;
 use crate::vocabulary::DomainNames;
@@ -24,22 +24,41 @@ struct Clauses<'a> {
     operation: Option<(&'a [ast::Pattern], Span)>,
     source: Option<(&'a [ast::SetMember], Span)>,
     destination: Option<(&'a [ast::SetMember], Span)>,
-    conditions: Vec<&'a ast::Condition>,
-    protos: Vec<(&'a ast::Proto, Span)>,
     log: Option<Span>,
+    /// All of them: `where` and `proto` may stand several times.
+    list: &'a [ast::Clause],
 }
 
-/// The checked rule; nothing after an error was reported.
-pub(crate) fn check(
+impl<'a> Clauses<'a> {
+    fn conditions(&self) -> impl Iterator<Item = &'a ast::Condition> + use<'a> {
+        let list = self.list.iter().filter_map(|clause| match &clause.kind {
+            ClauseKind::Where(conditions) => Some(conditions),
+            _ => None,
+        });
+        list.flatten()
+    }
+
+    fn protos(&self) -> impl Iterator<Item = (&'a ast::Proto, Span)> + use<'a> {
+        self.list.iter().filter_map(|clause| match &clause.kind {
+            ClauseKind::Proto(proto) => Some((proto, clause.span)),
+            _ => None,
+        })
+    }
+}
+
+/// Adds the checked rule, unless errors are reported. `asked` is working memory.
+pub(crate) fn check<'a>(
     lookup: Lookup<'_, '_>,
     frame: &PolicyFrame<'_>,
-    rule: &ast::Rule,
+    rule: &'a ast::Rule,
+    asked: &mut Asked<'a>,
+    rules: &mut Vec<Rule>,
     sink: &mut Sink,
-) -> Option<Rule> {
+) {
     check_action(frame, rule, sink);
     let clauses = sort_clauses(&rule.clauses, sink);
-    let matches = matches(lookup, frame, rule.action, &clauses, sink)?;
-    Some(Rule {
+    let Some(matches) = matches(lookup, frame, rule.action, &clauses, asked, sink) else { return };
+    rules.push(Rule {
         policy: frame.policy.name.text.clone(),
         name: rule.name.text.clone(),
         description: rule.description.as_ref().map(|text| text.text.clone()),
@@ -50,7 +69,7 @@ pub(crate) fn check(
         hooks: frame.hooks.clone(),
         matches,
         span: rule.span,
-    })
+    });
 }
 
 fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
@@ -81,7 +100,7 @@ fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
 }
 
 fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
-    let mut clauses = Clauses::default();
+    let mut clauses = Clauses { list, ..Clauses::default() };
     for clause in list {
         let span = clause.span;
         let repeated = match &clause.kind {
@@ -92,14 +111,7 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
             ClauseKind::Destination(members) => {
                 say(&mut clauses.destination, members, span, "destination")
             }
-            ClauseKind::Where(conditions) => {
-                clauses.conditions.extend(conditions);
-                None
-            }
-            ClauseKind::Proto(proto) => {
-                clauses.protos.push((proto, span));
-                None
-            }
+            ClauseKind::Where(_) | ClauseKind::Proto(_) => None,
             ClauseKind::Log => {
                 let first = clauses.log.replace(span);
                 first.map(|first| {
@@ -135,11 +147,12 @@ fn say<'a, T>(
     )
 }
 
-fn matches(
+fn matches<'a>(
     lookup: Lookup<'_, '_>,
     frame: &PolicyFrame<'_>,
     action: Action,
-    clauses: &Clauses<'_>,
+    clauses: &Clauses<'a>,
+    asked: &mut Asked<'a>,
     sink: &mut Sink,
 ) -> Option<Match> {
     // Everything is looked at before anything gives up, so that one run tells all errors.
@@ -149,30 +162,36 @@ fn matches(
     };
     let to = optional(clauses.to, |patterns| lookup.scope_set(patterns, sink));
     warn_unknown_object(frame, clauses, sink);
-    let mut asked = Asked::default();
-    for condition in &clauses.conditions {
-        lookup.ask(condition, &mut asked, sink);
+    asked.clear();
+    let mut condition_count = 0;
+    for condition in clauses.conditions() {
+        condition_count += 1;
+        lookup.ask(condition, asked, sink);
     }
-    warn_unknown_zone(frame, &asked, sink);
-    let operations = optional(clauses.operation, |list| operations(lookup, list, sink));
-    let protocols = protocols(lookup, &clauses.protos, sink);
+    warn_unknown_zone(frame, asked, sink);
+    let operations_at = asked.uses.len();
+    if let Some((patterns, _)) = clauses.operation {
+        ask_operations(lookup, patterns, asked, sink);
+    }
+    let protocols = protocols(lookup, clauses, sink);
     let sources = optional(clauses.source, |m| sets::prefixes(lookup, m, "source", sink));
     let destinations =
         optional(clauses.destination, |m| sets::prefixes(lookup, m, "destination", sink));
-    let mut uses = std::mem::take(&mut asked.uses);
-    uses.extend(operations.iter().flatten().flatten());
-    let spoken = lookup.domain_of(&uses, from.named, sink).ok()?;
+    let spoken = lookup.domain_of(&asked.uses, from.named, sink).ok()?;
     if asked.failed || from.named.unresolved {
         return None;
     }
-    let conditions = clauses.conditions.iter().map(|c| lookup.condition(c, spoken, sink));
-    let conditions: Option<Vec<Condition>> = conditions.collect();
+    let mut conditions = Vec::with_capacity(condition_count);
+    for condition in clauses.conditions() {
+        conditions.push(lookup.condition(condition, spoken, sink)?);
+    }
+    let operations = asked.uses.get(operations_at..).unwrap_or_default();
     Some(Match {
         domain: spoken.map(|domain| domain.id).or(from.only_domain()),
         from: from.list,
         to: to?,
-        operations: operations?.map(|uses| operation_numbers(&uses, spoken)),
-        conditions: conditions?,
+        operations: clauses.operation.map(|_| operation_numbers(operations, spoken)),
+        conditions,
         protocols: protocols?,
         sources: sources?,
         destinations: destinations?,
@@ -215,7 +234,7 @@ fn default_senders(action: Action) -> Origin {
 }
 
 fn senders(lookup: Lookup<'_, '_>, items: &[FromItem], sink: &mut Sink) -> Origin {
-    let mut ranges: Vec<ScopeRange> = Vec::new();
+    let mut ranges: Vec<ScopeRange> = Vec::with_capacity(items.len());
     let mut others: Vec<From> = Vec::new();
     let mut named = Senders::default();
     for item in items {
@@ -244,13 +263,12 @@ fn senders(lookup: Lookup<'_, '_>, items: &[FromItem], sink: &mut Sink) -> Origi
     Origin { list, named }
 }
 
-fn operations<'n>(
+fn ask_operations<'a>(
     lookup: Lookup<'_, '_>,
-    patterns: &'n [ast::Pattern],
+    patterns: &'a [ast::Pattern],
+    asked: &mut Asked<'a>,
     sink: &mut Sink,
-) -> Option<Vec<Use<'n>>> {
-    let mut uses = Vec::with_capacity(patterns.len());
-    let mut whole = true;
+) {
     for pattern in patterns {
         if let Some(index) = &pattern.index {
             let message = "operations have no index".to_owned();
@@ -258,19 +276,18 @@ fn operations<'n>(
                 Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
                     .help("only scopes like `batch[64]` have indices"),
             );
-            whole = false;
+            asked.failed = true;
             continue;
         }
         match lookup.operation_use(&pattern.path, pattern.reach) {
-            Some(name) => uses.push(name),
+            Some(name) => asked.uses.push(name),
             None => {
-                whole = false;
+                asked.failed = true;
                 let (path, reach) = (&pattern.path, pattern.reach);
                 let _: Option<()> = lookup.no_operation(path, reach, false, None, sink);
             }
         }
     }
-    whole.then_some(uses)
 }
 
 fn operation_numbers(uses: &[Use<'_>], domain: Option<&DomainNames>) -> Vec<u16> {
@@ -285,27 +302,26 @@ fn operation_numbers(uses: &[Use<'_>], domain: Option<&DomainNames>) -> Vec<u16>
 
 fn protocols(
     lookup: Lookup<'_, '_>,
-    protos: &[(&ast::Proto, Span)],
+    clauses: &Clauses<'_>,
     sink: &mut Sink,
 ) -> Option<Vec<Protocol>> {
     /// More alternatives than this are not compared with each other.
     const COMPARED_MAX: usize = 64;
-    let mut protocols: Vec<Protocol> = Vec::with_capacity(protos.len());
+    let mut protocols: Vec<Protocol> = Vec::with_capacity(clauses.protos().count());
     let mut whole = true;
-    for (at, &(proto, span)) in protos.iter().enumerate() {
+    for (proto, span) in clauses.protos() {
         let Some(protocol) = proto::protocol(lookup, proto, sink) else {
             whole = false;
             continue;
         };
         let earlier = protocols.iter().take(COMPARED_MAX).position(|known| *known == protocol);
-        if whole
-            && at > 0
-            && let Some((_, first)) = earlier.and_then(|at| protos.get(at))
+        if let Some((_, first)) = earlier.and_then(|at| clauses.protos().nth(at))
+            && whole
         {
             let message = "the same `proto` is said twice".to_owned();
             sink.push(
                 Diagnostic::new(codes::REPEATED, message, span, "already said")
-                    .and(*first, "first said here")
+                    .and(first, "first said here")
                     .help("remove one of the two: several `proto` are alternatives"),
             );
         }

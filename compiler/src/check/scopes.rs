@@ -260,47 +260,44 @@ impl<'w> Target<'w> {
 
     /// Number of `batch[index]`.
     fn indexed(self, pattern: &ast::Pattern, index: &ast::Int, sink: &mut Sink) -> Option<u32> {
-        let text = path_text(&pattern.path);
-        let (scope, source) = match self.parts() {
-            Some((scope, source)) if !source.groups && pattern.reach == Reach::Exact => {
-                (scope, source)
-            }
-            Some((_, source)) => {
-                let message =
-                    format!("`{text}` is no batch, and has no subject number {}", index.value);
-                return sink.fail(
-                    Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
-                        .and(source.span, "groups other scopes")
-                        .help("only scopes like `batch[64]` have indices"),
-                );
-            }
-            None => {
-                let message =
-                    format!("`{text}` is a domain, and has no subject number {}", index.value);
-                return sink.fail(
-                    Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
-                        .help("only scopes like `batch[64]` have indices"),
-                );
-            }
+        let leaf = self.parts().filter(|(_, source)| !source.groups);
+        let Some((scope, source)) = leaf.filter(|_| pattern.reach == Reach::Exact) else {
+            return sink.fail(self.no_batch(pattern, index));
         };
         let (first, last) = scope.subjects?;
         let number = u32::try_from(index.value).ok().and_then(|index| first.checked_add(index));
         if let Some(number) = number.filter(|&number| number <= last) {
             return Some(number);
         }
+        let text = path_text(&pattern.path);
         let count = last - first + 1;
         let message = format!("`{text}[{}]` is outside the batch", index.value);
-        let help = match count {
-            1 => format!("write `{text}`: it is one subject"),
-            _ => format!("indices of `{text}` go from 0 to {}", count - 1),
+        let (help, subjects) = match count {
+            1 => (format!("write `{text}`: it is one subject"), "1 subject".to_owned()),
+            _ => (
+                format!("indices of `{text}` go from 0 to {}", count - 1),
+                format!("{count} subjects"),
+            ),
         };
-        let subjects =
-            if count == 1 { "1 subject".to_owned() } else { format!("{count} subjects") };
         sink.fail(
             Diagnostic::new(codes::BAD_INDEX, message, index.span, "outside")
                 .and(source.span, subjects)
                 .help(help),
         )
+    }
+
+    fn no_batch(self, pattern: &ast::Pattern, index: &ast::Int) -> Diagnostic {
+        let text = path_text(&pattern.path);
+        let what = if self.scope.is_some() { "no batch" } else { "a domain" };
+        let message = format!("`{text}` is {what}, and has no subject number {}", index.value);
+        let diagnostic = Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
+            .help("only scopes like `batch[64]` have indices");
+        match self.parts() {
+            Some((_, source)) if source.groups => {
+                diagnostic.and(source.span, "groups other scopes")
+            }
+            _ => diagnostic,
+        }
     }
 }
 
@@ -347,21 +344,14 @@ fn no_child_subjects(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
 
 /// Ranges in order, overlapping and adjacent ones of a domain put together.
 pub(crate) fn merged(mut ranges: Vec<ScopeRange>) -> Vec<ScopeRange> {
-    if ranges.len() < 2 {
-        return ranges;
-    }
     ranges.sort_unstable_by_key(|range| (range.domain, range.first, range.last));
-    let mut merged: Vec<ScopeRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(previous)
-                if previous.domain == range.domain
-                    && range.first <= previous.last.saturating_add(1) =>
-            {
-                previous.last = previous.last.max(range.last);
-            }
-            _ => merged.push(range),
+    ranges.dedup_by(|next, previous| {
+        let together =
+            next.domain == previous.domain && next.first <= previous.last.saturating_add(1);
+        if together {
+            previous.last = previous.last.max(next.last);
         }
-    }
-    merged
+        together
+    });
+    ranges
 }

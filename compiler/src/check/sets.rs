@@ -25,16 +25,6 @@ pub(crate) enum SetValue {
     Broken,
 }
 
-impl SetValue {
-    fn kind(&self) -> Option<Kind> {
-        match self {
-            Self::Prefixes(_) => Some(Kind::Prefixes),
-            Self::Ports(_) => Some(Kind::Ports),
-            Self::Broken => None,
-        }
-    }
-}
-
 /// What the numbers of a list mean, and how large they may be.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers {
@@ -163,23 +153,21 @@ fn cycle(
 
 /// The value of a `let`: all members must be of the first one's type.
 fn evaluate(lookup: Lookup<'_, '_>, members: &[SetMember], sink: &mut Sink) -> Option<SetValue> {
-    let mut prefixes = Ranges::default();
-    let mut ports = Ranges::default();
+    let mut ranges = Ranges::default();
     let mut first: Option<(Kind, Span)> = None;
     let mut whole = true;
     for (at, member) in members.iter().enumerate() {
-        let Some(value) = evaluate_member(lookup, member, PORTS, sink) else {
+        let before = ranges.0.len();
+        let Some(kind) = ranges.add(lookup, member, at, PORTS, sink) else {
             whole = false;
             continue;
         };
         let span = member_span(member);
-        let Some(kind) = value.kind() else {
-            whole = false;
-            continue;
-        };
         match first {
             None => first = Some((kind, span)),
             Some((wanted, first)) if wanted != kind => {
+                whole = false;
+                ranges.0.truncate(before);
                 let (found, wanted) = (value_noun(kind), value_noun(wanted));
                 let message = format!("the set mixes {wanted} and {found}");
                 sink.push(
@@ -187,23 +175,15 @@ fn evaluate(lookup: Lookup<'_, '_>, members: &[SetMember], sink: &mut Sink) -> O
                         .and(first, wanted)
                         .help("make two sets of it"),
                 );
-                whole = false;
-                continue;
             }
             Some(_) => {}
         }
-        match value {
-            SetValue::Prefixes(list) => prefixes.add(at, list.iter().map(prefix_range)),
-            SetValue::Ports(list) => ports.add(at, list.iter().map(port_range)),
-            SetValue::Broken => {}
-        }
     }
-    prefixes.warn(members, sink);
-    ports.warn(members, sink);
+    ranges.sort(members, sink);
     match first? {
         _ if !whole => None,
-        (Kind::Prefixes, _) => Some(SetValue::Prefixes(prefixes.prefixes())),
-        _ => Some(SetValue::Ports(ports.ports())),
+        (Kind::Prefixes, _) => Some(SetValue::Prefixes(ranges.prefixes())),
+        _ => Some(SetValue::Ports(ranges.ports())),
     }
 }
 
@@ -214,19 +194,21 @@ pub(crate) fn prefixes(
     word: &str,
     sink: &mut Sink,
 ) -> Option<Vec<Prefix>> {
+    if let [SetMember::Prefix(written)] = members {
+        return prefix(written, sink).map(|prefix| vec![prefix]);
+    }
     let mut ranges = Ranges::default();
     let mut whole = true;
     for (at, member) in members.iter().enumerate() {
-        match evaluate_member(lookup, member, PORTS, sink) {
-            Some(SetValue::Prefixes(list)) => ranges.add(at, list.iter().map(prefix_range)),
-            Some(SetValue::Ports(_)) => {
-                whole = false;
-                sink.push(mismatch(member, word, Kind::Prefixes, Kind::Ports));
-            }
-            _ => whole = false,
+        let before = ranges.0.len();
+        let kind = ranges.add(lookup, member, at, PORTS, sink);
+        if kind == Some(Kind::Ports) {
+            ranges.0.truncate(before);
+            sink.push(mismatch(member, word, Kind::Prefixes, Kind::Ports));
         }
+        whole &= kind == Some(Kind::Prefixes);
     }
-    ranges.warn(members, sink);
+    ranges.sort(members, sink);
     whole.then(|| ranges.prefixes())
 }
 
@@ -237,29 +219,42 @@ pub(crate) fn numbers(
     numbers: Numbers,
     sink: &mut Sink,
 ) -> Option<Vec<(u16, u16)>> {
-    if let [SetMember::Int(int)] = members {
-        return number(int, numbers, sink).map(|number| vec![(number, number)]);
+    if let Some(ranges) = plain_numbers(members, numbers) {
+        return Some(ranges);
     }
     let mut ranges = Ranges::default();
     let mut whole = true;
     for (at, member) in members.iter().enumerate() {
-        match evaluate_member(lookup, member, numbers, sink) {
-            Some(SetValue::Ports(list)) => match list.last() {
-                Some(&(_, last)) if last > numbers.max => {
-                    whole = false;
-                    sink.push(too_large(last.into(), member_span(member), numbers));
-                }
-                _ => ranges.add(at, list.iter().map(port_range)),
-            },
-            Some(SetValue::Prefixes(_)) => {
-                whole = false;
-                sink.push(mismatch(member, numbers.word, Kind::Ports, Kind::Prefixes));
-            }
-            _ => whole = false,
+        let before = ranges.0.len();
+        let kind = ranges.add(lookup, member, at, numbers, sink);
+        if kind == Some(Kind::Prefixes) {
+            ranges.0.truncate(before);
+            sink.push(mismatch(member, numbers.word, Kind::Ports, Kind::Prefixes));
         }
+        whole &= kind == Some(Kind::Ports);
     }
-    ranges.warn(members, sink);
+    ranges.sort(members, sink);
     whole.then(|| ranges.ports())
+}
+
+/// Numbers and ranges in ascending order, as almost all lists are.
+fn plain_numbers(members: &[SetMember], numbers: Numbers) -> Option<Vec<(u16, u16)>> {
+    let mut ranges: Vec<(u16, u16)> = Vec::with_capacity(members.len());
+    for member in members {
+        let (first, last) = match member {
+            SetMember::Int(int) => (int.value, int.value),
+            SetMember::Range(first, last) if first.value <= last.value => (first.value, last.value),
+            _ => return None,
+        };
+        let range = (u16::try_from(first).ok()?, u16::try_from(last).ok()?);
+        // Adjacent ranges are put together by the long way.
+        let apart = ranges.last().is_none_or(|&(_, end)| u64::from(end) + 1 < first);
+        if !apart || last > numbers.max.into() {
+            return None;
+        }
+        ranges.push(range);
+    }
+    Some(ranges)
 }
 
 fn mismatch(member: &SetMember, word: &str, wanted: Kind, found: Kind) -> Diagnostic {
@@ -282,29 +277,6 @@ fn mismatch(member: &SetMember, word: &str, wanted: Kind, found: Kind) -> Diagno
 
 fn value_noun(kind: Kind) -> &'static str {
     if kind == Kind::Ports { "ports" } else { "prefixes" }
-}
-
-fn evaluate_member(
-    lookup: Lookup<'_, '_>,
-    member: &SetMember,
-    numbers: Numbers,
-    sink: &mut Sink,
-) -> Option<SetValue> {
-    match member {
-        SetMember::Prefix(written) => {
-            prefix(written, sink).map(|prefix| SetValue::Prefixes(vec![prefix]))
-        }
-        SetMember::Int(int) => {
-            number(int, numbers, sink).map(|number| SetValue::Ports(vec![(number, number)]))
-        }
-        SetMember::Range(first, last) => {
-            range(first, last, numbers, sink).map(|range| SetValue::Ports(vec![range]))
-        }
-        SetMember::Name(name) => {
-            let at = lookup.set(name, sink)?;
-            lookup.world.set_values.get(at).filter(|value| value.kind().is_some()).cloned()
-        }
-    }
 }
 
 /// A prefix whose host bits are zero.
@@ -424,12 +396,53 @@ fn port_range(&(first, last): &(u16, u16)) -> Range {
 struct Ranges(Vec<(Range, usize)>);
 
 impl Ranges {
-    fn add(&mut self, member: usize, ranges: impl Iterator<Item = Range>) {
-        self.0.extend(ranges.map(|range| (range, member)));
+    /// Adds what a member contains; answers with its type unless an error was reported.
+    fn add(
+        &mut self,
+        lookup: Lookup<'_, '_>,
+        member: &SetMember,
+        at: usize,
+        numbers: Numbers,
+        sink: &mut Sink,
+    ) -> Option<Kind> {
+        match member {
+            SetMember::Prefix(written) => {
+                self.0.push((prefix_range(&prefix(written, sink)?), at));
+                Some(Kind::Prefixes)
+            }
+            SetMember::Int(int) => {
+                let number = number(int, numbers, sink)?;
+                self.0.push((port_range(&(number, number)), at));
+                Some(Kind::Ports)
+            }
+            SetMember::Range(first, last) => {
+                self.0.push((port_range(&range(first, last, numbers, sink)?), at));
+                Some(Kind::Ports)
+            }
+            SetMember::Name(name) => {
+                let set = lookup.set(name, sink)?;
+                match lookup.world.set_values.get(set)? {
+                    SetValue::Prefixes(list) => {
+                        self.0.extend(list.iter().map(|prefix| (prefix_range(prefix), at)));
+                        Some(Kind::Prefixes)
+                    }
+                    SetValue::Ports(list) => match list.last() {
+                        Some(&(_, last)) if last > numbers.max => {
+                            sink.fail(too_large(last.into(), name.span, numbers))
+                        }
+                        _ => {
+                            self.0.extend(list.iter().map(|range| (port_range(range), at)));
+                            Some(Kind::Ports)
+                        }
+                    },
+                    SetValue::Broken => None,
+                }
+            }
+        }
     }
 
-    /// Warns about members that overlap, and sorts.
-    fn warn(&mut self, members: &[SetMember], sink: &mut Sink) {
+    /// Sorts, and warns about members that overlap.
+    fn sort(&mut self, members: &[SetMember], sink: &mut Sink) {
         // Larger ranges first where two begin together, so that the smaller one is reported.
         self.0.sort_unstable_by_key(|&((v6, first, last), member)| {
             (v6, first, std::cmp::Reverse(last), member)

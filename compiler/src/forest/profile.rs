@@ -7,7 +7,7 @@ use crate::diagram::RowTable;
 /// Attributes with fewer runs multiply nothing: they come first, and are no reason to split.
 const RUNS_FEW: u32 = 8;
 /// How often a row may stand in the sublists of the attribute that leads a part, on average.
-const LEAD_COPIES: u64 = 6;
+const LEAD_COPIES: u64 = 4;
 /// Cells that hold more than this share of an attribute's runs are wide.
 const WIDE_SHARE: u32 = 16;
 
@@ -50,15 +50,6 @@ impl Profile {
         many.map(|profile| profile.copies).min().unwrap_or(0)
     }
 
-    pub fn debug(&self) -> String {
-        format!(
-            "{:?}",
-            self.attributes
-                .iter()
-                .map(|a| (a.attribute, a.runs, a.copies / self.rows as u64))
-                .collect::<Vec<_>>()
-        )
-    }
     /// Attribute orders that are worth a try. All test those attributes first that leave the
     /// shortest sublists; attributes with few runs come first where they copy no rows, or always.
     pub(super) fn orders(&self) -> Vec<Vec<Attribute>> {

@@ -189,7 +189,8 @@ impl TrieWriter<'_> {
         piece.extend(pairs.iter().map(|[low, high]| low | high << 16));
         piece.resize(trie::ENTRIES_AT as usize, 0);
         piece.extend(edges.iter().map(|&(_, entry)| entry));
-        piece.resize(trie::SPARSE_WORDS, 0);
+        // Entries behind the last are never read.
+        piece.resize(piece.len().next_multiple_of(4), 0);
         self.words.place(Kind::TrieSparse, &piece, 4)
     }
 

@@ -1,0 +1,54 @@
+//! What the figures were measured on.
+
+use std::fmt;
+
+use crate::error::{BenchError, io};
+
+/// The machine, as far as it matters.
+pub struct Machine {
+    kernel: String,
+    processor: String,
+    cores: usize,
+}
+
+impl Machine {
+    /// Asks the kernel.
+    pub fn find() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned());
+        Self {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            processor,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, processor, cores } = self;
+        write!(f, "Linux {kernel}, {processor}, {cores} cores")
+    }
+}
+
+/// Keeps this thread and those that it starts on the last core: interrupts tend to the first.
+pub fn stay_on_one_core() -> Result<(), BenchError> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let what = "choose a core";
+    let allowed = sched_getaffinity(None).map_err(|e| io(what)(e.into()))?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu)).unwrap_or(0);
+    let mut only = CpuSet::new();
+    only.set(last);
+    sched_setaffinity(None, &only).map_err(|e| io(what)(e.into()))
+}
+
+/// Time that this thread has had a core for, nanoseconds. Unlike the wall clock it stands still
+/// while others run here.
+pub fn thread_ns() -> u64 {
+    use rustix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
