@@ -31,6 +31,8 @@ pub const TEMPLATES_MAX: usize = 65_536;
 pub const RULES_MAX: usize = 1 << 20;
 /// Rows of the decision table: a rule has one for each alternative that it names.
 pub const ROWS_MAX: usize = 1 << 22;
+/// Alternatives of one rule: what its `or`, its lists and its `proto` clauses multiply to.
+pub const ALTERNATIVES_MAX: usize = 1 << 14;
 /// Parts of the forest that one decision walks: bounds the walk and what the verifier explores.
 pub const PARTS_MAX: usize = 16;
 /// Attributes that a decision can test; bounds the depth of a diagram.

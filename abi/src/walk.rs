@@ -141,10 +141,10 @@ pub fn double<T: Tables>(tables: &T, index: u32) -> u64 {
 }
 
 /// 1 when `class` lies above `end`, else 0; without a branch, which would double the states that
-/// the eBPF verifier has to look at. Class numbers stay below 2^31.
+/// the eBPF verifier has to look at.
 #[inline(always)]
 fn above(class: u32, end: u32) -> u32 {
-    end.wrapping_sub(class) >> 31
+    ((end as u64).wrapping_sub(class as u64) >> 63) as u32
 }
 
 /// Follows one diagram from its root entry to a leaf.

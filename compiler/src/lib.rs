@@ -26,6 +26,8 @@ mod intern;
 mod resolve;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod stage_tests;
 mod suggest;
 mod vocabulary;
 
@@ -71,7 +73,7 @@ pub fn stages(
 }
 
 fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
-    let LowerError::TooManyRows { rule } = error;
+    let (LowerError::TooManyAlternatives { rule } | LowerError::TooManyRows { rule }) = error;
     let diagnostic = Diagnostic {
         code: codes::TOO_MANY_ALTERNATIVES,
         message: error.to_string(),
@@ -82,7 +84,7 @@ fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
         ),
     };
     match policy.rules().get(*rule) {
-        Some(rule) => diagnostic.and(rule.span, "this rule, with those before it, is too much"),
+        Some(rule) => diagnostic.and(rule.span, "this rule is too much"),
         None => diagnostic,
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use govc_abi::{
     attribute::{self, Attribute, scope_key, state},
     image::{program, rule as record},
-    limits::ROWS_MAX,
+    limits::{ALTERNATIVES_MAX, ROWS_MAX},
 };
 use rustc_hash::FxHashMap;
 use thiserror::Error;
@@ -22,10 +22,16 @@ use crate::{
 /// A policy that does not become a table.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LowerError {
-    /// One rule has more alternatives than the table may have rows.
-    #[error("the conditions of a rule have more than {ROWS_MAX} alternatives")]
-    TooManyRows {
+    /// One rule has too many alternatives.
+    #[error("the rule has more than {ALTERNATIVES_MAX} alternatives")]
+    TooManyAlternatives {
         /// Position of the rule in the policy.
+        rule: usize,
+    },
+    /// All rules together have too many alternatives.
+    #[error("the rules have more than {ROWS_MAX} alternatives together")]
+    TooManyRows {
+        /// Position of the rule that was one too many.
         rule: usize,
     },
 }
@@ -312,32 +318,30 @@ impl Lowering<'_> {
             }
         }
         let mut alternatives = vec![common];
+        let too_many = || LowerError::TooManyAlternatives { rule: position };
         for condition in &matches.conditions {
-            let other = self.condition(condition, true);
-            alternatives = product(&alternatives, &other);
-            self.bounded(alternatives.len(), position)?;
+            let other = self.condition(condition, true).ok_or_else(too_many)?;
+            alternatives = product(&alternatives, &other).ok_or_else(too_many)?;
         }
         if !matches.protocols.is_empty() {
             let other: Vec<Cells> = matches.protocols.iter().map(protocol).collect();
-            alternatives = product(&alternatives, &other);
+            alternatives = product(&alternatives, &other).ok_or_else(too_many)?;
         }
-        alternatives = product(&alternatives, &origins(matches));
+        alternatives = product(&alternatives, &origins(matches)).ok_or_else(too_many)?;
         self.rows += alternatives.len();
-        self.bounded(self.rows, position)?;
+        if self.rows > ROWS_MAX {
+            return Err(LowerError::TooManyRows { rule: position });
+        }
         Ok(alternatives.into_iter().filter_map(|cells| row(number, cells)).collect())
     }
 
-    fn bounded(&self, rows: usize, rule: usize) -> Result<(), LowerError> {
-        if rows > ROWS_MAX { Err(LowerError::TooManyRows { rule }) } else { Ok(()) }
-    }
-
-    /// Alternatives under which a condition holds, or does not.
-    fn condition(&mut self, condition: &Condition, holds: bool) -> Vec<Cells> {
+    /// Alternatives under which a condition holds, or does not; `None` when they are too many.
+    fn condition(&mut self, condition: &Condition, holds: bool) -> Option<Vec<Cells>> {
         let (attribute, set) = match condition {
             Condition::Not(inner) => return self.condition(inner, !holds),
             Condition::And(a, b) | Condition::Or(a, b) => {
                 let conjunction = matches!(condition, Condition::And(..)) == holds;
-                let (a, b) = (self.condition(a, holds), self.condition(b, holds));
+                let (a, b) = (self.condition(a, holds)?, self.condition(b, holds)?);
                 return if conjunction { product(&a, &b) } else { union(a, b) };
             }
             Condition::Level(first, last) => (attribute::LEVEL, between(*first, *last)),
@@ -365,7 +369,7 @@ impl Lowering<'_> {
             Condition::EgressZone(zones) => (attribute::EGRESS_ZONE, numbers(zones)),
         };
         let set = if holds { set } else { set.complement(bits_of(attribute)) };
-        vec![Cells::from([(attribute, set)])]
+        Some(vec![Cells::from([(attribute, set)])])
     }
 
     /// All bitmaps for which a condition holds.
@@ -391,8 +395,11 @@ fn narrow(cells: &mut Cells, attribute: Attribute, set: &IntervalSet) {
     cells.insert(attribute, narrowed);
 }
 
-/// Alternatives that satisfy one of each.
-fn product(left: &[Cells], right: &[Cells]) -> Vec<Cells> {
+/// Alternatives that satisfy one of each, each once; `None` when they are too many.
+fn product(left: &[Cells], right: &[Cells]) -> Option<Vec<Cells>> {
+    if left.len().saturating_mul(right.len()) > ALTERNATIVES_MAX {
+        return None;
+    }
     let mut both = Vec::with_capacity(left.len() * right.len());
     for a in left {
         for b in right {
@@ -405,11 +412,14 @@ fn product(left: &[Cells], right: &[Cells]) -> Vec<Cells> {
             }
         }
     }
-    both
+    // Twins are common: `level >= a` and `level >= b` leave the higher one twice.
+    both.sort_unstable();
+    both.dedup();
+    Some(both)
 }
 
 /// Alternatives that satisfy any of both; two conditions on one attribute become one.
-fn union(left: Vec<Cells>, right: Vec<Cells>) -> Vec<Cells> {
+fn union(left: Vec<Cells>, right: Vec<Cells>) -> Option<Vec<Cells>> {
     if let ([a], [b]) = (left.as_slice(), right.as_slice())
         && a.len() == 1
         && b.len() == 1
@@ -417,9 +427,12 @@ fn union(left: Vec<Cells>, right: Vec<Cells>) -> Vec<Cells> {
         && attribute == other
     {
         let intervals = x.intervals().iter().chain(y.intervals()).copied().collect();
-        return vec![Cells::from([(*attribute, IntervalSet::new(intervals))])];
+        return Some(vec![Cells::from([(*attribute, IntervalSet::new(intervals))])]);
     }
-    left.into_iter().chain(right).collect()
+    let mut either: Vec<Cells> = left.into_iter().chain(right).collect();
+    either.sort_unstable();
+    either.dedup();
+    (either.len() <= ALTERNATIVES_MAX).then_some(either)
 }
 
 fn protocol(protocol: &Protocol) -> Cells {

@@ -7,7 +7,7 @@ use govc_abi::attribute::Attribute;
 
 /// A set of values: disjoint inclusive intervals, ascending, not adjacent. Cheap to clone: a set
 /// such as "all bitmaps with bit 0" has 32,768 intervals, and thousands of rules may share it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntervalSet(Arc<[(u128, u128)]>);
 
 impl IntervalSet {

@@ -105,10 +105,7 @@ fn reply(active: Active, table: Table, bare: bool, mut cpu: Cpu) -> Option<Verdi
     if flow.generation == active.generation {
         return Some(Verdict::permit(reason::REPLY, flow.rule));
     }
-    let request = cpu.request;
-    cpu.request = flow.request;
-    let verdict = decide::decide(table, program::INGRESS, cpu);
-    cpu.request = request;
+    let verdict = flows::decide_again(flow, table, program::INGRESS, cpu);
     if !verdict.permit {
         return None;
     }

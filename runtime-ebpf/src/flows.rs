@@ -7,7 +7,8 @@ use govc_abi::{
 };
 
 use crate::{
-    maps::{Active, Cpu, FLOWS},
+    decide::{self, Verdict},
+    maps::{Active, Cpu, FLOWS, Table},
     packet::{ICMP, ICMPV6, has_ports},
 };
 
@@ -91,4 +92,17 @@ pub fn remember(hook: u8, active: Active, rule: u32, bare: bool, mut cpu: Cpu) {
     cpu.flow.request = cpu.request;
     // A full map drops its oldest flow; the reply of that one then needs a rule.
     let _ = FLOWS.insert(&key, &cpu.flow, BPF_ANY as u64);
+}
+
+/// Decides a remembered flow by the policy of today. The request under decision is put aside in
+/// `cpu.flow` meanwhile: the stack is too small for a second one.
+#[inline(always)]
+pub fn decide_again(flow: &FlowState, table: Table, which: u32, mut cpu: Cpu) -> Verdict {
+    let memory = &mut *cpu;
+    memory.flow.request = memory.request;
+    memory.request = flow.request;
+    let verdict = decide::decide(table, which, cpu);
+    let memory = &mut *cpu;
+    memory.request = memory.flow.request;
+    verdict
 }

@@ -68,10 +68,7 @@ fn reply(active: Active, table: Table, mut cpu: Cpu) -> Option<Verdict> {
     if flow.generation == active.generation {
         return Some(Verdict::permit(reason::REPLY, flow.rule));
     }
-    let request = cpu.request;
-    cpu.request = flow.request;
-    let verdict = decide::decide(table, program::EGRESS, cpu);
-    cpu.request = request;
+    let verdict = flows::decide_again(flow, table, program::EGRESS, cpu);
     if !verdict.permit {
         return None;
     }

@@ -150,6 +150,7 @@ fn every_code_is_told_by_a_test() {
         include_str!("tests/types.rs"),
         include_str!("tests/vocabularies.rs"),
         include_str!("tests/warnings.rs"),
+        include_str!("../stage_tests.rs"),
     ];
     let declared = include_str!("../codes.rs");
     for code in codes::ALL {

@@ -1,0 +1,282 @@
+//! What is measured of govc: its policies, and its ingress path as cases.
+
+use govc_image::Image;
+use govc_loader::keyring::slot_now;
+use govc_netlab::Namespace;
+
+use crate::{
+    error::BenchError,
+    frames::{FrameSet, Version},
+    instance::{self, Instance},
+    interrupt,
+    measure::{Bench, Case, CaseId, Run, Traffic},
+    policy::{self, Compiled, Numbers, Rule, Times},
+    programs::{Object, Program},
+    progress::Progress,
+};
+
+/// Numbers of rules.
+pub const SIZES: [u32; 4] = [10, 1_000, 10_000, 100_000];
+
+/// Answers of programs: go on, drop.
+const TC: [u32; 2] = [-1_i32 as u32, 2];
+const XDP: [u32; 2] = [2, 1];
+
+/// A policy in the kernel, and what it took to get there.
+pub struct Subject {
+    /// How many rules.
+    pub size: u32,
+    /// The enforcement point.
+    pub instance: Instance,
+    /// How long the compiler took.
+    pub times: Times,
+    /// Bytes of the image.
+    pub image_len: usize,
+    /// Parts of its ingress program.
+    pub parts: usize,
+    /// Edges of their diagrams.
+    pub edges: usize,
+    /// Median of filling the buffer and flipping the generation, microseconds.
+    pub publish_us: u64,
+    image: Image,
+    numbers: Numbers,
+    rules: Vec<Rule>,
+}
+
+/// Compiles a policy for each size and puts it in force.
+pub fn prepare(publications: usize, progress: &Progress) -> Result<Vec<Subject>, BenchError> {
+    let mut subjects = Vec::new();
+    for (number, size) in SIZES.into_iter().enumerate() {
+        progress.say(|| format!("compiling {size} rules"));
+        let (compiled, rules) = policy::compile(policy::generate(size))?;
+        let Compiled { image, parts, edges, times } = compiled;
+        let instance = Instance::new(&image, number)?;
+        let numbers = Numbers::find(image.names()).ok_or_else(|| BenchError::Policy {
+            rules: rules.len(),
+            message: "the image lacks the vocabulary".to_owned(),
+        })?;
+        let image_len = image.bytes().len();
+        subjects.push(Subject {
+            size,
+            instance,
+            times,
+            image_len,
+            parts,
+            edges,
+            publish_us: 0,
+            image,
+            numbers,
+            rules,
+        });
+    }
+    publish(&mut subjects, publications, progress)?;
+    Ok(subjects)
+}
+
+fn publish(
+    subjects: &mut [Subject],
+    publications: usize,
+    progress: &Progress,
+) -> Result<(), BenchError> {
+    let mut times = vec![Vec::new(); subjects.len()];
+    for publication in 0..publications {
+        progress.say(|| format!("publication {} of {publications}", publication + 1));
+        instance::settle()?;
+        for (subject, times) in subjects.iter().zip(&mut times) {
+            times.push(subject.instance.publish(&subject.image)?.publish_us);
+        }
+    }
+    for (subject, times) in subjects.iter_mut().zip(&mut times) {
+        times.sort_unstable();
+        subject.publish_us = times.get(times.len() / 2).copied().unwrap_or_default();
+    }
+    interrupt::check()
+}
+
+/// One row: a case for each of [`SIZES`].
+pub struct Row {
+    /// Hook.
+    pub hook: &'static str,
+    /// IP version.
+    pub version: Version,
+    /// Flows.
+    pub traffic: Traffic,
+    /// Whether the rules permit the packets, which then lose their label.
+    pub permits: bool,
+    /// Whether the program ran without the one that restores packets.
+    pub direct: bool,
+    /// By size.
+    pub cases: Vec<CaseId>,
+}
+
+/// The empty programs.
+pub struct Empty<'a> {
+    /// tcx.
+    pub tc: Program<'a>,
+    /// XDP.
+    pub xdp: Program<'a>,
+    /// Alone.
+    pub tc_direct: CaseId,
+}
+
+/// Adds govc's ingress path at both hooks.
+pub fn add<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], empty: &Empty<'a>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for version in [Version::V4, Version::V6] {
+        for permits in [false, true] {
+            let set = |subject: &Subject| {
+                let rules = subject.rules.iter().filter(|rule| rule.permits == permits);
+                let rules: Vec<Rule> = rules.copied().collect();
+                FrameSet::labelled(version, subject.numbers, &rules)
+            };
+            let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
+            for traffic in Traffic::ALL {
+                for hook in ["tcx", "xdp"] {
+                    let place = Place { hook, version, traffic, permits };
+                    rows.push(place.restored(bench, subjects, &sets, empty));
+                }
+            }
+            if !permits && version == Version::V4 {
+                let place = Place { hook: "tcx", version, traffic: Traffic::Hot, permits };
+                rows.push(place.direct(bench, subjects, &sets, empty));
+            }
+        }
+    }
+    rows.sort_by_key(|row| (row.version == Version::V6, row.hook, row.permits, row.direct));
+    rows
+}
+
+/// What the cases of one row have in common.
+#[derive(Clone, Copy)]
+struct Place {
+    hook: &'static str,
+    version: Version,
+    traffic: Traffic,
+    permits: bool,
+}
+
+impl Place {
+    fn row(self, direct: bool, cases: Vec<CaseId>) -> Row {
+        let Self { hook, version, traffic, permits } = self;
+        Row { hook, version, traffic, permits, direct, cases }
+    }
+
+    fn name(self, size: u32) -> String {
+        let Self { hook, version, traffic, permits } = self;
+        let verdict = if permits { "permitted" } else { "denied" };
+        format!("{hook}, {version:?}, {}, {verdict}, {size} rules", traffic.name())
+    }
+
+    fn answer(self) -> u32 {
+        let [permit, deny] = if self.hook == "tcx" { TC } else { XDP };
+        if self.permits { permit } else { deny }
+    }
+
+    fn program(self, subject: &Subject) -> Program<'_> {
+        let Instance { tc, xdp, .. } = &subject.instance;
+        if self.hook == "tcx" { Program::Tc(tc) } else { Program::Xdp(xdp) }
+    }
+
+    fn restored<'a>(
+        self,
+        bench: &mut Bench<'a>,
+        subjects: &'a [Subject],
+        sets: &[usize],
+        empty: &Empty<'a>,
+    ) -> Row {
+        let ([pass, _], nothing) =
+            if self.hook == "tcx" { (TC, empty.tc) } else { (XDP, empty.xdp) };
+        let first = sets.first().copied().unwrap_or_default();
+        let run = Run::Restored(nothing);
+        let floor = Case::new(self.name(0), run, first, self.traffic, pass);
+        let floor = bench.add(floor);
+        let case = |(subject, &set): (&'a Subject, &usize)| {
+            let run = Run::Restored(self.program(subject));
+            let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
+            bench.add(case.keys(&subject.instance.keys).over(floor))
+        };
+        let cases = subjects.iter().zip(sets).map(case).collect();
+        self.row(false, cases)
+    }
+
+    fn direct<'a>(
+        self,
+        bench: &mut Bench<'a>,
+        subjects: &'a [Subject],
+        sets: &[usize],
+        empty: &Empty<'a>,
+    ) -> Row {
+        let case = |(subject, &set): (&'a Subject, &usize)| {
+            let run = Run::Direct(self.program(subject));
+            let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
+            bench.add(case.keys(&subject.instance.keys).over(empty.tc_direct))
+        };
+        let cases = subjects.iter().zip(sets).map(case).collect();
+        self.row(true, cases)
+    }
+}
+
+/// The tcx path on live frames, by traffic and size.
+pub struct Live {
+    /// One row for each of [`Traffic::ALL`].
+    pub rows: Vec<Vec<CaseId>>,
+    /// The same path without govc.
+    pub floors: Vec<CaseId>,
+}
+
+/// Attaches the end of the live path behind each instance, and alone in one more namespace.
+pub fn attach_ends(object: &mut Object, subjects: &[Subject]) -> Result<Namespace, BenchError> {
+    let floor = Namespace::create("floor")?;
+    let namespaces = subjects.iter().map(|subject| &subject.instance.namespace);
+    for namespace in namespaces.chain([&floor]) {
+        namespace.try_run(|| object.attach_end())??;
+    }
+    Ok(floor)
+}
+
+/// Adds govc's tcx path on live frames.
+pub fn add_live<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], floor: &'a Namespace) -> Live {
+    let set = |subject: &Subject| {
+        let rules: Vec<Rule> = subject.rules.iter().filter(|rule| rule.permits).copied().collect();
+        FrameSet::labelled(Version::V4, subject.numbers, &rules)
+    };
+    let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
+    let mut live = Live { rows: Vec::new(), floors: Vec::new() };
+    for traffic in Traffic::ALL {
+        let first = sets.first().copied().unwrap_or_default();
+        let name = format!("live, {}", traffic.name());
+        let nothing = Case::new(name.clone(), Run::Live(floor, true), first, traffic, 0);
+        let nothing = bench.add(nothing);
+        let case = |(subject, &set): (&'a Subject, &usize)| {
+            let name = format!("{name}, {} rules", subject.size);
+            let run = Run::Live(&subject.instance.namespace, true);
+            let case = Case::new(name, run, set, traffic, 0);
+            bench.add(case.keys(&subject.instance.keys).over(nothing))
+        };
+        live.rows.push(subjects.iter().zip(&sets).map(case).collect());
+        live.floors.push(nothing);
+    }
+    live
+}
+
+/// The floors that parse and verify need one labelled packet under a key of their own.
+pub fn floor_frames(subjects: &[Subject], key: (u64, u64)) -> FrameSet {
+    let Some(subject) = subjects.first() else { return FrameSet::udp(std::iter::empty()) };
+    let mut set = FrameSet::labelled(Version::V4, subject.numbers, &subject.rules);
+    set.stamp(slot_now(), 0, key, 1);
+    set
+}
+
+/// Checks that rules have decided whatever came by.
+pub fn check(subjects: &[Subject]) -> Result<(), BenchError> {
+    for subject in subjects {
+        let reasons = subject.instance.reasons()?;
+        if let Some(other) = reasons.iter().find(|count| count.reason != "rule") {
+            return Err(BenchError::Wrong {
+                case: format!("{} rules", subject.size),
+                found: format!("{} packets end with `{}`", other.packets, other.reason),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! Results as tables.
+
+use std::time::Duration;
+
+use crate::{
+    frames::Version,
+    measure::{CaseId, Figure, Traffic},
+    policy::Times,
+    report::Section,
+    shared::{ADDRESSES_MAX, POLICIES_MAX},
+    standin::IDENTITIES,
+    subject::{Row, SIZES, Subject},
+    suite::{Plan, Results},
+};
+
+/// What `verify + decide + count` may take over an empty program, nanoseconds.
+const PACKET_NS_MAX: f64 = 75.0;
+/// How much more the same may take under most rules than under fewest.
+const GROWTH_MAX: f64 = 1.1;
+/// How long it may take from text to every hook.
+const APPLY_MAX: Duration = Duration::from_secs(1);
+/// How big the image may be.
+const IMAGE_LEN_MAX: usize = 64 << 20;
+
+/// All tables.
+pub fn sections(results: &Results<'_>, plan: Plan) -> Vec<Section> {
+    vec![
+        method(plan),
+        targets(results),
+        floors(results),
+        ingress(results),
+        live(results),
+        standins(results),
+        nft(results),
+        compile(results.subjects),
+    ]
+}
+
+fn method(plan: Plan) -> Section {
+    let rounds = plan.effort.rounds;
+    let notes = [
+        format!(
+            "Nanoseconds for each packet: medians over {rounds} rounds, in each of which every \
+             case is run once, forwards and backwards by turns; `±` is half of what lies between \
+             the quartiles. What is subtracted was measured in the same round. Time is that of \
+             the measuring thread, not of the wall, so that others on the same core do not count."
+        ),
+        "`BPF_PROG_TEST_RUN` repeats a program on one packet and gives it back neither bytes nor \
+         length, so that a label that was stripped once is gone. Therefore govc's programs are \
+         reached by a tail call from a program that restores the length, copies the next of the \
+         prepared frames over the packet and is subtracted: it leads to the empty program \
+         instead, and calls the same helpers with nothing to do. `16,384 flows` are that many \
+         prepared frames in turn, drawn at random from the rules; `one flow` is always the same \
+         one. `Denied` packets keep their label: that is verify, decide and count without strip \
+         and without a memory of the flow; the row `alone` is the same without the program in \
+         front, repeated on one packet. Labels are made anew before each sample, events are \
+         rate-limited to none."
+            .to_owned(),
+        "After the run the counters must say that a rule has decided every packet.".to_owned(),
+    ];
+    Section {
+        title: "How it was measured",
+        notes: notes.into(),
+        head: Vec::new(),
+        rows: Vec::new(),
+    }
+}
+
+fn targets(results: &Results<'_>) -> Section {
+    let rows = results.rows;
+    let worst = |wanted: &dyn Fn(&Row) -> bool, value: &dyn Fn(&Row) -> f64| {
+        rows.iter().filter(|row| !row.direct && wanted(row)).map(value).fold(0.0, f64::max)
+    };
+    let most = |row: &Row| last(results, row);
+    let hot = |row: &Row| row.traffic == Traffic::Hot;
+    let decided = worst(&|row| hot(row) && !row.permits, &most);
+    let whole = worst(&|row| hot(row) && row.permits, &most);
+    let growth = |traffic| {
+        let growth_of = |row: &Row| growth(results, &row.cases);
+        worst(&|row| row.traffic == traffic, &growth_of)
+    };
+    let (growth_hot, growth_spread) = (growth(Traffic::Hot), growth(Traffic::Spread));
+    let largest = results.subjects.last();
+    let apply = largest.map_or(Duration::MAX, apply_time);
+    let image_len = largest.map_or(usize::MAX, |subject| subject.image_len);
+    let percent = |growth: f64| format!("{:+.0} %", (growth - 1.0) * 100.0);
+    let row = |what: &str, wanted: String, found: String, met: bool| {
+        let verdict = if met { "met" } else { "missed" };
+        vec![what.to_owned(), wanted, found, verdict.to_owned()]
+    };
+    let ns = |ns: f64| format!("{ns:.0} ns");
+    let wanted = ns(PACKET_NS_MAX);
+    let growth_wanted = percent(GROWTH_MAX);
+    let rows = vec![
+        row("verify, decide, count", wanted.clone(), ns(decided), decided <= PACKET_NS_MAX),
+        row("the whole path with strip", wanted, ns(whole), whole <= PACKET_NS_MAX),
+        row(
+            "from 10 to 100,000 rules, one flow",
+            growth_wanted.clone(),
+            percent(growth_hot),
+            growth_hot <= GROWTH_MAX,
+        ),
+        row(
+            "from 10 to 100,000 rules, 16,384 flows",
+            growth_wanted,
+            percent(growth_spread),
+            growth_spread <= GROWTH_MAX,
+        ),
+        row(
+            "100,000 rules from text to every hook",
+            milliseconds(APPLY_MAX),
+            milliseconds(apply),
+            apply <= APPLY_MAX,
+        ),
+        row(
+            "image of 100,000 rules",
+            megabytes(IMAGE_LEN_MAX),
+            megabytes(image_len),
+            image_len <= IMAGE_LEN_MAX,
+        ),
+    ];
+    Section {
+        title: "Targets",
+        notes: vec![
+            "At 100,000 rules, the worst of tcx and XDP, IPv4 and IPv6, over an empty program."
+                .to_owned(),
+        ],
+        head: strings(["target", "at most", "measured", ""]),
+        rows,
+    }
+}
+
+fn floors(results: &Results<'_>) -> Section {
+    let row = |name: &str, cases: [CaseId; 2]| {
+        let mut row = vec![name.to_owned()];
+        row.extend(cases.map(|case| precise(results.bench.figure(case))));
+        row
+    };
+    let floors = results.floors;
+    Section {
+        title: "Floors",
+        notes: vec![
+            "The empty program with all of `BPF_PROG_TEST_RUN` around it; the others over the \
+             empty program. A labelled IPv4 TCP packet."
+                .to_owned(),
+        ],
+        head: strings(["program", "tcx", "XDP"]),
+        rows: vec![
+            row("empty", floors.empty),
+            row("parse", floors.parse),
+            row("parse, SipHash-2-4 over 64 bytes", floors.mac),
+        ],
+    }
+}
+
+fn ingress(results: &Results<'_>) -> Section {
+    let row = |row: &Row| {
+        let verdict = if row.permits { "permitted and stripped" } else { "denied" };
+        let hook = if row.hook == "tcx" { "tcx" } else { "XDP" };
+        let version = if row.version == Version::V4 { "IPv4" } else { "IPv6" };
+        let alone = if row.direct { ", alone" } else { "" };
+        let name = format!("{hook}, {version}, {verdict}, {}{alone}", row.traffic.name());
+        by_size(results, name, &row.cases)
+    };
+    Section {
+        title: "govc's ingress path",
+        notes: vec![
+            "Verify, decide, count and, where permitted, strip: over the empty program. The last \
+             column compares most rules with fewest."
+                .to_owned(),
+        ],
+        head: head_by_size("packets"),
+        rows: results.rows.iter().map(row).collect(),
+    }
+}
+
+fn live(results: &Results<'_>) -> Section {
+    let floors = results.live.floors.iter().zip(Traffic::ALL).map(|(&floor, traffic)| {
+        let ns = results.bench.figure(floor).median;
+        format!("{ns:.0} ns with {}", traffic.name())
+    });
+    let floors: Vec<String> = floors.collect();
+    let rows = results.live.rows.iter().zip(Traffic::ALL);
+    Section {
+        title: "govc on live frames",
+        notes: vec![format!(
+            "Frames that XDP makes arrive at a loopback device, pass govc's tcx program and are \
+             dropped by the next one: permitted IPv4 packets, label stripped. Over the same path \
+             without govc, {}.",
+            floors.join(", ")
+        )],
+        head: head_by_size("packets"),
+        rows: rows.map(|(row, traffic)| by_size(results, traffic.name().into(), row)).collect(),
+    }
+}
+
+fn standins(results: &Results<'_>) -> Section {
+    // govc under 1,000 and under 100,000 rules, permitted IPv4 packets at tcx.
+    let own = |traffic: Traffic, position: usize| {
+        let is_own = |row: &&Row| {
+            row.hook == "tcx" && row.version == Version::V4 && row.permits && !row.direct
+        };
+        let row = results.rows.iter().filter(is_own).find(|row| row.traffic == traffic);
+        let case = row.and_then(|row| row.cases.get(position));
+        case.map_or(f64::NAN, |&case| results.bench.figure(case).median)
+    };
+    let mut rows = Vec::new();
+    for ((row, identities), position) in results.standins.iter().zip(IDENTITIES).zip([1, 3]) {
+        for (&case, traffic) in row.iter().zip(Traffic::ALL) {
+            let figure = results.bench.figure(case);
+            let own = own(traffic, position);
+            rows.push(vec![
+                format!("{} identities, {}", grouped(identities), traffic.name()),
+                plain(figure),
+                format!("{own:.0}"),
+                ratio(figure.median, own),
+            ]);
+        }
+    }
+    Section {
+        title: "A decision of Cilium's shape",
+        notes: vec![format!(
+            "Two questions of a trie with 12-byte keys (who may do what, {} entries) after one \
+             of a trie with 24-byte keys (whose address is that, {} entries), in the same \
+             harness. Cilium's own path has connection tracking, counters and more besides; \
+             there is no MAC in it, and nothing is stripped. govc beside it: permitted and \
+             stripped IPv4 packets at tcx, under 1,000 and under 100,000 rules.",
+            grouped(POLICIES_MAX as u32),
+            grouped(ADDRESSES_MAX as u32)
+        )],
+        head: strings(["stand-in", "ns", "govc", "times govc"]),
+        rows,
+    }
+}
+
+fn nft(results: &Results<'_>) -> Section {
+    let title = "nftables";
+    let Some((version, cases)) = results.nft else {
+        let notes = vec!["Not measured: `nft` is not installed here.".to_owned()];
+        return Section { title, notes, head: Vec::new(), rows: Vec::new() };
+    };
+    let mut rows = Vec::new();
+    let live = results.live.rows.iter();
+    for ((row, own), traffic) in cases.rows.iter().zip(live).zip(Traffic::ALL) {
+        rows.push(by_size(results, format!("nftables, {}", traffic.name()), row));
+        let ratios = row.iter().zip(own).map(|(&peer, &own)| {
+            let (peer, own) = (results.bench.figure(peer), results.bench.figure(own));
+            ratio(peer.median, own.median)
+        });
+        let mut line = vec!["    times govc on live frames".to_owned()];
+        line.extend(ratios);
+        line.push(String::new());
+        rows.push(line);
+    }
+    Section {
+        title,
+        notes: vec![format!(
+            "{version}: a verdict map from five-tuples to `accept` at the prerouting hook, on \
+             live UDP frames without labels that a later chain drops, over the same without the \
+             map. There is no MAC in it, and nothing is stripped."
+        )],
+        head: head_by_size("packets"),
+        rows,
+    }
+}
+
+fn compile(subjects: &[Subject]) -> Section {
+    type Stage = fn(&Times) -> Duration;
+    let stages: [(&str, Stage); 6] = [
+        ("parse", |times| times.parse),
+        ("check", |times| times.check),
+        ("lower", |times| times.lower),
+        ("diagrams", |times| times.diagrams),
+        ("encode, with names and digest", |times| times.encode),
+        ("text to image", Times::total),
+    ];
+    let line = |name: &str, cell: &dyn Fn(&Subject) -> String| {
+        let mut line = vec![name.to_owned()];
+        line.extend(subjects.iter().map(cell));
+        line
+    };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (name, stage) in stages {
+        rows.push(line(name, &|subject| milliseconds(stage(&subject.times))));
+    }
+    let publish = |subject: &Subject| milliseconds(Duration::from_micros(subject.publish_us));
+    rows.push(line("publish: fill, read back, flip", &publish));
+    rows.push(line("text to every hook", &|subject| milliseconds(apply_time(subject))));
+    rows.push(line("image", &|subject| megabytes(subject.image_len)));
+    rows.push(line("parts of the ingress program", &|subject| subject.parts.to_string()));
+    rows.push(line("edges of their diagrams", &|subject| grouped(subject.edges as u32)));
+    let mut head = strings(["rules"]);
+    head.extend(SIZES.map(grouped));
+    Section {
+        title: "From text to the kernel",
+        notes: vec![
+            "Each rule names one subject, one object, one operation and one port; one in eight \
+             denies. Medians of three compilations on one core."
+                .to_owned(),
+        ],
+        head,
+        rows,
+    }
+}
+
+fn apply_time(subject: &Subject) -> Duration {
+    subject.times.total() + Duration::from_micros(subject.publish_us)
+}
+
+fn head_by_size(first: &str) -> Vec<String> {
+    let mut head = strings([first]);
+    head.extend(SIZES.map(|size| format!("{} rules", grouped(size))));
+    head.push("growth".to_owned());
+    head
+}
+
+fn by_size(results: &Results<'_>, name: String, cases: &[CaseId]) -> Vec<String> {
+    let mut row = vec![name];
+    row.extend(cases.iter().map(|&case| plain(results.bench.figure(case))));
+    row.push(format!("{:.2}", growth(results, cases)));
+    row
+}
+
+/// Most rules by fewest.
+fn growth(results: &Results<'_>, cases: &[CaseId]) -> f64 {
+    let median =
+        |case: Option<&CaseId>| case.map_or(0.0, |&case| results.bench.figure(case).median);
+    median(cases.last()) / median(cases.first()).max(1.0)
+}
+
+fn last(results: &Results<'_>, row: &Row) -> f64 {
+    row.cases.last().map_or(0.0, |&case| results.bench.figure(case).median)
+}
+
+fn plain(figure: Figure) -> String {
+    format!("{:.0} ±{:.0}", figure.median, figure.spread)
+}
+
+fn precise(figure: Figure) -> String {
+    format!("{:.1} ±{:.1}", figure.median, figure.spread)
+}
+
+fn ratio(a: f64, b: f64) -> String {
+    format!("{:.1}", a / b)
+}
+
+fn milliseconds(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
+}
+
+fn megabytes(len: usize) -> String {
+    format!("{:.2} MiB", len as f64 / f64::from(1 << 20))
+}
+
+/// A number with its thousands set apart.
+fn grouped(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(milliseconds(Duration::from_micros(1500)), "1.50 ms");
+        assert_eq!(megabytes(3 << 19), "1.50 MiB");
+    }
+}
