@@ -163,7 +163,7 @@ impl TrieWriter<'_> {
             let entry = self.node(child, shift, here)?;
             // As many bytes as one stretch covers.
             let covered = match *here {
-                [(_, last, _)] => (((last - base) as u128).saturating_add(1) >> shift) as usize,
+                [(_, last, _)] => ((last - base).saturating_add(1) >> shift) as usize,
                 _ => byte + 1,
             };
             byte = covered.clamp(byte + 1, 256);

@@ -235,7 +235,7 @@ fn paged_words(edges: &[Edge], classes: usize) -> usize {
     let mut counted = usize::MAX;
     for &(last, _) in edges.iter().take(edges.len() - 1) {
         let page = last as usize / PAGE;
-        let splits = (last as usize + 1) % PAGE != 0;
+        let splits = !(last as usize + 1).is_multiple_of(PAGE);
         if splits && page != counted {
             mixed += 1;
             counted = page;
