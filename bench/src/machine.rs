@@ -19,11 +19,9 @@ impl Machine {
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned());
-        Self {
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            processor,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-        }
+        let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        Self { kernel, processor, cores }
     }
 }
 

@@ -37,6 +37,9 @@ struct Arguments {
     /// Fewer and shorter samples: figures to a tenth or so
     #[arg(long)]
     quick: bool,
+    /// Measure only cases whose name contains this, and list them
+    #[arg(long, value_name = "TEXT", conflicts_with = "write")]
+    only: Option<String>,
     /// Write the tables to this file too
     #[arg(long, value_name = "FILE", num_args = 0..=1,
         default_missing_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md"))]
@@ -63,7 +66,8 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
     interrupt::listen()?;
     machine::stay_on_one_core()?;
     instance::remove_leftovers();
-    let report = suite::run(if arguments.quick { QUICK } else { THOROUGH })?;
+    let plan = if arguments.quick { QUICK } else { THOROUGH };
+    let report = suite::run(plan, arguments.only.as_deref())?;
     print!("{}", report.text());
     if let Some(path) = &arguments.write {
         std::fs::write(path, report.markdown()).map_err(io(format!("write {}", path.display())))?;

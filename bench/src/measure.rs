@@ -71,6 +71,7 @@ pub struct Case<'a> {
     pub answer: u32,
     /// The same without what is to be timed; itself where the whole time counts.
     pub floor: Option<CaseId>,
+    kept: bool,
     repeat: u32,
     /// Nanoseconds for each packet, by round.
     samples: Vec<f64>,
@@ -125,17 +126,38 @@ impl<'a> Bench<'a> {
         CaseId(self.cases.len() - 1)
     }
 
+    /// Keeps only cases whose name contains a text, and their floors. Others cost no time and
+    /// have no figure.
+    pub fn keep_only(&mut self, text: &str) {
+        let chosen: Vec<bool> = self.cases.iter().map(|case| case.name.contains(text)).collect();
+        let floors: Vec<Option<CaseId>> = self.cases.iter().map(|case| case.floor).collect();
+        let is_floor = |id| {
+            floors.iter().zip(&chosen).any(|(&floor, &chosen)| chosen && floor == Some(CaseId(id)))
+        };
+        for (id, case) in self.cases.iter_mut().enumerate() {
+            case.kept = chosen.get(id) == Some(&true) || is_floor(id);
+        }
+    }
+
+    /// The figures of all cases that were run, by name.
+    pub fn figures(&self) -> Vec<(&str, Figure)> {
+        let ran = self.cases.iter().enumerate().filter(|(_, case)| !case.samples.is_empty());
+        ran.map(|(id, case)| (case.name.as_str(), self.figure(CaseId(id)))).collect()
+    }
+
     /// Runs everything.
     pub fn measure(&mut self, effort: Effort, progress: &Progress) -> Result<(), BenchError> {
-        for id in 0..self.cases.len() {
-            progress.say(|| format!("trying {} of {}", id + 1, self.cases.len()));
+        let cases = self.cases.iter().enumerate();
+        let kept: Vec<usize> = cases.filter(|(_, case)| case.kept).map(|(id, _)| id).collect();
+        for (position, &id) in kept.iter().enumerate() {
+            progress.say(|| format!("trying {} of {}", position + 1, kept.len()));
             self.calibrate(id, effort)?;
         }
+        // There and back, so that nobody always comes behind the same neighbour.
+        let back: Vec<usize> = kept.iter().rev().copied().collect();
         for round in 0..effort.rounds {
             progress.say(|| format!("round {} of {}", round + 1, effort.rounds));
-            for step in 0..self.cases.len() {
-                // There and back, so that nobody always comes behind the same neighbour.
-                let id = if round % 2 == 0 { step } else { self.cases.len() - 1 - step };
+            for &id in if round % 2 == 0 { &kept } else { &back } {
                 let sample = self.sample(id)?;
                 if let Some(case) = self.cases.get_mut(id) {
                     case.samples.push(sample);
@@ -198,8 +220,18 @@ impl<'a> Bench<'a> {
 impl<'a> Case<'a> {
     /// A case that has not been run.
     pub fn new(name: String, run: Run<'a>, frames: usize, traffic: Traffic, answer: u32) -> Self {
-        let (keys, floor) = (None, None);
-        Self { name, run, frames, traffic, keys, answer, floor, repeat: 0, samples: Vec::new() }
+        Self {
+            name,
+            run,
+            frames,
+            traffic,
+            keys: None,
+            answer,
+            floor: None,
+            kept: true,
+            repeat: 0,
+            samples: Vec::new(),
+        }
     }
 
     /// Its labels are made anew before each sample.

@@ -52,8 +52,8 @@ pub struct Results<'a> {
     pub nft: Option<(&'a str, &'a NftCases)>,
 }
 
-/// Measures everything.
-pub fn run(plan: Plan) -> Result<Report, BenchError> {
+/// Measures everything, or the cases whose name contains a text.
+pub fn run(plan: Plan, only: Option<&str>) -> Result<Report, BenchError> {
     let progress = &Progress::new();
     let subjects = subject::prepare(plan.publications, progress)?;
     let standins = StandIns::load(progress)?;
@@ -74,6 +74,9 @@ pub fn run(plan: Plan) -> Result<Report, BenchError> {
     let live = subject::add_live(&mut bench, &subjects, &live_floor);
     let standin_cases = standins.add(&mut bench, empty.tc)?;
     let nft_cases = nft.as_ref().map(|nft| nft.add(&mut bench));
+    if let Some(only) = only {
+        bench.keep_only(only);
+    }
     bench.measure(plan.effort, progress)?;
 
     subject::check(&subjects)?;
@@ -89,7 +92,11 @@ pub fn run(plan: Plan) -> Result<Report, BenchError> {
         standins: &standin_cases,
         nft: nft.as_ref().map(|nft| nft.version.as_str()).zip(nft_cases.as_ref()),
     };
-    Ok(Report { machine: Machine::find().to_string(), sections: tables::sections(&results, plan) })
+    let sections = match only {
+        Some(_) => vec![tables::list(&bench)],
+        None => tables::sections(&results, plan),
+    };
+    Ok(Report { machine: Machine::find().to_string(), sections })
 }
 
 fn add_floors<'a>(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     frames::Version,
-    measure::{CaseId, Figure, Traffic},
+    measure::{Bench, CaseId, Figure, Traffic},
     policy::Times,
     report::Section,
     shared::{ADDRESSES_MAX, POLICIES_MAX},
@@ -34,6 +34,17 @@ pub fn sections(results: &Results<'_>, plan: Plan) -> Vec<Section> {
         nft(results),
         compile(results.subjects),
     ]
+}
+
+/// All figures, for developers.
+pub fn list(bench: &Bench<'_>) -> Section {
+    let row = |(name, figure): (&str, Figure)| vec![name.to_owned(), precise(figure)];
+    Section {
+        title: "Cases",
+        notes: vec!["Over their floors; floors as they are.".to_owned()],
+        head: strings(["case", "ns"]),
+        rows: bench.figures().into_iter().map(row).collect(),
+    }
 }
 
 fn method(plan: Plan) -> Section {

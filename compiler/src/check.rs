@@ -1,9 +1,9 @@
 //! Checking: from syntax trees and locks to a policy whose every name is a number.
 //!
-//! The order is that of knowledge: packages and what each file sees of them
-//! ([`crate::resolve`]), vocabularies with their numbers ([`crate::vocabulary`]), sets, the
-//! rules of the edges, policies, tests. Every step reports all it finds and goes on with what is
-//! left; a name that was reported once says nothing further. No step reads a file or a clock.
+//! The order is that of knowledge: packages and what each file sees of them (`resolve`),
+//! vocabularies with their numbers (`vocabulary`), sets, the rules of the edges, policies, tests.
+//! Every step reports all it finds and goes on with what is left; a name that was reported once
+//! says nothing further. No step reads a file or a clock.
 
 pub(crate) mod blocks;
 mod conditions;

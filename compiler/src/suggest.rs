@@ -8,7 +8,8 @@ pub(crate) fn nearest<'a>(
 ) -> Option<&'a str> {
     let wanted = text.to_lowercase();
     let length = wanted.chars().count();
-    let mut distance_max = (length / 3).max(1);
+    // Between two-letter names, one other letter says nothing.
+    let mut distance_max = if length < 3 { 0 } else { length / 3 };
     let mut best = None;
     for candidate in candidates {
         // The distance is at least the difference in length: most candidates end here.

@@ -302,8 +302,11 @@ fn operators(attribute: Attribute) -> (&'static [Operator], &'static str) {
     }
 }
 
-fn operator_word(operator: Operator) -> &'static str {
-    match operator {
+/// The operator as written.
+fn operator_word(test: Test<'_>) -> &'static str {
+    let length = test.operator_span.end - test.operator_span.start;
+    match test.operator {
+        Operator::Includes if length == 3 => "has",
         Operator::Is => "is",
         Operator::IsNot => "!=",
         Operator::Below => "<",
@@ -320,8 +323,8 @@ fn check_operator(test: Test<'_>, sink: &mut Sink) -> Option<()> {
     if allowed.contains(&test.operator) {
         return Some(());
     }
-    let (attribute, operator) = (word(test.attribute), operator_word(test.operator));
-    let message = format!("`{attribute}` cannot be compared with `{operator}`");
+    let (attribute, operator) = (word(test.attribute), operator_word(test));
+    let message = format!("`{operator}` does not go with `{attribute}`");
     sink.fail(
         Diagnostic::new(codes::OPERATOR_MISMATCH, message, test.operator_span, "wrong operator")
             .and(test.attribute_span, what(test.attribute))
@@ -347,14 +350,14 @@ fn one_name_wanted(test: Test<'_>, names: &[ast::Name], span: Span) -> Diagnosti
     let attribute = word(test.attribute);
     let message =
         format!("`{attribute}` is compared with a set, and it is {}", what(test.attribute));
-    let operator = operator_word(test.operator);
+    let operator = operator_word(test);
     let help = match names {
         [] => format!("write one name: `{attribute} {operator} NAME`"),
         [name] => format!("write `{attribute} {operator} {}`", name.text),
-        [first, second, ..] => format!(
-            "write `({attribute} {operator} {} or {attribute} {operator} {})`",
-            first.text, second.text
-        ),
+        names => {
+            let each = names.iter().map(|name| format!("{attribute} {operator} {}", name.text));
+            format!("write `({})`", each.collect::<Vec<_>>().join(" or "))
+        }
     };
     Diagnostic::new(codes::VALUE_SHAPE, message, span, "a set")
         .and(test.attribute_span, what(test.attribute))

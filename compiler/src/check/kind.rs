@@ -69,6 +69,14 @@ impl Kind {
         }
     }
 
+    /// Likewise, for a place that asks for one: what a set must contain is told elsewhere.
+    pub(crate) fn wanted(self) -> &'static str {
+        match self {
+            Self::Prefixes | Self::Ports => "a set",
+            _ => self.with_article(),
+        }
+    }
+
     /// The bare noun: `level`.
     pub(crate) fn noun(self) -> &'static str {
         match self {

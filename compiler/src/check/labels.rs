@@ -18,6 +18,8 @@ use super::sink::Sink;
 use crate::checked::{Deliver, DomainId, Legacy, Prefix, Stamp, Template};
 use crate::codes;
 use crate::resolve::{Lookup, World, path_text};
+use crate::suggest;
+use crate::vocabulary::DomainNames;
 
 /// Longest life that the field can say, as a power of two of slots.
 const LIFE_FIELD_MAX: u64 = 15;
@@ -241,25 +243,31 @@ fn narrowed(
     if let Some((mask, span)) = fields.compartments
         && mask & !scope.compartments != 0
     {
-        let named = |mask: u16| {
-            let bits = domain.checked.compartments.iter();
-            let set = bits.filter(|(_, number)| mask & bit((*number).into()).unwrap_or(0) != 0);
-            let names: Vec<&SmolStr> = set.map(|(name, _)| name).collect();
-            crate::suggest::list(names.iter().map(|name| name.as_str()), 16)
-        };
-        let added = named(mask & !scope.compartments);
+        let added_mask = mask & !scope.compartments;
+        let added = compartment_list(domain, added_mask);
         let own = match scope.compartments {
             0 => "in no compartment".to_owned(),
-            own => format!("in {}", named(own)),
+            own => format!("in {}", compartment_list(domain, own)),
         };
-        let message = format!("{added} is no compartment of `{text}`");
+        let message = match added_mask.count_ones() {
+            1 => format!("{added} is no compartment of `{text}`"),
+            _ => format!("{added} are no compartments of `{text}`"),
+        };
         fine = sink.fail(
             Diagnostic::new(codes::COMPARTMENTS_ADDED, message, span, "adds a compartment")
                 .and(pattern.span, own)
-                .help(format!("leave out {added}, or add it to the scope in its vocabulary")),
+                .help(format!(
+                    "leave out {added}, or add to the scope's compartments in its vocabulary"
+                )),
         );
     }
     fine
+}
+
+fn compartment_list(domain: &DomainNames, mask: u16) -> String {
+    let set = |number: u8| mask & bit(number.into()).unwrap_or(0) != 0;
+    let named = domain.checked.compartments.iter().filter(|(_, number)| set(*number));
+    suggest::list(named.map(|(name, _)| name.as_str()), limits::COMPARTMENTS_MAX)
 }
 
 /// The rules of the edges.
@@ -360,7 +368,7 @@ fn warn_covered(
         let weaker = (
             *zone,
             cgroup.filter(|_| kept(1)),
-            addresses.clone().filter(|_| kept(2)),
+            if kept(2) { addresses.clone() } else { None },
             from_zone.filter(|_| kept(4)),
         );
         if let Some(&span) = seen.get(&weaker)

@@ -18,15 +18,15 @@ use crate::vocabulary::DomainNames;
 
 /// Names that help texts list at most.
 const LISTED_MAX: usize = 8;
-/// Candidates that are compared for suggestions in one run: a policy with thousands of unknown
-/// names gets its diagnostics in bounded time.
-const COMPARISONS_MAX: usize = 1 << 20;
+/// Candidates that are looked at for suggestions in one run: a policy with thousands of unknown
+/// names gets its diagnostics in bounded time, the later ones without advice.
+const CANDIDATES_MAX: usize = 1 << 20;
 
 /// All names of all packages, by text.
 pub(crate) struct Catalogue {
     known: Vec<Known>,
     by_key: FxHashMap<SmolStr, Vec<usize>>,
-    comparisons_left: Cell<usize>,
+    candidates_left: Cell<usize>,
 }
 
 /// A name that exists.
@@ -71,7 +71,14 @@ impl Catalogue {
         for (at, name) in known.iter().enumerate() {
             by_key.entry(name.key.clone()).or_default().push(at);
         }
-        Self { known, by_key, comparisons_left: Cell::new(COMPARISONS_MAX) }
+        Self { known, by_key, candidates_left: Cell::new(CANDIDATES_MAX) }
+    }
+
+    /// Whether this many candidates may be looked at; there is a limit for one run.
+    pub(crate) fn may_look_at(&self, candidates: usize) -> bool {
+        let left = self.candidates_left.get().checked_sub(candidates + 1);
+        self.candidates_left.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     fn exactly(&self, text: &str) -> impl Iterator<Item = &Known> {
@@ -91,15 +98,22 @@ impl Catalogue {
             .filter(move |known| kind.takes(known.kind) && view.packages.contains(&known.package))
     }
 
+    /// Visible names of a kind in full.
+    fn listed<'c>(&'c self, lookup: Lookup<'c, '_>, kind: Kind) -> impl Iterator<Item = &'c str> {
+        let once = self.visible(lookup, kind).filter(|known| known.key == known.shown);
+        once.map(|known| known.shown.as_str())
+    }
+
     /// The visible scope whose path is most like `text`, in full.
     pub(crate) fn near_scope(&self, lookup: Lookup<'_, '_>, text: &str) -> Option<SmolStr> {
+        if !self.may_look_at(self.known.len()) {
+            return None;
+        }
         self.nearest(lookup, Kind::Scope, text)
     }
 
     /// The visible name of a kind that is most like `text`, in full.
     fn nearest(&self, lookup: Lookup<'_, '_>, kind: Kind, text: &str) -> Option<SmolStr> {
-        let left = self.comparisons_left.get().checked_sub(self.known.len())?;
-        self.comparisons_left.set(left);
         let keys = self.visible(lookup, kind).map(|known| known.key.as_str());
         if let Some(near) = suggest::nearest(text, keys) {
             return self.visible(lookup, kind).find(|k| k.key == near).map(|k| k.shown.clone());
@@ -184,11 +198,14 @@ impl Lookup<'_, '_> {
     }
 
     fn advice(&self, kind: Kind, text: &str) -> String {
-        if let Some(near) = self.catalogue().nearest(*self, kind, text) {
-            return format!("did you mean `{near}`?");
+        if !self.catalogue().may_look_at(self.catalogue().known.len()) {
+            return format!("{}, or `use` its package", kind.declaration());
         }
-        let names = self.catalogue().visible(*self, kind).map(|known| known.shown.as_str());
-        match suggest::list(names, LISTED_MAX) {
+        if let Some(near) = self.catalogue().nearest(*self, kind, text) {
+            let star = if kind == Kind::OperationGroup { ".*" } else { "" };
+            return format!("did you mean `{near}{star}`?");
+        }
+        match suggest::list(self.catalogue().listed(*self, kind), LISTED_MAX) {
             list if list.is_empty() => format!("{}, or `use` its package", kind.declaration()),
             list => format!("the {} here are {list}", kind.plural()),
         }
@@ -202,9 +219,10 @@ impl Lookup<'_, '_> {
         found: Kind,
         compared: Option<(&'static str, Span)>,
     ) -> Diagnostic {
-        let (wanted, found) = (kind.with_article(), found.with_article());
-        let names = self.catalogue().visible(*self, kind).map(|known| known.shown.as_str());
-        let help = match suggest::list(names, LISTED_MAX) {
+        let (wanted, found) = (kind.wanted(), found.with_article());
+        let all = self.catalogue().may_look_at(self.catalogue().known.len());
+        let names = self.catalogue().listed(*self, kind);
+        let help = match suggest::list(names.take_while(|_| all), LISTED_MAX) {
             list if list.is_empty() => kind.declaration().to_owned(),
             list => format!("write {wanted} here: {list}"),
         };

@@ -265,6 +265,9 @@ impl<'w> Lookup<'w, '_> {
     }
 
     fn near_in(&self, domain: &DomainNames, name: Owned<'_>) -> Option<SmolStr> {
+        if !self.catalogue().may_look_at(domain.checked.operations.len()) {
+            return None;
+        }
         let text = name.text();
         let near = match name {
             Owned::Flat(flat, _) => {

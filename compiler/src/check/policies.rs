@@ -1,5 +1,7 @@
 //! Policies: their hooks, their tier, and the list of their rules.
 
+use std::cell::OnceCell;
+
 use govc_abi::limits;
 use govc_grammar::ast;
 use govc_grammar::diagnostic::Diagnostic;
@@ -21,6 +23,8 @@ use crate::vocabulary::define;
 pub(crate) struct Outline<'a> {
     pub(crate) policies: Vec<PolicySource<'a>>,
     by_name: FxHashMap<SmolStr, usize>,
+    /// Positions of rules in their policies, by policy and name; made for the first test.
+    rules: OnceCell<FxHashMap<(usize, &'a SmolStr), usize>>,
 }
 
 /// A policy and where its rules begin among all rules.
@@ -70,7 +74,7 @@ impl<'a> Outline<'a> {
                 first_rule += policy.rules.len();
             }
         }
-        Self { policies, by_name }
+        Self { policies, by_name, rules: OnceCell::new() }
     }
 
     /// Reports the first rule beyond `rules_max`.
@@ -95,20 +99,32 @@ impl<'a> Outline<'a> {
         rule: &ast::Name,
         sink: &mut Sink,
     ) -> Option<(usize, &'a ast::Rule)> {
-        let named = self.by_name.get(&policy.text).and_then(|&at| self.policies.get(at));
-        let Some(source) = named else {
+        let named = self.by_name.get(&policy.text);
+        let Some((index, source)) = named.and_then(|&at| Some((at, self.policies.get(at)?))) else {
             let message = format!("unknown policy `{}`", policy.text);
             let names = self.policies.iter().map(|source| source.policy.name.text.as_str());
             return sink.fail(unknown(message, policy, names, "policies"));
         };
         let rules = &source.policy.rules;
-        let found = rules.iter().position(|known| known.name.text == rule.text);
+        let found = self.rule_positions().get(&(index, &rule.text)).copied();
         let Some((at, found)) = found.and_then(|at| Some((at, rules.get(at)?))) else {
             let message = format!("policy `{}` has no rule `{}`", policy.text, rule.text);
             let names = rules.iter().map(|known| known.name.text.as_str());
             return sink.fail(unknown(message, rule, names, "rules"));
         };
         Some((source.first_rule + at, found))
+    }
+
+    fn rule_positions(&self) -> &FxHashMap<(usize, &'a SmolStr), usize> {
+        self.rules.get_or_init(|| {
+            let mut positions = FxHashMap::default();
+            for (index, source) in self.policies.iter().enumerate() {
+                for (at, rule) in source.policy.rules.iter().enumerate() {
+                    positions.entry((index, &rule.name.text)).or_insert(at);
+                }
+            }
+            positions
+        })
     }
 
     /// Full names of rules with this name, for advice.

@@ -196,6 +196,10 @@ impl<'w> Lookup<'w, '_> {
             return None;
         }
         let message = format!("{} has no scope `{}`", above.describe(), segment.text);
+        let diagnostic = Diagnostic::new(codes::UNKNOWN_SCOPE, message, segment.span, "not found");
+        if !self.catalogue().may_look_at(above.domain.checked.scopes.len()) {
+            return sink.fail(diagnostic.help(Kind::Scope.declaration()));
+        }
         let siblings: Vec<SmolStr> = above.child_names();
         let siblings = || siblings.iter().map(SmolStr::as_str);
         let help = if let Some(near) = suggest::nearest(&segment.text, siblings()) {
@@ -207,9 +211,7 @@ impl<'w> Lookup<'w, '_> {
         } else {
             self.scope_advice(&path_text(path), &above, siblings())
         };
-        let diagnostic =
-            Diagnostic::new(codes::UNKNOWN_SCOPE, message, segment.span, "not found").help(help);
-        sink.fail(diagnostic)
+        sink.fail(diagnostic.help(help))
     }
 
     fn scope_advice<'n>(

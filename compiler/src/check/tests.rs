@@ -5,6 +5,7 @@ mod good;
 mod limits;
 mod names;
 mod packets;
+mod robust;
 mod types;
 mod vocabularies;
 mod warnings;

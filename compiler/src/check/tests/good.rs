@@ -8,7 +8,7 @@ use crate::checked::{Condition, DomainId, From, Match, Policy, Prefix, ScopeRang
 const ACME: DomainId = DomainId(0);
 
 /// `docs/language.md` with the parts that exist.
-const LEDGER: &str = r#"
+pub(super) const LEDGER: &str = r#"
 //! Who may talk to the ledger, and where its data may go.
 package acme.payments
 use acme.vocabulary
@@ -182,7 +182,7 @@ fn conditions() {
         ("level > internal", Level(6, 15)),
         ("level >= acme.internal", Level(5, 15)),
         ("radius <= cluster", Radius(0, 1)),
-        ("radius > cluster", Radius(2, 15)),
+        ("radius > domain", Radius(3, 15)),
         ("compartments has finance", CompartmentsInclude(1)),
         ("compartments within {finance, health}", CompartmentsWithin(5)),
         ("compartments is {}", CompartmentsAre(0)),

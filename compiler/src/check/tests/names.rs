@@ -77,7 +77,7 @@ fn vocabulary_names() {
 fn operations() {
     let code = codes::UNKNOWN_OPERATION;
     assert_told(&rule("operation ledger.raed"), code, "ledger.raed", &["`ledger.read`?"]);
-    assert_told(&rule("operation legder.*"), code, "legder", &["did you mean `ledger`?"]);
+    assert_told(&rule("operation legder.*"), code, "legder", &["did you mean `ledger.*`?"]);
     assert_told(&rule("where operation is web.put"), code, "web.put", &["`web.get`?"]);
     let texts = rule("operation acme.ledger.wrote");
     assert_told(&texts, code, "acme.ledger.wrote", &["did you mean `acme.ledger.write`?"]);
@@ -217,7 +217,7 @@ fn mixed_domains() {
     assert_told(&texts, code, "sealed", &["belongs to domain `partner`"]);
     // Two domains are fine as long as no name depends on one.
     let policy =
-        assert_good(&one("from acme.web, partner.shop to acme.guest where radius <= cluster"));
+        assert_good(&one("from acme.web, partner.shop to acme.guest where radius <= domain"));
     assert_eq!(policy.rules[0].matches.domain, None);
 }
 

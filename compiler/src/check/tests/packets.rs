@@ -124,7 +124,7 @@ fn expectations() {
     let code = codes::UNKNOWN_RULE;
     let fields = "from acme.web";
     assert_told(&test(fields, "deny by q.x"), code, "x", &["policy `q` has no rule `x`", "`r`"]);
-    assert_told(&test(fields, "deny by qq.r"), code, "qq", &["did you mean `q`?"]);
+    assert_told(&test(fields, "deny by qq.r"), code, "qq", &["the policies are `q` and `o`"]);
     assert_told(&test(fields, "permit by r"), code, "r", &["`q.r`"]);
     assert_told(&test(fields, "permit by a.b.c"), code, "a.b.c", &["by default"]);
     let code = codes::IMPOSSIBLE_VERDICT;

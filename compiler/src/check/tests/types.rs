@@ -166,7 +166,7 @@ fn labels() {
     let texts = stamp("subject acme.payments.api level secret");
     let told = assert_told(&texts, codes::LEVEL_RAISED, "secret", &words);
     assert_eq!(told.labels[1].text, "at `confidential`");
-    let words = ["`audit` and `health` is no compartment of `acme.payments.api`"];
+    let words = ["`audit` and `health` are no compartments of `acme.payments.api`"];
     let texts = stamp("subject acme.payments.api compartments {finance, audit, health}");
     let at = "compartments {finance, audit, health}";
     let told = assert_told(&texts, codes::COMPARTMENTS_ADDED, at, &words);

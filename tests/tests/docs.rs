@@ -1,0 +1,121 @@
+//! Pages that are made from the code: `GOVC_UPDATE_DOCS=1 cargo test -p govc-tests --test docs`
+//! writes them anew.
+
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
+
+use govc_abi::{
+    label::{FLAG_REPLY, Label},
+    mac,
+};
+use govc_grammar::diagnostic::Severity;
+use govc_tests::{
+    frame::{Spec, Transport},
+    reference,
+};
+use serde_json::json;
+
+fn compare(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if std::env::var_os("GOVC_UPDATE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(committed, text, "{} is out of date", path.display());
+}
+
+#[test]
+fn the_index_of_diagnostics_lists_every_code() {
+    let mut text = String::from(
+        "# Diagnostics\n\nEvery message of the compiler has a stable code; `govc explain CODE` shows its page. \
+         GOV0xxx is syntax, GOV1xxx names, GOV2xxx types, GOV3xxx vocabulary and lock, GOV4xxx what is \
+         probably not meant, GOV5xxx limits, GOV6xxx tests.\n\n| code | severity | what is wrong |\n| --- | --- | --- |\n",
+    );
+    let mut last = String::new();
+    for code in govc_compiler::pages::codes() {
+        assert!(code.id > last.as_str(), "{} comes after {last}", code.id);
+        last = code.id.to_owned();
+        let severity = match code.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Advice => "advice",
+        };
+        let _ = writeln!(text, "| {} | {severity} | {} |", code.id, code.title.replace('|', "\\|"));
+        assert!(govc_compiler::pages::page(code.id).is_some());
+    }
+    compare("docs/diagnostics/README.md", &text);
+}
+
+#[test]
+fn vectors_of_label_and_mac() {
+    let key = (0x0706_0504_0302_0100_u64, 0x0f0e_0d0c_0b0a_0908_u64);
+    let plain =
+        Label::default().with_version(1).with_domain(7).with_subject(0x0001_02).with_life(2);
+    let full = Label::default()
+        .with_version(1)
+        .with_flags(FLAG_REPLY)
+        .with_epoch(0xb)
+        .with_life(4)
+        .with_domain(0xfedc)
+        .with_subject(0x00ab_cdef)
+        .with_level(10)
+        .with_radius(3)
+        .with_compartments(0x8001)
+        .with_constraints(0x4002)
+        .with_operation(0x1234)
+        .with_residency(0x56)
+        .with_route(0x78)
+        .with_slot(0x9abc)
+        .with_grant(0xdef0);
+    let spec = |source: &str, destination: &str, transport| Spec {
+        source: source.parse::<SocketAddr>().unwrap(),
+        destination: destination.parse::<SocketAddr>().unwrap(),
+        transport,
+        payload: 4,
+    };
+    let syn = Transport::Tcp { syn: true, ack: false, sequence: 0x1122_3344 };
+    let ack = Transport::Tcp { syn: false, ack: true, sequence: 0x1122_3344 };
+    let cases = [
+        ("TCP SYN, IPv4", plain, spec("10.0.0.1:40000", "10.0.0.2:443", syn)),
+        ("TCP with ACK, IPv4", plain, spec("10.0.0.1:40000", "10.0.0.2:443", ack)),
+        (
+            "UDP, IPv4, every field set",
+            full,
+            spec("192.0.2.1:1", "198.51.100.2:65535", Transport::Udp),
+        ),
+        ("ICMP echo request, IPv4", plain, spec("10.0.0.1:7", "10.0.0.2:0", Transport::Icmp(8, 0))),
+        ("TCP SYN, IPv6", full, spec("[2001:db8::1]:40000", "[2001:db8::2]:443", syn)),
+        (
+            "ICMPv6 echo reply",
+            full,
+            spec("[2001:db8::1]:7", "[2001:db8::2]:0", Transport::Icmp(129, 0)),
+        ),
+        ("GRE, IPv6: no ports", plain, spec("[fd00::1]:0", "[fd00::2]:0", Transport::Other(47))),
+    ];
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let vectors: Vec<_> = cases
+        .iter()
+        .map(|(name, label, spec)| {
+            let frame = spec.labelled(label, key);
+            let (found, tag) = govc_tests::frame::label_of(&frame);
+            assert_eq!(found, *label);
+            // The reference computes the MAC with other code from the frame alone.
+            let parsed = reference::parse(&frame).unwrap();
+            let (_, body, written) = parsed.label.unwrap();
+            assert_eq!(reference::mac(&parsed, &body, key), written);
+            let input: Vec<u8> = mac::input(label, &spec.flow())
+                .iter()
+                .flat_map(|word| word.to_ne_bytes())
+                .collect();
+            json!({
+                "name": name,
+                "key": hex(&[key.0.to_le_bytes(), key.1.to_le_bytes()].concat()),
+                "mac_input": hex(&input),
+                "mac": hex(&tag.to_le_bytes()),
+                "body": hex(&label.encode(tag)),
+                "unlabelled_frame": hex(&spec.frame()),
+                "labelled_frame": hex(&frame),
+            })
+        })
+        .collect();
+    compare("docs/label-vectors.json", &(serde_json::to_string_pretty(&vectors).unwrap() + "\n"));
+}
