@@ -40,6 +40,22 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>, names_max: usiz
     }
 }
 
+/// `the levels here are ..` or `the only level here is ..`; nothing when there is none.
+pub(crate) fn there_are<'a>(
+    (one, several): (&str, &str),
+    place: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    names_max: usize,
+) -> Option<String> {
+    let mut names = names.into_iter().peekable();
+    let first = names.next()?;
+    if names.peek().is_none() {
+        return Some(format!("the only {one}{place} is `{first}`"));
+    }
+    let all = list(std::iter::once(first).chain(names), names_max);
+    Some(format!("the {several}{place} are {all}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +77,11 @@ mod tests {
         assert_eq!(list(["a"], 8), "`a`");
         assert_eq!(list(["a", "b", "c"], 8), "`a`, `b` and `c`");
         assert_eq!(list(["a", "b", "c"], 2), "`a`, `b` and others");
+        let there_are = |names: &[&'static str]| {
+            there_are(("rule", "rules"), " here", names.iter().copied(), 8)
+        };
+        assert_eq!(there_are(&["a", "b"]).as_deref(), Some("the rules here are `a` and `b`"));
+        assert_eq!(there_are(&["a"]).as_deref(), Some("the only rule here is `a`"));
+        assert_eq!(there_are(&[]), None);
     }
 }

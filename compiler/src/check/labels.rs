@@ -249,16 +249,14 @@ fn narrowed(
             0 => "in no compartment".to_owned(),
             own => format!("in {}", compartment_list(domain, own)),
         };
-        let message = match added_mask.count_ones() {
-            1 => format!("{added} is no compartment of `{text}`"),
-            _ => format!("{added} are no compartments of `{text}`"),
+        let (message, them) = match added_mask.count_ones() {
+            1 => (format!("{added} is no compartment of `{text}`"), "it"),
+            _ => (format!("{added} are no compartments of `{text}`"), "them"),
         };
         fine = sink.fail(
             Diagnostic::new(codes::COMPARTMENTS_ADDED, message, span, "adds a compartment")
                 .and(pattern.span, own)
-                .help(format!(
-                    "leave out {added}, or add to the scope's compartments in its vocabulary"
-                )),
+                .help(format!("leave out {added}, or add {them} to the scope in its vocabulary")),
         );
     }
     fine

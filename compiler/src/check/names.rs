@@ -205,10 +205,9 @@ impl Lookup<'_, '_> {
             let star = if kind == Kind::OperationGroup { ".*" } else { "" };
             return format!("did you mean `{near}{star}`?");
         }
-        match suggest::list(self.catalogue().listed(*self, kind), LISTED_MAX) {
-            list if list.is_empty() => format!("{}, or `use` its package", kind.declaration()),
-            list => format!("the {} here are {list}", kind.plural()),
-        }
+        let (nouns, names) = ((kind.noun(), kind.plural()), self.catalogue().listed(*self, kind));
+        suggest::there_are(nouns, " here", names, LISTED_MAX)
+            .unwrap_or_else(|| format!("{}, or `use` its package", kind.declaration()))
     }
 
     fn another_kind(
@@ -265,10 +264,12 @@ pub(crate) fn unknown_among(domain: &DomainNames, kind: Flat, name: &ast::Name) 
     let names = || names.iter().map(|name| name.as_str());
     let help = match suggest::nearest(text, names()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => match suggest::list(names(), LISTED_MAX) {
-            list if list.is_empty() => kind.kind().declaration().to_owned(),
-            list => format!("the {} of `{}` are {list}", kind.kind().plural(), domain.name()),
-        },
+        None => {
+            let nouns = (kind.kind().noun(), kind.kind().plural());
+            let place = format!(" of `{}`", domain.name());
+            suggest::there_are(nouns, &place, names(), LISTED_MAX)
+                .unwrap_or_else(|| kind.kind().declaration().to_owned())
+        }
     };
     let message = format!("unknown {} `{text}`", kind.kind().noun());
     Diagnostic::new(codes::UNKNOWN_NAME, message, span, "not found").help(help)

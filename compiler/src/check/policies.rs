@@ -103,14 +103,14 @@ impl<'a> Outline<'a> {
         let Some((index, source)) = named.and_then(|&at| Some((at, self.policies.get(at)?))) else {
             let message = format!("unknown policy `{}`", policy.text);
             let names = self.policies.iter().map(|source| source.policy.name.text.as_str());
-            return sink.fail(unknown(message, policy, names, "policies"));
+            return sink.fail(unknown(message, policy, names, ("policy", "policies")));
         };
         let rules = &source.policy.rules;
         let found = self.rule_positions().get(&(index, &rule.text)).copied();
         let Some((at, found)) = found.and_then(|at| Some((at, rules.get(at)?))) else {
             let message = format!("policy `{}` has no rule `{}`", policy.text, rule.text);
             let names = rules.iter().map(|known| known.name.text.as_str());
-            return sink.fail(unknown(message, rule, names, "rules"));
+            return sink.fail(unknown(message, rule, names, ("rule", "rules")));
         };
         Some((source.first_rule + at, found))
     }
@@ -143,14 +143,12 @@ fn unknown<'n>(
     message: String,
     name: &ast::Name,
     names: impl Iterator<Item = &'n str> + Clone,
-    plural: &str,
+    nouns: (&str, &str),
 ) -> Diagnostic {
     let help = match suggest::nearest(&name.text, names.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => match suggest::list(names, 8) {
-            list if list.is_empty() => format!("there are no {plural}"),
-            list => format!("the {plural} are {list}"),
-        },
+        None => suggest::there_are(nouns, "", names, 8)
+            .unwrap_or_else(|| format!("there are no {}", nouns.1)),
     };
     Diagnostic::new(codes::UNKNOWN_RULE, message, name.span, "not found").help(help)
 }
