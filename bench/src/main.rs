@@ -37,6 +37,12 @@ struct Arguments {
     /// Fewer and shorter samples: figures to a tenth or so
     #[arg(long)]
     quick: bool,
+    /// How often each case is run
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// How long each time, in milliseconds
+    #[arg(long, value_name = "N")]
+    sample_ms: Option<u64>,
     /// Measure only cases whose name contains this, and list them
     #[arg(long, value_name = "TEXT", conflicts_with = "write")]
     only: Option<String>,
@@ -66,7 +72,12 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
     interrupt::listen()?;
     machine::stay_on_one_core()?;
     instance::remove_leftovers();
-    let plan = if arguments.quick { QUICK } else { THOROUGH };
+    let mut plan = if arguments.quick { QUICK } else { THOROUGH };
+    plan.effort.rounds = arguments.rounds.unwrap_or(plan.effort.rounds).max(1);
+    if let Some(ms) = arguments.sample_ms {
+        // A sample has to end long before the labels that it is about.
+        plan.effort.sample_ns = ms.clamp(1, 5000) * 1_000_000;
+    }
     let report = suite::run(plan, arguments.only.as_deref())?;
     print!("{}", report.text());
     if let Some(path) = &arguments.write {

@@ -208,7 +208,8 @@ impl Place {
     ) -> Row {
         let case = |(subject, &set): (&'a Subject, &usize)| {
             let run = Run::Direct(self.program(subject));
-            let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
+            let name = format!("{}, alone", self.name(subject.size));
+            let case = Case::new(name, run, set, self.traffic, self.answer());
             bench.add(case.keys(&subject.instance.keys).over(empty.tc_direct))
         };
         let cases = subjects.iter().zip(sets).map(case).collect();
