@@ -48,8 +48,7 @@ fn the_index_of_diagnostics_lists_every_code() {
 #[test]
 fn vectors_of_label_and_mac() {
     let key = (0x0706_0504_0302_0100_u64, 0x0f0e_0d0c_0b0a_0908_u64);
-    let plain =
-        Label::default().with_version(1).with_domain(7).with_subject(0x102).with_life(2);
+    let plain = Label::default().with_version(1).with_domain(7).with_subject(0x102).with_life(2);
     let full = Label::default()
         .with_version(1)
         .with_flags(FLAG_REPLY)
