@@ -12,6 +12,9 @@ pub mod map {
     pub const TABLES: &str = "TABLES";
     /// `Array<[Counter; N], 3>`, mapped: by buffer, and since the instance began.
     pub const COUNTERS: &str = "COUNTERS";
+    /// Like `COUNTERS` for a single CPU, and known to the loader only: what was counted in maps
+    /// that have been replaced since.
+    pub const CARRIED: &str = "CARRIED";
     /// `Array<KeyTable, 2>`: by buffer.
     pub const KEYS: &str = "KEYS";
     /// `Array<Interface, 1024>`: open hash by index.
@@ -24,7 +27,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<CpuState, 1>`.
     pub const CPU: &str = "CPU";
-    /// All of them.
+    /// All that the object knows.
     pub const ALL: [&str; 9] =
         [CONTROL, TABLES, COUNTERS, KEYS, INTERFACES, CGROUPS, FLOWS, EVENTS, CPU];
 }

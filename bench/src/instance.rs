@@ -14,11 +14,7 @@ use govc_loader::{
 };
 use govc_netlab::Namespace;
 
-use crate::{
-    error::{BenchError, bpf},
-    interrupt,
-    policy::DOMAIN,
-};
+use crate::{error::BenchError, interrupt, policy::DOMAIN};
 
 /// Instances are called so, with the process and a number behind it.
 const PREFIX: &str = "bench-";
@@ -64,13 +60,10 @@ impl Instance {
         pins.ring.write(&keys)?;
         let namespace = Namespace::create("bench")?;
         apply(&namespace, &pins, image, &["lo".to_owned()])?;
-        let ingress = pins.place.pin(names::program::TC_INGRESS);
-        let xdp = pins.place.pin(names::program::XDP_INGRESS);
-        let what = "open the enforcement point's programs";
+        let set = pins.place.set()?;
         Ok(Self {
-            tc: SchedClassifier::from_pin(ingress).map_err(bpf(what))?,
-            xdp: Xdp::from_pin(xdp, aya_obj::programs::XdpAttachType::Interface)
-                .map_err(bpf(what))?,
+            tc: set.classifier(names::program::TC_INGRESS)?,
+            xdp: set.xdp()?,
             namespace,
             keys,
             pins,

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder, TcAttachType, XdpMode,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
     xdp::XdpLink,
@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::{
     error::{LoadError, bpf, file},
     instance::{Instance, Place},
+    link::Link,
     netdev::{self, Netdev},
+    set::Set,
 };
 
 /// Which hook takes the ingress side.
@@ -33,7 +35,7 @@ pub enum HookChoice {
 /// An interface that an instance enforces on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attached {
-    /// Its name; empty when it has gone.
+    /// Its name; empty when it is in another network namespace.
     pub interface: String,
     /// Its index.
     pub index: u32,
@@ -43,72 +45,117 @@ pub struct Attached {
     pub why: String,
 }
 
-fn link_pin(place: &Place, kind: &str, index: u32) -> PathBuf {
-    place.pin(&format!("link-{kind}-{index}"))
-}
-
 const KIND_INGRESS: &str = "ingress";
 const KIND_EGRESS: &str = "egress";
 const KIND_XDP: &str = "xdp";
 
-/// Attaches the pinned programs to an interface, unless they are attached already.
+/// Where a link is pinned. The namespace is part of it: indices are unique in one only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LinkPin {
+    kind: String,
+    /// Inode of the network namespace.
+    namespace: u64,
+    index: u32,
+}
+
+impl LinkPin {
+    fn new(kind: &str, index: u32) -> Result<Self, LoadError> {
+        Ok(Self { kind: kind.into(), namespace: netdev::namespace()?, index })
+    }
+
+    fn path(&self, place: &Place) -> PathBuf {
+        place.pin(&format!("link-{}-{}-{}", self.kind, self.namespace, self.index))
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (rest, index) = name.strip_prefix("link-")?.rsplit_once('-')?;
+        let (kind, namespace) = rest.rsplit_once('-')?;
+        let (namespace, index) = (namespace.parse().ok()?, index.parse().ok()?);
+        Some(Self { kind: kind.into(), namespace, index })
+    }
+
+    /// Whether it holds a program at an interface. A pin may outlive the interface, and its name
+    /// may fit another interface by then.
+    fn is_attached(&self, place: &Place) -> bool {
+        Link::open(&self.path(place)).and_then(|link| link.ifindex()).is_ok_and(|index| index != 0)
+    }
+
+    fn detach(&self, place: &Place) -> Result<(), LoadError> {
+        let path = self.path(place);
+        if let Ok(link) = Link::open(&path)
+            && let Err(error) = link.detach()
+        {
+            // The interface may have gone, and the program with it.
+            tracing::debug!(path = %path.display(), %error, "link was not attached");
+        }
+        crate::instance::remove_pin(&path)
+    }
+}
+
+/// Attaches the programs to an interface, unless they are attached already. Tells whether they
+/// were not.
 ///
 /// # Errors
 /// The kernel refuses; nothing stays attached halfway on this interface.
-pub fn attach(instance: &Instance, device: &Netdev, choice: HookChoice) -> Result<(), LoadError> {
+pub fn attach(instance: &Instance, device: &Netdev, choice: HookChoice) -> Result<bool, LoadError> {
     let place = &instance.place;
+    let missing = |kind: &str| -> Result<bool, LoadError> {
+        let pin = LinkPin::new(kind, device.index)?;
+        if pin.is_attached(place) {
+            return Ok(false);
+        }
+        crate::instance::remove_pin(&pin.path(place))?;
+        Ok(true)
+    };
     // Egress first: a label that is due must be there before the other side insists on it.
-    if !link_pin(place, KIND_EGRESS, device.index).exists() {
-        attach_tcx(place, device, KIND_EGRESS)?;
+    let new_egress = missing(KIND_EGRESS)?;
+    if new_egress {
+        attach_tcx(instance, device, KIND_EGRESS)?;
     }
-    let has_ingress =
-        [KIND_INGRESS, KIND_XDP].iter().any(|k| link_pin(place, k, device.index).exists());
-    if has_ingress {
-        return Ok(());
+    if !(missing(KIND_INGRESS)? && missing(KIND_XDP)?) {
+        return Ok(new_egress);
     }
     let result = match choice {
-        HookChoice::Tcx => attach_tcx(place, device, KIND_INGRESS),
-        HookChoice::Xdp => attach_xdp(place, device),
-        HookChoice::Auto if device.kind.is_some() => attach_tcx(place, device, KIND_INGRESS),
-        HookChoice::Auto => match attach_xdp(place, device) {
-            Err(LoadError::XdpUnsupported { .. }) => attach_tcx(place, device, KIND_INGRESS),
+        HookChoice::Tcx => attach_tcx(instance, device, KIND_INGRESS),
+        HookChoice::Xdp => attach_xdp(instance, device),
+        HookChoice::Auto if device.kind.is_some() => attach_tcx(instance, device, KIND_INGRESS),
+        HookChoice::Auto => match attach_xdp(instance, device) {
+            Err(LoadError::XdpUnsupported { .. }) => attach_tcx(instance, device, KIND_INGRESS),
             other => other,
         },
     };
-    if result.is_err() {
-        let _ = fs::remove_file(link_pin(place, KIND_EGRESS, device.index));
+    if result.is_err() && new_egress {
+        LinkPin::new(KIND_EGRESS, device.index)?.detach(place)?;
     }
-    result
+    result.map(|()| true)
 }
 
-fn attach_tcx(place: &Place, device: &Netdev, kind: &str) -> Result<(), LoadError> {
+fn attach_tcx(instance: &Instance, device: &Netdev, kind: &str) -> Result<(), LoadError> {
     let (name, hook, order) = if kind == KIND_EGRESS {
         (names::program::TC_EGRESS, TcAttachType::Egress, LinkOrder::last())
     } else {
         (names::program::TC_INGRESS, TcAttachType::Ingress, LinkOrder::first())
     };
     let what = format!("cannot attach to the tcx {kind} hook of `{}`", device.name);
-    let mut program = SchedClassifier::from_pin(place.pin(name)).map_err(bpf(what.clone()))?;
+    let mut program = instance.set.classifier(name)?;
     let id = program
         .attach_with_options(&device.name, hook, TcAttachOptions::TcxOrder(order))
         .map_err(bpf(what.clone()))?;
     let link: FdLink =
-        program.take_link(id).map_err(bpf(what.clone()))?.try_into().map_err(bpf(what.clone()))?;
-    pin_link(link, place, kind, device.index)
+        program.take_link(id).map_err(bpf(what.clone()))?.try_into().map_err(bpf(what))?;
+    pin_link(link, &instance.place, kind, device.index)
 }
 
-fn attach_xdp(place: &Place, device: &Netdev) -> Result<(), LoadError> {
+fn attach_xdp(instance: &Instance, device: &Netdev) -> Result<(), LoadError> {
     let what = format!("cannot attach to the XDP hook of `{}`", device.name);
-    let path = place.pin(names::program::XDP_INGRESS);
-    let mut program = Xdp::from_pin(path, aya_obj::programs::XdpAttachType::Interface)
-        .map_err(bpf(what.clone()))?;
+    let mut program = instance.set.xdp()?;
     let id = match program.attach_to_if_index(device.index, XdpMode::Driver) {
         Ok(id) => id,
         Err(error) => return Err(explain_xdp(error, device, what)),
     };
     let link: FdLink =
         program.take_link(id).map_err(bpf(what.clone()))?.try_into().map_err(bpf(what))?;
-    pin_link(link, place, KIND_XDP, device.index)
+    pin_link(link, &instance.place, KIND_XDP, device.index)
 }
 
 fn explain_xdp(error: aya::programs::ProgramError, device: &Netdev, what: String) -> LoadError {
@@ -125,61 +172,61 @@ fn explain_xdp(error: aya::programs::ProgramError, device: &Netdev, what: String
 }
 
 fn pin_link(link: FdLink, place: &Place, kind: &str, index: u32) -> Result<(), LoadError> {
-    let path = link_pin(place, kind, index);
+    let path = LinkPin::new(kind, index)?.path(place);
     link.pin(&path).map(drop).map_err(bpf(format!("cannot pin link `{}`", path.display())))
 }
 
-/// Moves all links to the programs that are pinned now.
+/// Moves all links to the programs of a set.
 ///
 /// # Errors
 /// A link cannot be updated; those before it have been.
-pub fn refresh(place: &Place) -> Result<(), LoadError> {
-    for (kind, index) in pinned_links(place)? {
-        let path = link_pin(place, &kind, index);
+pub(crate) fn refresh(place: &Place, set: &Set) -> Result<(), LoadError> {
+    for pin in pinned_links(place)? {
+        if !pin.is_attached(place) {
+            continue;
+        }
+        let path = pin.path(place);
         let what = format!("cannot update link `{}`", path.display());
         let link = FdLink::from(PinnedLink::from_pin(&path).map_err(bpf(what.clone()))?);
-        if kind == KIND_XDP {
-            let program = place.pin(names::program::XDP_INGRESS);
-            let mut program = Xdp::from_pin(program, aya_obj::programs::XdpAttachType::Interface)
-                .map_err(bpf(what.clone()))?;
+        if pin.kind == KIND_XDP {
             let link: XdpLink = link.try_into().map_err(bpf(what.clone()))?;
-            program.attach_to_link(link).map_err(bpf(what))?;
+            set.xdp()?.attach_to_link(link).map_err(bpf(what))?;
         } else {
-            let name = if kind == KIND_EGRESS {
+            let name = if pin.kind == KIND_EGRESS {
                 names::program::TC_EGRESS
             } else {
                 names::program::TC_INGRESS
             };
-            let mut program =
-                SchedClassifier::from_pin(place.pin(name)).map_err(bpf(what.clone()))?;
             let link: SchedClassifierLink = link.try_into().map_err(bpf(what.clone()))?;
-            program.attach_to_link(link).map_err(bpf(what))?;
+            set.classifier(name)?.attach_to_link(link).map_err(bpf(what))?;
         }
     }
     Ok(())
 }
 
-/// Detaches from an interface.
+/// Detaches from an interface of this network namespace.
 ///
 /// # Errors
 /// A pin cannot be removed.
 pub fn detach(place: &Place, index: u32) -> Result<(), LoadError> {
     for kind in [KIND_INGRESS, KIND_XDP, KIND_EGRESS] {
-        crate::instance::remove_pin(&link_pin(place, kind, index))?;
+        LinkPin::new(kind, index)?.detach(place)?;
     }
     Ok(())
 }
 
-fn pinned_links(place: &Place) -> Result<Vec<(String, u32)>, LoadError> {
+/// Detaches from all interfaces, those of other network namespaces as well.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn detach_all(place: &Place) -> Result<(), LoadError> {
+    pinned_links(place)?.iter().try_for_each(|pin| pin.detach(place))
+}
+
+fn pinned_links(place: &Place) -> Result<Vec<LinkPin>, LoadError> {
     let entries = fs::read_dir(place.dir()).map_err(file("cannot list pins", place.dir()))?;
-    let mut links: Vec<(String, u32)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let (kind, index) = name.to_str()?.strip_prefix("link-")?.rsplit_once('-')?;
-            Some((kind.to_owned(), index.parse().ok()?))
-        })
-        .collect();
+    let mut links: Vec<LinkPin> =
+        entries.flatten().filter_map(|entry| LinkPin::parse(entry.file_name().to_str()?)).collect();
     links.sort_unstable();
     Ok(links)
 }
@@ -190,27 +237,29 @@ fn pinned_links(place: &Place) -> Result<Vec<(String, u32)>, LoadError> {
 /// Pins or interfaces cannot be listed.
 pub fn attached(place: &Place) -> Result<Vec<Attached>, LoadError> {
     let devices = netdev::list()?;
-    let links = pinned_links(place)?;
-    let mut indices: Vec<u32> = links.iter().map(|(_, index)| *index).collect();
-    indices.sort_unstable();
-    indices.dedup();
-    Ok(indices
-        .into_iter()
-        .map(|index| {
-            let device = devices.iter().find(|device| device.index == index);
-            let xdp = links.iter().any(|(kind, i)| kind == KIND_XDP && *i == index);
-            let why = match device.and_then(|device| device.kind.as_deref()) {
-                None if device.is_none() => "the interface has gone".to_owned(),
-                Some(kind) if !xdp => format!("{kind}: XDP would turn segmentation offload off"),
-                _ if xdp => "native XDP, before GRO".to_owned(),
-                _ => "the driver has no native XDP".to_owned(),
-            };
-            Attached {
-                interface: device.map(|device| device.name.clone()).unwrap_or_default(),
-                index,
-                ingress: if xdp { "xdp" } else { "tcx" }.to_owned(),
-                why,
-            }
-        })
-        .collect())
+    let here = netdev::namespace()?;
+    let mut links = pinned_links(place)?;
+    links.retain(|link| link.is_attached(place));
+    let mut ends: Vec<(u64, u32)> = links.iter().map(|link| (link.namespace, link.index)).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let describe = |(namespace, index)| {
+        let local = devices.iter().find(|device| device.index == index && namespace == here);
+        let xdp = links.iter().any(|link| {
+            link.kind == KIND_XDP && link.index == index && link.namespace == namespace
+        });
+        let why = match local.map(|device| device.kind.as_deref()) {
+            None => "in another network namespace".to_owned(),
+            Some(_) if xdp => "native XDP, before GRO".to_owned(),
+            Some(Some(kind)) => format!("{kind}: XDP would turn segmentation offload off"),
+            Some(None) => "the driver has no native XDP".to_owned(),
+        };
+        Attached {
+            interface: local.map(|device| device.name.clone()).unwrap_or_default(),
+            index,
+            ingress: if xdp { "xdp" } else { "tcx" }.to_owned(),
+            why,
+        }
+    };
+    Ok(ends.into_iter().map(describe).collect())
 }

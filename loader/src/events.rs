@@ -61,13 +61,24 @@ impl Events {
 
     /// The image of a generation, as long as the kernel holds it; kept from then on.
     pub fn image(&mut self, generation: u64) -> Option<&Image> {
-        let known = matches!(self.images.get(&generation), Some(Some(_)));
-        if !known {
-            let control = self.instance.control();
-            let buffer = control.generations.iter().position(|g| g.number == generation);
-            let image = buffer.and_then(|buffer| self.instance.image(buffer).ok().flatten());
+        if !self.images.contains_key(&generation) {
+            // What the kernel has overwritten never comes back: numbers are given once.
+            let image = self.find_image(generation);
             self.images.insert(generation, image);
         }
         self.images.get(&generation)?.as_ref()
+    }
+
+    fn find_image(&mut self, generation: u64) -> Option<Image> {
+        let find = |instance: &Instance| {
+            let generations = instance.control().generations;
+            let buffer = generations.iter().position(|g| g.number == generation)?;
+            instance.image(buffer).ok().flatten()
+        };
+        find(&self.instance).or_else(|| {
+            // The tables may have been replaced by larger ones.
+            self.instance = Instance::open(self.instance.place()).ok()?;
+            find(&self.instance)
+        })
     }
 }

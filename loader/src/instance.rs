@@ -9,13 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use govc_abi::{flow::Control, names};
+use govc_abi::{
+    flow::{Control, Counter},
+    names,
+};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::{
-    error::{LoadError, bpf, file},
+    error::{LoadError, file},
     mapped::MappedArray,
     object::{self, Sizes},
+    set::{self, Set},
 };
 
 /// Where bpffs is unless told otherwise.
@@ -50,16 +54,24 @@ impl Place {
         &self.dir
     }
 
-    /// File that a map or program is pinned as.
+    /// File that a map is pinned as which is not replaced with [`Set`]s.
     #[must_use]
     pub fn pin(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Whether anything is pinned.
+    /// Whether an instance is there.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.pin(names::map::CONTROL).exists()
+        self.set().is_ok()
+    }
+
+    /// The set in use.
+    ///
+    /// # Errors
+    /// There is no instance.
+    pub fn set(&self) -> Result<Set, LoadError> {
+        set::current(self).ok_or_else(|| LoadError::NoInstance(self.name.clone()))
     }
 
     /// Makes the directory, mounting bpffs when there is none, and takes the lock that keeps
@@ -69,14 +81,25 @@ impl Place {
     /// No bpffs can be had, or somebody else holds the lock.
     pub fn lock(&self) -> Result<Lock, LoadError> {
         self.need_bpffs()?;
-        fs::create_dir_all(&self.dir).map_err(file("cannot make pin directory", &self.dir))?;
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-        let fd = rustix::fs::open(&self.dir, flags, Mode::empty())
-            .map_err(|e| file("cannot open pin directory", &self.dir)(e.into()))?;
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _directory: fd }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LoadError::Locked(self.name.clone())),
-            Err(error) => Err(file("cannot lock pin directory", &self.dir)(error.into())),
+        loop {
+            fs::create_dir_all(&self.dir).map_err(file("cannot make pin directory", &self.dir))?;
+            let no = |error: rustix::io::Errno| {
+                file("cannot open pin directory", &self.dir)(error.into())
+            };
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+            let fd = rustix::fs::open(&self.dir, flags, Mode::empty()).map_err(no)?;
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(LoadError::Locked(self.name.clone()));
+                }
+                Err(error) => return Err(no(error)),
+            }
+            // A detach may have removed the directory since: its lock guards nothing.
+            let locked = rustix::fs::fstat(&fd).map_err(no)?.st_ino;
+            if rustix::fs::stat(&self.dir).is_ok_and(|there| there.st_ino == locked) {
+                return Ok(Lock { _directory: fd });
+            }
         }
     }
 
@@ -115,8 +138,10 @@ pub struct Instance {
     pub(crate) control: MappedArray,
     pub(crate) tables: MappedArray,
     pub(crate) counters: MappedArray,
+    pub(crate) carried: MappedArray,
     pub(crate) keys: MappedArray,
     pub(crate) interfaces: MappedArray,
+    pub(crate) set: Set,
     pub(crate) sizes: Sizes,
 }
 
@@ -126,18 +151,30 @@ impl Instance {
     /// # Errors
     /// Nothing is pinned, or it cannot be opened.
     pub fn open(place: &Place) -> Result<Self, LoadError> {
-        if !place.exists() {
-            return Err(LoadError::NoInstance(place.name.clone()));
+        let mut tried = None;
+        loop {
+            let set = place.set()?;
+            let number = Some(set.pin(""));
+            match Self::open_set(place, set) {
+                // Another process may have replaced the set meanwhile.
+                Err(_) if tried != number => tried = number,
+                result => return result,
+            }
         }
-        let map = |name: &'static str, value_len: usize| {
-            let map = object::map_array(&place.pin(name))?;
+    }
+
+    fn open_set(place: &Place, set: Set) -> Result<Self, LoadError> {
+        let map = |path: PathBuf, name: &'static str, value_len: usize| {
+            let map = object::map_array(&path)?;
             if map.value_len() < value_len {
                 return Err(LoadError::Layout { map: name });
             }
             Ok(map)
         };
-        let tables = map(names::map::TABLES, govc_abi::image::HEADER_WORDS * 4)?;
-        let counters = map(names::map::COUNTERS, size_of::<govc_abi::flow::Counter>())?;
+        let of_set = |name, value_len| map(set.pin(name), name, value_len);
+        let own = |name, value_len| map(place.pin(name), name, value_len);
+        let tables = of_set(names::map::TABLES, govc_abi::image::HEADER_WORDS * 4)?;
+        let counters = of_set(names::map::COUNTERS, size_of::<Counter>())?;
         let sizes = Sizes::of_maps(
             tables.value_len() as u32,
             counters.value_len() as u32,
@@ -145,11 +182,13 @@ impl Instance {
         );
         Ok(Self {
             place: place.clone(),
-            control: map(names::map::CONTROL, size_of::<Control>())?,
+            control: own(names::map::CONTROL, size_of::<Control>())?,
             tables,
             counters,
-            keys: map(names::map::KEYS, size_of::<govc_abi::key::KeyTable>())?,
-            interfaces: map(names::map::INTERFACES, size_of::<govc_abi::flow::Interface>())?,
+            carried: of_set(names::map::CARRIED, sizes.carried_len() as usize)?,
+            keys: own(names::map::KEYS, size_of::<govc_abi::key::KeyTable>())?,
+            interfaces: own(names::map::INTERFACES, size_of::<govc_abi::flow::Interface>())?,
+            set,
             sizes,
         })
     }
@@ -158,6 +197,16 @@ impl Instance {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// One counter of a buffer, over all CPUs and all sets that the instance has had.
+    #[must_use]
+    pub fn count(&self, buffer: usize, number: u32) -> Counter {
+        let at = number as usize * size_of::<Counter>();
+        let mut total = self.carried.read(buffer, at).unwrap_or_default();
+        let Sizes { counter_shift, cpus, .. } = self.sizes;
+        set::add_stripes(&mut total, &self.counters, buffer, number, counter_shift, cpus);
+        total
     }
 
     /// The control record.
@@ -194,125 +243,6 @@ impl Instance {
     }
 }
 
-/// Makes sure that maps of sufficient size and the programs are pinned. Tells whether programs
-/// were loaded anew, and then [`crate::attach::refresh`] has to move the links over.
-///
-/// An instance whose buffers are too small gets larger ones with the same content; until the
-/// links are moved the old programs go on with the old maps, and both decide alike.
-///
-/// # Errors
-/// The kernel refuses maps or programs.
-pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
-    let programs_pinned =
-        [names::program::TC_INGRESS, names::program::TC_EGRESS, names::program::XDP_INGRESS]
-            .iter()
-            .all(|name| place.pin(name).exists());
-    let old = if place.exists() && place.pin(names::map::COUNTERS).exists() {
-        Some(Instance::open(place)?)
-    } else {
-        None
-    };
-    if let Some(instance) = &old
-        && instance.sizes.holds(&wanted)
-        && programs_pinned
-        && object_is_current(place)?
-    {
-        return Ok(false);
-    }
-    let sizes = old.as_ref().map_or(wanted, |instance| instance.sizes.join(&wanted));
-    let staged = |name: &str| match name {
-        names::map::TABLES | names::map::COUNTERS => place.pin(&format!("{name}-next")),
-        _ => place.pin(name),
-    };
-    for (name, len, entries) in [
-        (names::map::TABLES, sizes.table_len(), 2),
-        (names::map::COUNTERS, sizes.counters_len(), 3),
-    ] {
-        remove_pin(&staged(name))?;
-        object::create_array(&staged(name), name, len, entries)?;
-    }
-    let mut programs = object::load(sizes, &staged)?;
-    if let Some(instance) = &old {
-        copy_content(instance, &staged)?;
-    }
-    for name in [names::program::TC_INGRESS, names::program::TC_EGRESS] {
-        let path = place.pin(&format!("{name}-next"));
-        remove_pin(&path)?;
-        programs
-            .classifier(name)?
-            .pin(&path)
-            .map_err(bpf(format!("cannot pin program `{name}`")))?;
-    }
-    let xdp = names::program::XDP_INGRESS;
-    remove_pin(&place.pin(&format!("{xdp}-next")))?;
-    programs
-        .xdp()?
-        .pin(place.pin(&format!("{xdp}-next")))
-        .map_err(bpf(format!("cannot pin program `{xdp}`")))?;
-    for name in [
-        names::map::TABLES,
-        names::map::COUNTERS,
-        names::program::TC_INGRESS,
-        names::program::TC_EGRESS,
-        xdp,
-    ] {
-        rename_pin(&place.pin(&format!("{name}-next")), &place.pin(name))?;
-    }
-    write_object_mark(place)?;
-    Ok(true)
-}
-
-/// Name of the empty file whose name tells which object the programs were loaded from: bpffs
-/// holds directories but no plain files, so the mark is a directory.
-fn object_mark() -> String {
-    let digest = govc_runtime_ebpf::BUILD_RECORD
-        .lines()
-        .find_map(|line| line.strip_prefix("object_sha256 = "))
-        .unwrap_or_default();
-    let digest: String = digest.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-    format!("object-{digest}")
-}
-
-fn object_is_current(place: &Place) -> Result<bool, LoadError> {
-    Ok(place.pin(&object_mark()).is_dir())
-}
-
-fn write_object_mark(place: &Place) -> Result<(), LoadError> {
-    let entries = fs::read_dir(&place.dir).map_err(file("cannot list pins", &place.dir))?;
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("object-") {
-            fs::remove_dir(entry.path()).map_err(file("cannot remove mark", entry.path()))?;
-        }
-    }
-    let mark = place.pin(&object_mark());
-    fs::create_dir(&mark).map_err(file("cannot make mark", mark))
-}
-
-/// Copies both buffers and all counters into the larger maps that replace them.
-fn copy_content(old: &Instance, staged: &object::PinOf<'_>) -> Result<(), LoadError> {
-    let tables = object::map_array(&staged(names::map::TABLES))?;
-    let counters = object::map_array(&staged(names::map::COUNTERS))?;
-    let new =
-        Sizes::of_maps(tables.value_len() as u32, counters.value_len() as u32, old.sizes.cpus);
-    for buffer in 0..2 {
-        let bytes = old.tables.read_bytes(buffer, 0, old.tables.value_len());
-        if !tables.write_bytes(buffer, 0, &bytes) {
-            return Err(bpf("cannot copy tables")(std::io::Error::other("they do not fit")));
-        }
-    }
-    let stripe = 16_usize << old.sizes.counter_shift;
-    for entry in 0..3 {
-        for cpu in 0..old.sizes.cpus as usize {
-            let bytes = old.counters.read_bytes(entry, cpu * stripe, stripe);
-            let at = cpu * (16_usize << new.counter_shift);
-            if !counters.write_bytes(entry, at, &bytes) {
-                return Err(bpf("cannot copy counters")(std::io::Error::other("they do not fit")));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Removes a pin if it is there.
 pub(crate) fn remove_pin(path: &Path) -> Result<(), LoadError> {
     match fs::remove_file(path) {
@@ -321,8 +251,4 @@ pub(crate) fn remove_pin(path: &Path) -> Result<(), LoadError> {
         }
         _ => Ok(()),
     }
-}
-
-fn rename_pin(from: &Path, to: &Path) -> Result<(), LoadError> {
-    fs::rename(from, to).map_err(file("cannot rename pin", to))
 }

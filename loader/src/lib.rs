@@ -11,10 +11,12 @@ pub mod events;
 pub mod instance;
 pub mod kernel;
 pub mod keyring;
+pub mod link;
 pub mod mapped;
 pub mod netdev;
 pub mod object;
 pub mod publish;
+pub mod set;
 pub mod status;
 
 pub use error::LoadError;

@@ -11,7 +11,7 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 use serde::Serialize;
 
-use crate::error::{LoadError, netlink};
+use crate::error::{LoadError, file, netlink};
 
 /// Smallest IPv6 MTU (RFC 8200).
 const V6_MTU_MIN: u32 = 1280;
@@ -45,6 +45,16 @@ fn run<T>(work: impl AsyncFnOnce(Handle) -> Result<T, LoadError>) -> Result<T, L
         connection.abort();
         result
     })
+}
+
+/// The inode that identifies this thread's network namespace.
+///
+/// # Errors
+/// /proc is not mounted.
+pub fn namespace() -> Result<u64, LoadError> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    let stat = rustix::fs::stat(PATH).map_err(|e| file("cannot look at", PATH)(e.into()))?;
+    Ok(stat.st_ino)
 }
 
 /// All interfaces of this network namespace, by index.

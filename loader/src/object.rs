@@ -77,6 +77,12 @@ impl Sizes {
         self.table_words * 4
     }
 
+    /// Bytes of one value of `CARRIED`.
+    #[must_use]
+    pub fn carried_len(&self) -> u32 {
+        16 << self.counter_shift
+    }
+
     /// Bytes of one value of `COUNTERS`.
     #[must_use]
     pub fn counters_len(&self) -> u32 {

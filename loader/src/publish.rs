@@ -1,6 +1,6 @@
 //! Putting a policy in force: fill the idle buffer, read it back, flip one word.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aya::maps::{HashMap as BpfHashMap, Map, MapData};
 use govc_abi::{
@@ -17,10 +17,11 @@ use crate::{
     attach::{self, HookChoice},
     cgroup,
     error::{LoadError, bpf},
-    instance::{self, Instance, Place},
+    instance::{Instance, Place},
     keyring::{KeyRing, slot_now},
     netdev::{self, Netdev},
     object::{self, Sizes},
+    set,
 };
 
 /// What an apply is asked to do.
@@ -93,24 +94,29 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         return Ok(dry_run_report(request, &devices));
     }
     let _lock = request.place.lock()?;
-    let programs_loaded = instance::prepare(request.place, sizes)?;
-    if programs_loaded {
-        attach::refresh(request.place)?;
-    }
+    let devices = with_attached(request.place, devices)?;
+    let first = !request.place.exists();
+    let programs_loaded = set::prepare(request.place, sizes)?;
     let instance = Instance::open(request.place)?;
-    let devices = with_attached(&instance, devices)?;
     let started = std::time::Instant::now();
     let cgroups = fill(&instance, request.image, &devices, &key_table)?;
-    let generation = flip(&instance)?;
-    let publish_us = started.elapsed().as_micros() as u64;
-    for device in &devices {
-        if request.interfaces.contains(&device.name) {
-            attach::attach(&instance, device, request.hook)?;
+    let filled = started.elapsed();
+    let mut new = Vec::new();
+    let in_force = if first {
+        // Hooks without a policy drop everything: the first policy comes before the first hook.
+        let flipped = flip(&instance);
+        attach_new(&instance, request, &devices, &mut new).map(|()| flipped)
+    } else {
+        attach_new(&instance, request, &devices, &mut new).map(|()| flip(&instance))
+    };
+    let (generation, flipped_in) = match in_force {
+        Ok(flipped) => flipped,
+        Err(error) => {
+            withdraw(&instance, &devices, &new, first);
+            return Err(error);
         }
-        if request.set_mtu {
-            netdev::lower_mtu(device)?;
-        }
-    }
+    };
+    let publish_us = (filled + flipped_in).as_micros() as u64;
     wait_for_readers();
     Ok(Applied {
         generation,
@@ -120,6 +126,59 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         interfaces: interface_report(request, &devices, &attach::attached(request.place)?),
         ..dry_run_report(request, &devices)
     })
+}
+
+/// Attaches to the interfaces that are new and lowers MTUs; what was done is noted in `new`, also
+/// when something fails.
+fn attach_new<'a>(
+    instance: &Instance,
+    request: &Apply<'_>,
+    devices: &'a [Netdev],
+    new: &mut Vec<&'a Netdev>,
+) -> Result<(), LoadError> {
+    for device in devices {
+        if request.interfaces.contains(&device.name)
+            && attach::attach(instance, device, request.hook)?
+        {
+            new.push(device);
+        }
+        if request.set_mtu {
+            netdev::lower_mtu(device)?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves things as they were before an apply that has failed after it had filled the buffer.
+fn withdraw(instance: &Instance, devices: &[Netdev], new: &[&Netdev], first: bool) {
+    let place = &instance.place;
+    for device in new {
+        let undone = attach::detach(place, device.index)
+            .and_then(|()| netdev::restore_mtu(device).map(drop));
+        if let Err(error) = undone {
+            tracing::warn!(interface = device.name, %error, "cannot detach again");
+        }
+    }
+    let attached = attach::attached(place).unwrap_or_default();
+    for device in devices {
+        if attached.iter().all(|one| one.interface != device.name) {
+            forget_interface(instance, device.index);
+        }
+    }
+    if first {
+        if let Err(error) = std::fs::remove_dir_all(place.dir()) {
+            tracing::warn!(path = %place.dir().display(), %error, "cannot remove pins");
+        }
+    } else {
+        // Nobody may roll back to what never was in force.
+        let idle = idle_buffer(&instance.control());
+        instance.control.write(0, record_at(idle), Generation::default());
+    }
+}
+
+/// Where the control record holds what is known about the generation in a buffer.
+fn record_at(buffer: usize) -> usize {
+    std::mem::offset_of!(Control, generations) + buffer * size_of::<Generation>()
 }
 
 /// Returns to the generation before the one in force; its number stays what it was.
@@ -170,11 +229,12 @@ fn find_devices(request: &Apply<'_>) -> Result<Vec<Netdev>, LoadError> {
 }
 
 /// Adds the interfaces that the instance enforces on already.
-fn with_attached(instance: &Instance, mut devices: Vec<Netdev>) -> Result<Vec<Netdev>, LoadError> {
-    let attached = attach::attached(instance.place())?;
+fn with_attached(place: &Place, mut devices: Vec<Netdev>) -> Result<Vec<Netdev>, LoadError> {
+    let attached = attach::attached(place)?;
     for device in netdev::list()? {
         let new = devices.iter().all(|d| d.index != device.index);
-        if new && attached.iter().any(|a| a.index == device.index) {
+        if new && attached.iter().any(|a| a.interface == device.name) {
+            netdev::inner_mtu(&device)?;
             devices.push(device);
         }
     }
@@ -217,13 +277,13 @@ fn fill(
         // Whoever flipped last may have died before it waited.
         wait_for_readers();
     }
-    let generations = std::mem::offset_of!(Control, generations);
-    let record_at = generations + idle * size_of::<Generation>();
+    let record_at = record_at(idle);
     // From here on the buffer holds no generation that anybody could return to.
     instance.control.write(0, record_at, Generation::default());
     let fits = instance.tables.write_bytes(idle, 0, image.bytes());
     instance.tables.zero(idle, image.bytes().len());
     instance.counters.zero(idle, 0);
+    instance.carried.zero(idle, 0);
     instance.keys.write(idle, 0, *keys);
     fill_interfaces(instance, image, devices, idle)?;
     let cgroups = fill_cgroups(instance, image, idle)?;
@@ -245,14 +305,15 @@ fn fill(
 }
 
 /// Makes the idle buffer the one in force: one aligned store, which every hook on every
-/// interface reads.
-fn flip(instance: &Instance) -> Result<u64, LoadError> {
+/// interface reads. Gives its number and how long that took.
+fn flip(instance: &Instance) -> (u64, Duration) {
+    let started = std::time::Instant::now();
     let control = instance.control();
     let idle = idle_buffer(&control);
     let number = control.generations.get(idle).map_or(0, |g| g.number);
     set_clock(instance);
     set_active(instance, number, idle);
-    Ok(number)
+    (number, started.elapsed())
 }
 
 fn set_active(instance: &Instance, number: u64, buffer: usize) {
@@ -296,13 +357,13 @@ const CLOCK_STEP_SLOTS: u64 = 3_600_000_000_000 / SLOT_NS;
 
 /// Waits until no program runs that has read the generation word before the flip, so that the
 /// buffer which is idle now may be filled.
-fn wait_for_readers() {
+pub(crate) fn wait_for_readers() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: no memory is passed. The kernel runs synchronize_rcu(), and programs run inside
     // read-side critical sections.
     let failed = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } != 0;
     if failed {
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

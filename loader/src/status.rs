@@ -2,7 +2,7 @@
 
 use govc_abi::{
     event::hook,
-    flow::{Control, Counter, CpuState, Generation, reason_counter, rule_counter},
+    flow::{Control, CpuState, Generation, reason_counter, rule_counter},
     names, reason,
 };
 use serde::Serialize;
@@ -189,23 +189,11 @@ fn key_status(instance: &Instance, image: &govc_image::Image, buffer: usize) -> 
         .collect()
 }
 
-/// Sum of a counter over all CPUs.
-fn sum(instance: &Instance, entry: usize, counter: u32) -> Counter {
-    let mut total = Counter::default();
-    for cpu in 0..instance.sizes.cpus {
-        let index = ((cpu << instance.sizes.counter_shift) + counter) as usize;
-        let one: Counter = instance.counters.read(entry, index * 16).unwrap_or_default();
-        total.packets += one.packets;
-        total.bytes += one.bytes;
-    }
-    total
-}
-
 fn reason_counts(instance: &Instance) -> Vec<ReasonCount> {
     let mut counts = Vec::new();
     for hook in [hook::INGRESS, hook::EGRESS, hook::FORWARD] {
         for (number, name) in reason::NAMES.iter().enumerate() {
-            let total = sum(instance, 2, reason_counter(hook, number as u8));
+            let total = instance.count(2, reason_counter(hook, number as u8));
             if total.packets != 0 {
                 let number = number as u8;
                 counts.push(ReasonCount {
@@ -225,14 +213,14 @@ fn rule_counts(instance: &Instance, image: &govc_image::Image, buffer: usize) ->
     let names = image.names();
     (0..image.rule_count() as u32)
         .map(|number| {
-            let decided = sum(instance, buffer, rule_counter(number));
+            let decided = instance.count(buffer, rule_counter(number));
             RuleCount {
                 rule: names.rule(number).unwrap_or_default(),
                 place: names.rule_place(number).unwrap_or_default(),
                 action: image.action_name(number),
                 packets: decided.packets,
                 bytes: decided.bytes,
-                would: sum(instance, buffer, rule_counter(number) + 1).packets,
+                would: instance.count(buffer, rule_counter(number) + 1).packets,
             }
         })
         .collect()
@@ -264,11 +252,10 @@ unsafe impl aya::Pod for PodCpuState {}
 /// There is no such instance or interface.
 pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadError> {
     crate::kernel::check()?;
-    if !place.exists() {
+    if !place.dir().exists() {
         return Err(LoadError::NoInstance(place.name().into()));
     }
     let lock = place.lock()?;
-    let instance = Instance::open(place)?;
     let attached = attach::attached(place)?;
     if let Some(unknown) =
         interfaces.iter().find(|name| attached.iter().all(|a| a.interface != **name))
@@ -278,16 +265,22 @@ pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadE
     let devices = netdev::list()?;
     let mut detached = Vec::new();
     for one in &attached {
-        if interfaces.is_empty() || interfaces.contains(&one.interface) {
+        // Those of other namespaces have no name here.
+        let chosen = interfaces.is_empty() || interfaces.contains(&one.interface);
+        if let Some(device) = devices.iter().find(|device| device.name == one.interface)
+            && chosen
+        {
             attach::detach(place, one.index)?;
-            forget_interface(&instance, one.index);
-            if let Some(device) = devices.iter().find(|device| device.index == one.index) {
-                netdev::restore_mtu(device)?;
+            // Without a set nothing was ever enforced.
+            if let Ok(instance) = Instance::open(place) {
+                forget_interface(&instance, one.index);
             }
+            netdev::restore_mtu(device)?;
             detached.push(one.interface.clone());
         }
     }
     if interfaces.is_empty() || detached.len() == attached.len() {
+        attach::detach_all(place)?;
         drop(lock);
         std::fs::remove_dir_all(place.dir())
             .map_err(crate::error::file("cannot remove pins", place.dir()))?;

@@ -97,7 +97,7 @@ fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
 
 /// Permits the reply of a flow that was permitted on its way in; see [`crate::ingress`].
 #[inline(always)]
-fn reply(active: Active, table: Table, bare: bool, mut cpu: Cpu) -> Option<Verdict> {
+fn reply(active: Active, table: Table, bare: bool, cpu: Cpu) -> Option<Verdict> {
     let flow = flows::answered(hook::EGRESS, cpu)?;
     if (flow.bare != 0) != bare {
         return None;

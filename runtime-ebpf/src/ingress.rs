@@ -60,7 +60,7 @@ pub fn decide(zone: u32, active: Active, slot: u64, table: Table, mut cpu: Cpu) 
 /// Permits the reply of a flow that this node has sent. A flow of an older generation is decided
 /// again, as the policy of today decides its own direction.
 #[inline(always)]
-fn reply(active: Active, table: Table, mut cpu: Cpu) -> Option<Verdict> {
+fn reply(active: Active, table: Table, cpu: Cpu) -> Option<Verdict> {
     let flow = flows::answered(hook::INGRESS, cpu)?;
     if (flow.bare != 0) == (cpu.packet.labelled != 0) {
         return None;

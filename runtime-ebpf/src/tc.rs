@@ -203,12 +203,20 @@ fn carry(
     let l2_len = interface.l2_len as usize;
     // SAFETY: the context is valid.
     let (gso_size, len) = unsafe { ((*skb).gso_size, (*skb).len) };
-    if gso_size == 0 && len + BLOCK_LEN as u32 > interface.mtu.wrapping_add(l2_len as u32) {
+    // TCP: the kernel makes the segments of a super-packet smaller by the block. UDP: datagrams
+    // keep their size, and the sender has to leave room.
+    let udp_gso = gso_size != 0 && cpu.packet.flow.protocol == UDP;
+    let longest = if udp_gso {
+        let headers = if cpu.packet.version == 4 { 20 + 8 } else { 40 + 8 };
+        gso_size.wrapping_add(headers)
+    } else if gso_size == 0 {
+        len.wrapping_sub(l2_len as u32)
+    } else {
+        0
+    };
+    if longest.wrapping_add(BLOCK_LEN as u32) > interface.mtu {
         return Verdict { permit: false, reason: reason::NO_ROOM, ..verdict };
     }
-    // TCP: the kernel makes the segments of a super-packet smaller by the block. UDP: datagrams
-    // keep their size, the sender has left room.
-    let udp_gso = gso_size != 0 && cpu.packet.flow.protocol == UDP;
     let flags = if udp_gso { BPF_F_ADJ_ROOM_FIXED_GSO as u64 } else { 0 };
     // SAFETY: the context is valid; all pointers into the packet are read again.
     let (data, end) = unsafe {

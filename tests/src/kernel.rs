@@ -141,15 +141,12 @@ impl Kernel {
 
 impl Programs {
     fn open(place: &Place) -> Self {
-        let classifier = |name| SchedClassifier::from_pin(place.pin(name)).expect("pinned program");
+        let set = place.set().expect("a set");
+        let classifier = |name| set.classifier(name).expect("pinned program");
         Self {
             ingress: classifier(names::program::TC_INGRESS),
             egress: classifier(names::program::TC_EGRESS),
-            xdp: Xdp::from_pin(
-                place.pin(names::program::XDP_INGRESS),
-                aya_obj::programs::XdpAttachType::Interface,
-            )
-            .expect("pinned program"),
+            xdp: set.xdp().expect("pinned program"),
         }
     }
 }

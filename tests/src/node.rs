@@ -214,12 +214,14 @@ impl Drop for Node {
     }
 }
 
-/// Removes the mark that tells which object an instance's programs were loaded from.
+/// Changes the mark that tells which object an instance's programs were loaded from.
 pub fn forget_object(place: &Place) {
-    for entry in std::fs::read_dir(place.dir()).expect("pins") {
+    let set = place.set().expect("a set").pin("");
+    for entry in std::fs::read_dir(set).expect("pins") {
         let entry = entry.expect("a pin");
-        if entry.file_name().to_string_lossy().starts_with("object-") {
-            std::fs::remove_dir(entry.path()).expect("the mark is removed");
+        if entry.file_name().to_string_lossy().starts_with("ready-") {
+            let other = entry.path().with_file_name("ready-other");
+            std::fs::rename(entry.path(), other).expect("the mark is renamed");
         }
     }
 }

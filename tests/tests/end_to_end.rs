@@ -374,7 +374,8 @@ fn segmented_datagrams_without_room_for_a_label_do_not_leave() {
         let to = SocketAddr::new(address(2, 2, v6), READ);
         socket.send_to(&vec![0; full + 1], to).unwrap();
         let from = SocketAddr::new(address(1, 2, v6), 0);
-        udp_send_gso(&lab.a.namespace, from, to, full as u16 + 1, 20).unwrap();
+        // Whether the sender is told depends on its socket's options.
+        let _ = udp_send_gso(&lab.a.namespace, from, to, full as u16 + 1, 20);
         for watch in watches {
             assert_eq!(watch.finish(), Seen::default(), "a single datagram and a super-packet");
         }

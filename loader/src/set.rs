@@ -1,0 +1,233 @@
+//! Sets: the maps whose size depends on the policy, with the programs made over them.
+//!
+//! They are replaced together, when a policy outgrows them or the object is another one. A set is
+//! a directory `set-<number>` of an instance. The newest one that holds a directory
+//! `ready-<object>` is the one in use; bpffs holds no plain files, so the mark is a directory.
+//! A set is marked when all links run its programs and all counts have been carried over, so that
+//! whoever finds a newer set without a mark knows that its maker died, and makes another one.
+
+use std::{fs, path::PathBuf};
+
+use aya_obj::programs::XdpAttachType;
+use govc_abi::{flow::Counter, names};
+
+use crate::{
+    attach,
+    error::{LoadError, bpf, file},
+    instance::{Instance, Place},
+    mapped::MappedArray,
+    object::{self, Sizes},
+    publish::wait_for_readers,
+};
+
+/// Buffers of `COUNTERS`: two generations, and since the instance began.
+pub(crate) const COUNTER_ENTRIES: usize = 3;
+const DIRECTORY: &str = "set-";
+const READY: &str = "ready-";
+
+/// A set by its place in bpffs; nothing is opened.
+#[derive(Clone, Debug)]
+pub struct Set {
+    number: u64,
+    dir: PathBuf,
+    /// The object that its programs were loaded from; `None` when it was never finished.
+    object: Option<String>,
+}
+
+impl Set {
+    /// File that a map or program of this set is pinned as.
+    #[must_use]
+    pub fn pin(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A pinned tcx program, ready to be attached.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn classifier(&self, name: &str) -> Result<aya::programs::SchedClassifier, LoadError> {
+        aya::programs::SchedClassifier::from_pin(self.pin(name))
+            .map_err(bpf(format!("cannot open pinned program `{name}`")))
+    }
+
+    /// The pinned XDP program, ready to be attached.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn xdp(&self) -> Result<aya::programs::Xdp, LoadError> {
+        let name = names::program::XDP_INGRESS;
+        aya::programs::Xdp::from_pin(self.pin(name), XdpAttachType::Interface)
+            .map_err(bpf(format!("cannot open pinned program `{name}`")))
+    }
+
+    fn remove(&self) -> Result<(), LoadError> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(file("cannot remove pins", &self.dir)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All sets of an instance, oldest first; none when there is no instance.
+pub(crate) fn list(place: &Place) -> Vec<Set> {
+    let Ok(entries) = fs::read_dir(place.dir()) else { return Vec::new() };
+    let mut sets: Vec<Set> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.strip_prefix(DIRECTORY)?.parse().ok()?;
+            let dir = entry.path();
+            let object = fs::read_dir(&dir)
+                .ok()?
+                .flatten()
+                .find_map(|mark| Some(mark.file_name().to_str()?.strip_prefix(READY)?.to_owned()));
+            Some(Set { number, dir, object })
+        })
+        .collect();
+    sets.sort_unstable_by_key(|set| set.number);
+    sets
+}
+
+/// The set in use.
+pub(crate) fn current(place: &Place) -> Option<Set> {
+    list(place).into_iter().rev().find(|set| set.object.is_some())
+}
+
+/// Makes sure that an instance has a set of sufficient size, loaded from this version's object,
+/// and that all links run its programs. Tells whether a new one was made.
+///
+/// Until all links have moved the old programs go on over the old maps; both decide alike.
+///
+/// # Errors
+/// The kernel refuses maps or programs; the set in use stays so.
+pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
+    let sets = list(place);
+    let in_use = sets.iter().rposition(|set| set.object.is_some());
+    let old = in_use.map(|_| Instance::open(place)).transpose()?;
+    // Sets without a mark that are newer: their makers died, and links may run their programs.
+    let unfinished = sets.get(in_use.map_or(0, |at| at + 1)..).unwrap_or_default();
+    if let (Some(old), Some(set)) = (&old, in_use.and_then(|at| sets.get(at)))
+        && unfinished.is_empty()
+        && old.sizes.holds(&wanted)
+        && set.object.as_deref() == Some(object_digest())
+    {
+        remove_all_but(&sets, set.number)?;
+        return Ok(false);
+    }
+    let number = sets.last().map_or(0, |set| set.number + 1);
+    let dir = place.dir().join(format!("{DIRECTORY}{number}"));
+    let next = Set { number, dir, object: None };
+    let sizes = old.as_ref().map_or(wanted, |instance| instance.sizes.join(&wanted));
+    if let Err(error) = make(&next, place, sizes, old.as_ref()) {
+        // Nothing runs these programs yet.
+        let _ = next.remove();
+        return Err(error);
+    }
+    attach::refresh(place, &next)?;
+    wait_for_readers();
+    carry(&next, old.as_ref(), unfinished, sizes.cpus)?;
+    let mark = next.pin(&format!("{READY}{}", object_digest()));
+    fs::create_dir(&mark).map_err(file("cannot make mark", mark))?;
+    remove_all_but(&sets, number)?;
+    Ok(true)
+}
+
+fn remove_all_but(sets: &[Set], number: u64) -> Result<(), LoadError> {
+    sets.iter().filter(|set| set.number != number).try_for_each(Set::remove)
+}
+
+/// Makes and pins maps and programs, with the tables of the set in use.
+fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Result<(), LoadError> {
+    fs::create_dir(&set.dir).map_err(file("cannot make pin directory", &set.dir))?;
+    for (name, len, entries) in [
+        (names::map::TABLES, sizes.table_len(), 2),
+        (names::map::COUNTERS, sizes.counters_len(), COUNTER_ENTRIES as u32),
+        (names::map::CARRIED, sizes.carried_len(), COUNTER_ENTRIES as u32),
+    ] {
+        object::create_array(&set.pin(name), name, len, entries)?;
+    }
+    let pin_of = |name: &str| match name {
+        names::map::TABLES | names::map::COUNTERS => set.pin(name),
+        _ => place.pin(name),
+    };
+    let mut programs = object::load(sizes, &pin_of)?;
+    if let Some(old) = old {
+        let tables = object::map_array(&set.pin(names::map::TABLES))?;
+        for buffer in 0..2 {
+            let bytes = old.tables.read_bytes(buffer, 0, old.tables.value_len());
+            if !tables.write_bytes(buffer, 0, &bytes) {
+                return Err(bpf("cannot copy tables")(std::io::Error::other("they do not fit")));
+            }
+        }
+    }
+    for name in [names::program::TC_INGRESS, names::program::TC_EGRESS] {
+        let what = format!("cannot pin program `{name}`");
+        programs.classifier(name)?.pin(set.pin(name)).map_err(bpf(what))?;
+    }
+    let name = names::program::XDP_INGRESS;
+    let what = format!("cannot pin program `{name}`");
+    programs.xdp()?.pin(set.pin(name)).map_err(bpf(what))
+}
+
+/// Adds up what the sets before have counted, now that nothing counts there any more.
+///
+/// The sum goes into a map that no program writes: the new counters count already. It is written
+/// as a whole, from maps that do not change, so that doing it twice does no harm.
+fn carry(
+    next: &Set,
+    old: Option<&Instance>,
+    unfinished: &[Set],
+    cpus: u32,
+) -> Result<(), LoadError> {
+    let carried = object::map_array(&next.pin(names::map::CARRIED))?;
+    let mut sources = Vec::new();
+    for set in unfinished {
+        // Its maker may have died before it had made them, and then nothing was counted.
+        if let Ok(counters) = object::map_array(&set.pin(names::map::COUNTERS)) {
+            sources.push(counters);
+        }
+    }
+    for entry in 0..COUNTER_ENTRIES {
+        for number in 0..(carried.value_len() / size_of::<Counter>()) as u32 {
+            let mut total = old.map_or_else(Counter::default, |old| old.count(entry, number));
+            for counters in &sources {
+                let len = counters.value_len() as u32;
+                let shift = Sizes::of_maps(0, len, cpus).counter_shift;
+                add_stripes(&mut total, counters, entry, number, shift, cpus);
+            }
+            carried.write(entry, number as usize * size_of::<Counter>(), total);
+        }
+    }
+    Ok(())
+}
+
+/// Adds one counter of all CPUs to a total.
+pub(crate) fn add_stripes(
+    total: &mut Counter,
+    counters: &MappedArray,
+    entry: usize,
+    number: u32,
+    shift: u32,
+    cpus: u32,
+) {
+    if number >> shift != 0 {
+        return;
+    }
+    for cpu in 0..cpus {
+        let index = ((cpu << shift) + number) as usize;
+        let one: Counter = counters.read(entry, index * size_of::<Counter>()).unwrap_or_default();
+        total.packets += one.packets;
+        total.bytes += one.bytes;
+    }
+}
+
+/// The beginning of the digest of the object that this version embeds.
+fn object_digest() -> &'static str {
+    let digest = govc_runtime_ebpf::BUILD_RECORD
+        .lines()
+        .find_map(|line| line.strip_prefix("object_sha256 = "))
+        .unwrap_or_default()
+        .trim_matches(['"', ' ']);
+    digest.get(..16).unwrap_or(digest)
+}
