@@ -1,6 +1,13 @@
 //! The whole of it on real links: what workloads notice, what is on the wire, what is let through.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    env, fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use aya::programs::links::PinnedLink;
 use govc_abi::{
@@ -1052,4 +1059,95 @@ fn an_instance_whose_interface_was_replaced_enforces_on_the_new_one() {
         wait_until(|| node.count("ingress", "label_missing") > 0 || !drain(&server).is_empty())
     );
     assert_eq!(node.count("ingress", "label_missing"), 1, "enforced on the new interface");
+}
+
+/// Tells the child of [`the_cgroup_of_a_sender_chooses_its_label`] its cgroup's directory, and
+/// where to send.
+const SENDER: &str = "GOVC_TESTS_SENDER";
+
+#[test]
+fn the_child_sends_from_its_cgroup() {
+    let Ok(order) = env::var(SENDER) else { return };
+    let [dir, ip, port] = order.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    if !dir.is_empty() {
+        fs::write(Path::new(dir).join("cgroup.procs"), "0").unwrap();
+    }
+    let to = SocketAddr::new(ip.parse().unwrap(), port.parse().unwrap());
+    // A socket belongs to the cgroup in which it was made.
+    let local: IpAddr =
+        if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    UdpSocket::bind((local, 0)).unwrap().send_to(b"from a cgroup", to).unwrap();
+}
+
+/// Cgroups of this test, gone with it.
+struct Cgroups(PathBuf);
+
+impl Cgroups {
+    fn new() -> Self {
+        let root = govc_loader::cgroup::root().expect("a cgroup2 hierarchy");
+        Self(root.join(format!("govc-test-{}", std::process::id())))
+    }
+
+    fn path(&self) -> String {
+        format!("/{}", self.0.file_name().unwrap().to_string_lossy())
+    }
+
+    fn make(&self, below: &str) -> PathBuf {
+        let dir = self.0.join(below);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for below in ["api-1/inner", "api-1", "web", "other", ""] {
+            let _ = fs::remove_dir(self.0.join(below));
+        }
+    }
+}
+
+#[test]
+fn the_cgroup_of_a_sender_chooses_its_label() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let cgroups = Cgroups::new();
+    let path = cgroups.path();
+    let [inner, web, other] = ["api-1/inner", "web", "other"].map(|below| cgroups.make(below));
+    lab.a.apply(
+        &image(&[&format!(
+            "zone lan = interface \"eth0\"\n\
+             stamp on lan when cgroup \"{path}/api*\" {{ \
+                 subject acme.payments.api  operation ledger.read  residency eu }}\n\
+             stamp on lan when cgroup \"{path}/web\" {{ \
+                 subject acme.web.front  operation ledger.read  residency eu }}\n"
+        )]),
+        &["eth0"],
+    );
+    lab.b.apply(&ledger(), &["eth0"]);
+    for v6 in BOTH_VERSIONS {
+        let to = address(2, 2, v6);
+        let server = udp_socket(&lab.b.namespace, to, READ);
+        let send = |dir: &Path| {
+            let mut child = Command::new(env::current_exe().unwrap());
+            child
+                .args(["--exact", "the_child_sends_from_its_cgroup"])
+                .env(SENDER, format!("{} {to} {READ}", dir.display()))
+                .stdout(Stdio::null());
+            assert!(lab.a.namespace.run(|| child.status()).unwrap().success());
+        };
+        let count = |node: &Node, hook, reason| node.count(hook, reason);
+        send(&inner);
+        assert_eq!(receive(&server, 1).len(), 1, "below a cgroup that the pattern matches");
+        let before = count(&lab.b, "ingress", "no_rule");
+        send(&web);
+        assert_eq!(count(&lab.b, "ingress", "no_rule"), before + 1, "another subject");
+        let before = count(&lab.a, "egress", "no_subject");
+        send(&other);
+        send(Path::new(""));
+        assert_eq!(count(&lab.a, "egress", "no_subject"), before + 2, "no stamp rule speaks");
+        assert_eq!(drain(&server).len(), 0);
+    }
 }
