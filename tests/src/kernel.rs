@@ -80,6 +80,11 @@ impl Kernel {
         }
         let namespace = Namespace::create("subject").expect("namespace");
         let peer = Namespace::create("peer").expect("namespace");
+        for quiet in [&namespace, &peer] {
+            // Events are to tell about the packets of the test, not about the stack's own.
+            let off = || std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+            quiet.run(off).expect("IPv6 is turned off");
+        }
         veth(&namespace, "eth0", &peer, "eth0", None).expect("veth");
         let ifindex = namespace.ifindex("eth0").expect("ifindex");
         apply(&namespace, &place, &ring, image, &["eth0", "lo"]);

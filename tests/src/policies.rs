@@ -78,15 +78,19 @@ const SETS: &[&str] = &[
 ];
 const FROM: &[&str] = &["anyone", "labelled", "legacy", "unlabelled"];
 
-/// A policy with about `rules` rules.
-pub fn random_policy(random: &mut Random, rules: usize) -> String {
+/// A policy with about `rules` rules on `ingress` or `egress`.
+pub fn random_policy(random: &mut Random, hook: &str, rules: usize) -> String {
     let mut text = String::from(
         "package acme.random\nuse acme.vocabulary\n\
          zone lan = interface \"eth0\"  lo = interface \"lo\" encrypted\n\
          deliver on lan when address 10.20.1.0/24 { object acme.payments.ledger }\n\
          deliver on lan when address 10.20.0.0/16, 2001:db8:20::/48 { object acme.web.front }\n\
          deliver on lan { object acme.guest }\n\
-         legacy from 10.20.9.0/24, 2001:db8:20:9::/64 on lan { subject acme.guest  max level public }\n",
+         legacy from 10.20.9.0/24, 2001:db8:20:9::/64 on lan { subject acme.guest  max level public }\n\
+         stamp on lan when address 10.20.1.0/24, 2001:db8:20:9::/64 { \
+             subject acme.payments.api  operation ledger.read  residency eu  radius domain }\n\
+         stamp on lan when address 10.20.0.0/16, 2001:db8:20::/48 { \
+             subject acme.web.front  level public  operation web.get  route backbone_eu  life 1 }\n",
     );
     let tiers = ["", "tier guardrails\n", "tier baseline\n"];
     let mut left = rules;
@@ -95,7 +99,9 @@ pub fn random_policy(random: &mut Random, rules: usize) -> String {
         let count = 1 + random.below(left.min(12));
         left -= count;
         let observe = if random.one_in(8) { "observe " } else { "" };
-        let _ = writeln!(text, "{observe}policy p{policy} {{\n  on ingress{}", object(random));
+        // Nobody knows which workload a leaving packet is for.
+        let object = if hook == "ingress" { object(random) } else { String::new() };
+        let _ = writeln!(text, "{observe}policy p{policy} {{\n  on {hook}{object}");
         text.push_str(random.pick::<&str>(&tiers));
         for rule in 0..count {
             text.push_str(&random_rule(random, rule, observe.is_empty()));

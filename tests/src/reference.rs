@@ -1,4 +1,4 @@
-//! What must become of an arriving frame, written from docs/label.md and docs/language.md with
+//! What must become of a frame, written from docs/label.md and docs/language.md with
 //! other tools than the enforcement point uses: etherparse reads headers, siphasher computes
 //! MACs, the reference interpreter decides.
 
@@ -10,7 +10,7 @@ use govc_abi::{
     label::Label,
 };
 use govc_compiler::{
-    checked::Policy,
+    checked::{Policy, Template},
     interpret::{self, Decision},
 };
 
@@ -166,9 +166,32 @@ pub fn decide_ingress(policy: &Policy, frame: &[u8], verifier: &Verifier) -> Opt
     Some(interpret::decide(policy, 0, &request(policy, frame, verifier)?))
 }
 
-/// The request that an arriving frame is, if it is one.
-pub fn request(policy: &Policy, frame: &[u8], verifier: &Verifier) -> Option<Request> {
+/// What must become of a frame that leaves by a zone: the decision and the label without slot and
+/// epoch, `None` for a legacy neighbour. `None` when it must be dropped before any rule.
+pub fn decide_egress(policy: &Policy, frame: &[u8], zone: u8) -> Option<(Decision, Option<Label>)> {
     let parsed = parse(frame)?;
+    if parsed.label.is_some() {
+        return None;
+    }
+    let mut request = packet_request(&parsed);
+    request.scalars[usize::from(attribute::EGRESS_ZONE)] = zone.into();
+    // A neighbour is a legacy one when it would count as one, were it the sender.
+    let mut answer = Request { source: request.destination, ..Request::EMPTY };
+    answer.scalars[usize::from(attribute::INGRESS_ZONE)] = zone.into();
+    let bare = interpret::legacy(policy, &answer).is_some();
+    let template = &policy.stamps()[interpret::stamp(policy, &request)?].template;
+    let label = label_from(template);
+    set_label(&mut request, state::VALID, &label);
+    let decision = interpret::decide(policy, 1, &request);
+    let label = label
+        .with_version(1)
+        .with_domain(policy.domains()[usize::from(template.domain.0)].number)
+        .with_life(template.life);
+    Some((decision, (!bare).then_some(label)))
+}
+
+/// The attributes that a packet has by itself.
+fn packet_request(parsed: &Parsed) -> Request {
     let mut request = Request::EMPTY;
     request.source = halves(parsed.source);
     request.destination = halves(parsed.destination);
@@ -183,7 +206,14 @@ pub fn request(policy: &Policy, frame: &[u8], verifier: &Verifier) -> Option<Req
     if matches!(parsed.protocol, 1 | 58) {
         set(attribute::ICMP, u32::from(parsed.icmp.0) << 8 | u32::from(parsed.icmp.1));
     }
-    set(attribute::INGRESS_ZONE, verifier.zone.into());
+    request
+}
+
+/// The request that an arriving frame is, if it is one.
+pub fn request(policy: &Policy, frame: &[u8], verifier: &Verifier) -> Option<Request> {
+    let parsed = parse(frame)?;
+    let mut request = packet_request(&parsed);
+    request.scalars[usize::from(attribute::INGRESS_ZONE)] = verifier.zone.into();
     match &parsed.label {
         Some((label, body, found)) => {
             verify(policy, label, verifier)?;
@@ -194,16 +224,7 @@ pub fn request(policy: &Policy, frame: &[u8], verifier: &Verifier) -> Option<Req
         }
         None => {
             if let Some(legacy) = interpret::legacy(policy, &request) {
-                let template = &policy.legacies()[legacy].template;
-                let label = Label::default()
-                    .with_subject(template.subject)
-                    .with_level(template.level)
-                    .with_radius(template.radius)
-                    .with_compartments(template.compartments)
-                    .with_constraints(template.constraints)
-                    .with_operation(template.operation)
-                    .with_residency(template.residency)
-                    .with_route(template.route);
+                let label = label_from(&policy.legacies()[legacy].template);
                 set_label(&mut request, state::LEGACY, &label);
             }
         }
@@ -227,6 +248,19 @@ fn verify(policy: &Policy, label: &Label, verifier: &Verifier) -> Option<()> {
         && label.constraints() & !known == 0
         && label.epoch() == verifier.epoch;
     (fresh && sound).then_some(())
+}
+
+/// What a template says that rules can ask for.
+fn label_from(template: &Template) -> Label {
+    Label::default()
+        .with_subject(template.subject)
+        .with_level(template.level)
+        .with_radius(template.radius)
+        .with_compartments(template.compartments)
+        .with_constraints(template.constraints)
+        .with_operation(template.operation)
+        .with_residency(template.residency)
+        .with_route(template.route)
 }
 
 fn set_label(request: &mut Request, state: u32, label: &Label) {

@@ -199,7 +199,7 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
     for seed in 0..24 {
         let random = &mut Random::new(seed);
         let rules = *random.pick(&[1, 3, 10, 40]);
-        let text = random_policy(random, rules);
+        let text = random_policy(random, "ingress", rules);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let mut kernel = Kernel::new(&compiled.image);
         for packet in 0..250 {
@@ -236,6 +236,53 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
     assert!(permits > 300 && denies > 300 && by_rule > 600, "{permits} {denies} {by_rule}");
 }
 
+#[test]
+fn kernel_and_interpreter_agree_about_what_leaves_and_how() {
+    if !kernel_available() {
+        return;
+    }
+    let (mut labelled, mut bare, mut denies, mut refused) = (0, 0, 0, 0);
+    for seed in 2000..2024 {
+        let random = &mut Random::new(seed);
+        let rules = *random.pick(&[1, 3, 10, 40]);
+        let text = random_policy(random, "egress", rules);
+        let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
+        let mut kernel = Kernel::new(&compiled.image);
+        for packet in 0..250 {
+            let spec = random_spec(random, packet % 2 == 1);
+            let frame = spec.frame();
+            let verifier = verifier(&kernel, 7);
+            let answer = kernel.ask(Hook::Egress, &frame);
+            let told = || format!("seed {seed} packet {packet} {spec:?}\n{answer:?}\n{text}");
+            let Some((wanted, label)) = reference::decide_egress(&compiled.policy, &frame, 1)
+            else {
+                assert!(!answer.permit, "{}", told());
+                refused += 1;
+                continue;
+            };
+            assert_eq!(decision(&compiled, &answer), Some(wanted), "{}", told());
+            if !wanted.permit {
+                denies += 1;
+                continue;
+            }
+            let Some(label) = label else {
+                assert_eq!(answer.frame, frame, "{}", told());
+                bare += 1;
+                continue;
+            };
+            if slot_now() != verifier.slot {
+                continue;
+            }
+            // Built from the same packet by other code, bit for bit.
+            let label = label.with_epoch(verifier.epoch).with_slot(verifier.slot as u16);
+            assert_eq!(answer.frame, spec.labelled(&label, verifier.key), "{}", told());
+            labelled += 1;
+        }
+    }
+    let counts = [labelled, bare, denies, refused];
+    assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
+}
+
 /// The decision that an answer's event tells, in positions of the policy.
 fn decision(compiled: &Compiled, answer: &Answer) -> Option<Decision> {
     let event = answer.event.as_ref()?;
@@ -254,7 +301,7 @@ fn image_and_interpreter_agree_without_a_kernel() {
     for seed in 1000..1060 {
         let random = &mut Random::new(seed);
         let rules = *random.pick(&[1, 5, 20, 80]);
-        let text = random_policy(random, rules);
+        let text = random_policy(random, "ingress", rules);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let verifier = Verifier { slot: 1000, key: (1, 2), epoch: 3, zone: 1 };
         for packet in 0..400 {
