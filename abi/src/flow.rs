@@ -3,7 +3,7 @@
 use crate::{
     attribute::Request,
     label::Label,
-    limits::{EVENT_RATE_DEFAULT, INTERFACES_MAX},
+    limits::{EVENT_RATE_DEFAULT, INTERFACES_MAX, MEMO_ENTRIES},
     reason,
 };
 
@@ -135,6 +135,48 @@ pub struct Control {
 pub mod control_flag {
     /// Report permitted packets too, as if every rule said `log`.
     pub const REPORT_PERMITS: u32 = 1;
+    /// Compute every MAC and walk for every packet: for tests and measurements.
+    pub const NO_MEMO: u32 = 2;
+}
+
+/// A decision about a verified label that one CPU remembers.
+///
+/// What an ingress hook decides about a labelled packet that is no reply is a function of the
+/// bytes under the MAC, the zone, the generation and the key. All of them are compared, so a hit
+/// is exact; entries are written only after a good MAC, so nobody without a key can push others
+/// out.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Memo {
+    /// The bytes under the MAC, as [`crate::mac::input`] gives them.
+    pub input: [u64; 8],
+    /// The MAC.
+    pub mac: u64,
+    /// The key that it was verified with.
+    pub key: [u64; 2],
+    /// The generation that decided; 0 in an empty entry.
+    pub generation: u64,
+    /// Zone of the interface that the packet came in by.
+    pub zone: u32,
+    /// The object, [`crate::attribute::SCOPE_NONE`] for none.
+    pub object: u32,
+    /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
+    pub rule: u32,
+    /// Rule in observe mode that would have decided otherwise; likewise.
+    pub pending: u32,
+    /// 1 to let the packet through.
+    pub permit: u8,
+    /// One of [`reason`].
+    pub reason: u8,
+    /// Zero.
+    pub pad: [u8; 14],
+}
+
+/// Entry of [`Memo`] for a MAC, which is as good as random.
+#[inline(always)]
+#[must_use]
+pub const fn memo_slot(mac: u64) -> u32 {
+    mac as u32 & (MEMO_ENTRIES as u32 - 1)
 }
 
 impl Control {
@@ -188,6 +230,10 @@ pub struct CpuState {
     pub synced_ns: u64,
     /// Unix time minus coarse clock then.
     pub offset_ns: i64,
+    /// Unix time at which the slot below began, nanoseconds.
+    pub slot_began_ns: u64,
+    /// The slot of the last packet.
+    pub slot: u64,
     /// Coarse clock of the last refill of the event budget.
     pub refilled_ns: u64,
     /// Events that may still be published.
@@ -214,8 +260,9 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowState>() == 16 + 112);
     assert!(size_of::<Interface>() == 16);
+    assert!(size_of::<Memo>() == 128);
     assert!(size_of::<Generation>() == 56);
     assert!(size_of::<Control>() == 32 + 112 + 8);
     assert!(size_of::<Packet>() == 64);
-    assert!(size_of::<CpuState>() == 56 + 112 + 24 + 128 + 128 + 64);
+    assert!(size_of::<CpuState>() == 72 + 112 + 24 + 128 + 128 + 64);
 };

@@ -47,6 +47,9 @@ pub const INTERFACES_MAX: usize = 1024;
 pub const INTERFACE_PROBES: usize = 8;
 /// Flows that an instance remembers for replies; the oldest goes first.
 pub const FLOWS_MAX: usize = 1 << 16;
+/// Decisions that one CPU remembers, a power of two: half a megabyte, which second-level caches
+/// hold.
+pub const MEMO_ENTRIES: usize = 1 << 12;
 /// Bytes of the event ring.
 pub const EVENT_RING_LEN: usize = 1 << 20;
 /// Events that one CPU may publish in a second unless told otherwise.

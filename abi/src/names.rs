@@ -27,9 +27,11 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<CpuState, 1>`.
     pub const CPU: &str = "CPU";
+    /// `PerCpuArray<Memo, 4096>`.
+    pub const MEMO: &str = "MEMO";
     /// All that the object knows.
-    pub const ALL: [&str; 9] =
-        [CONTROL, TABLES, COUNTERS, KEYS, INTERFACES, CGROUPS, FLOWS, EVENTS, CPU];
+    pub const ALL: [&str; 10] =
+        [CONTROL, TABLES, COUNTERS, KEYS, INTERFACES, CGROUPS, FLOWS, EVENTS, CPU, MEMO];
 }
 
 /// Programs.

@@ -20,6 +20,12 @@ pub trait Tables {
     /// The word at `index`.
     fn word(&self, index: u32) -> u32;
 
+    /// The word at an index below [`image::HEADER_WORDS`], which every image has.
+    #[inline(always)]
+    fn header(&self, index: u32) -> u32 {
+        self.word(index)
+    }
+
     /// [`descend`], unless there is a better way to call it: the kernel's verifier explores a
     /// function of its own once, and inlined code anew for every part.
     #[inline(always)]
@@ -50,7 +56,7 @@ fn classify<T: Tables>(tables: &T, mask: u32, request: &Request, classes: &mut C
     macro_rules! narrow {
         ($($attribute:expr),*) => { $(
             if mask & 1 << $attribute != 0 {
-                let root = tables.word(image::AT_CLASSES + $attribute as u32);
+                let root = tables.header(image::AT_CLASSES + $attribute as u32);
                 let value = request.scalars[$attribute as usize] & 0xff;
                 classes[$attribute as usize] = tables.word(root.wrapping_add(value));
             }
@@ -59,7 +65,7 @@ fn classify<T: Tables>(tables: &T, mask: u32, request: &Request, classes: &mut C
     macro_rules! medium {
         ($($attribute:expr),*) => { $(
             if mask & 1 << $attribute != 0 {
-                let root = tables.word(image::AT_CLASSES + $attribute as u32);
+                let root = tables.header(image::AT_CLASSES + $attribute as u32);
                 let value = request.scalars[$attribute as usize] & 0xffff;
                 let page = tables.word(root.wrapping_add(value >> 8));
                 classes[$attribute as usize] = tables.word(page.wrapping_add(value & 0xff));
@@ -69,7 +75,7 @@ fn classify<T: Tables>(tables: &T, mask: u32, request: &Request, classes: &mut C
     macro_rules! scope {
         ($($attribute:expr),*) => { $(
             if mask & 1 << $attribute != 0 {
-                let root = tables.word(image::AT_CLASSES + $attribute as u32);
+                let root = tables.header(image::AT_CLASSES + $attribute as u32);
                 let value = request.scalars[$attribute as usize] & 0x0fff_ffff;
                 let upper = tables.word(root.wrapping_add(value >> 16));
                 let page = tables.word(upper.wrapping_add(value >> 8 & 0xff));
@@ -110,9 +116,9 @@ fn classify<T: Tables>(tables: &T, mask: u32, request: &Request, classes: &mut C
 fn address_class<T: Tables>(tables: &T, which: u32, address: [u64; 2]) -> u32 {
     let v4 = address[0] == 0 && address[1] >> 32 == 0xffff;
     let (mut upper, mut lower, mut entry) = if v4 {
-        (address[1] << 32, 0, tables.word(image::AT_TRIES_V4 + which))
+        (address[1] << 32, 0, tables.header(image::AT_TRIES_V4 + which))
     } else {
-        (address[0], address[1], tables.word(image::AT_TRIES_V6 + which))
+        (address[0], address[1], tables.header(image::AT_TRIES_V6 + which))
     };
     let mut step = 0;
     while step < 16 {
@@ -199,7 +205,7 @@ pub fn walk<T: Tables>(
     }
     classify(tables, tables.word(at + image::PROGRAM_ATTRIBUTES), request, classes);
     let decides = which >= program::INGRESS;
-    let rules = tables.word(image::AT_RULES);
+    let rules = tables.header(image::AT_RULES);
     let mut best = none;
     let mut pending = none;
     let mut group = 0;
@@ -251,13 +257,13 @@ pub fn walk<T: Tables>(
 /// The index of a domain number, or [`None`] when the image does not know it.
 #[inline(always)]
 pub fn domain_index<T: Tables>(tables: &T, number: u16) -> Option<u32> {
-    let count = tables.word(image::AT_DOMAIN_COUNT);
+    let count = tables.header(image::AT_DOMAIN_COUNT);
     let mut index = 0;
     while index < crate::limits::DOMAINS_NAMED_MAX as u32 {
         if index >= count {
             break;
         }
-        if tables.word(image::AT_DOMAINS + index) == number as u32 {
+        if tables.header(image::AT_DOMAINS + index) == number as u32 {
             return Some(index);
         }
         index += 1;

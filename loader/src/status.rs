@@ -2,7 +2,7 @@
 
 use govc_abi::{
     event::hook,
-    flow::{Control, CpuState, Generation, reason_counter, rule_counter},
+    flow::{Control, CpuState, Generation, control_flag, reason_counter, rule_counter},
     names, reason,
 };
 use serde::Serialize;
@@ -293,10 +293,22 @@ pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadE
 /// # Errors
 /// There is no such instance.
 pub fn report_permits(place: &Place, on: bool) -> Result<(), LoadError> {
-    use govc_abi::flow::control_flag::REPORT_PERMITS;
+    set_flag(place, control_flag::REPORT_PERMITS, on)
+}
+
+/// Whether CPUs remember decisions about labels that they have verified. Verdicts do not depend
+/// on it; tests and measurements turn it off.
+///
+/// # Errors
+/// There is no such instance.
+pub fn use_memo(place: &Place, on: bool) -> Result<(), LoadError> {
+    set_flag(place, control_flag::NO_MEMO, !on)
+}
+
+fn set_flag(place: &Place, flag: u32, on: bool) -> Result<(), LoadError> {
     let instance = Instance::open(place)?;
     let flags = instance.control().flags;
-    let flags = if on { flags | REPORT_PERMITS } else { flags & !REPORT_PERMITS };
+    let flags = if on { flags | flag } else { flags & !flag };
     instance.control.write(0, std::mem::offset_of!(Control, flags), flags);
     Ok(())
 }

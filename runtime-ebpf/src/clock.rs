@@ -21,7 +21,12 @@ pub fn slot(coarse_ns: u64, control: &Control, mut cpu: Cpu) -> u64 {
     }
     let unix_ns =
         coarse_ns.wrapping_add(cpu.offset_ns as u64).wrapping_add(control.tai_offset_ns as u64);
-    unix_ns / SLOT_NS
+    // A division costs more than all of the above, and hardly ever gives another slot.
+    if unix_ns.wrapping_sub(cpu.slot_began_ns) >= SLOT_NS {
+        cpu.slot = unix_ns / SLOT_NS;
+        cpu.slot_began_ns = cpu.slot * SLOT_NS;
+    }
+    cpu.slot
 }
 
 /// The coarse clock since boot, nanoseconds.

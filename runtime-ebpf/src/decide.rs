@@ -3,7 +3,7 @@
 use govc_abi::{
     attribute,
     image::{self, program, rule},
-    node::LEAF_NONE,
+    node::{LEAF, LEAF_NONE},
     reason,
     walk::{self, Outcome, Tables},
 };
@@ -67,9 +67,17 @@ pub extern "C" fn govc_descend(buffer: u32, entry: u32) -> u32 {
     walk::descend(&table, entry, &cpu.classes)
 }
 
-/// [`govc_walk`] with its answer unpacked.
+/// [`govc_walk`] with its answer unpacked. Programs that say the same for every packet, as many
+/// policies' DELIVER and LEGACY do, are not worth a call.
 #[inline(always)]
 pub fn outcome(table: Table, which: u32) -> Outcome {
+    let at = image::AT_PROGRAMS + which * image::PROGRAM_WORDS;
+    let parts = table.word(at + image::PROGRAM_PARTS);
+    let root = table.word(at + image::PROGRAM_PART);
+    if which < program::INGRESS && (parts == 0 || parts == 1 && root & LEAF != 0) {
+        let winner = if parts == 0 { LEAF_NONE } else { root & LEAF_NONE };
+        return Outcome { winner, pending: LEAF_NONE };
+    }
     let packed = govc_walk(table.buffer(), which);
     Outcome { winner: packed as u32, pending: (packed >> 32) as u32 }
 }
@@ -94,14 +102,14 @@ pub fn decide(table: Table, which: u32, cpu: Cpu) -> Verdict {
 /// The record of a rule.
 #[inline(always)]
 pub fn rule_record(table: Table, rule: u32) -> u32 {
-    table.word(table.word(image::AT_RULES).wrapping_add(rule))
+    table.word(table.header(image::AT_RULES).wrapping_add(rule))
 }
 
 /// Fills the attributes that every packet has.
 #[inline(always)]
 pub fn set_packet(mut cpu: Cpu) {
-    let packet = cpu.packet;
-    let request = &mut cpu.request;
+    let memory = &mut *cpu;
+    let (packet, request) = (&memory.packet, &mut memory.request);
     request.source = [u64::from_be(packet.flow.source[0]), u64::from_be(packet.flow.source[1])];
     request.destination =
         [u64::from_be(packet.flow.destination[0]), u64::from_be(packet.flow.destination[1])];
@@ -111,14 +119,14 @@ pub fn set_packet(mut cpu: Cpu) {
         if ports { u16::from_be(packet.flow.source_port) as u32 } else { 0 };
     request.scalars[attribute::DESTINATION_PORT as usize] =
         if ports { u16::from_be(packet.flow.destination_port) as u32 } else { 0 };
-    request.scalars[attribute::ICMP as usize] = icmp(&packet);
+    request.scalars[attribute::ICMP as usize] = icmp(packet);
 }
 
 /// The label of template `index` and its domain index; into the request and `cpu.label`.
 #[inline(always)]
 pub fn set_template(table: Table, index: u32, state: u32, mut cpu: Cpu) -> u32 {
     let at =
-        table.word(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
+        table.header(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
     cpu.label.head = walk::double(&table, at.wrapping_add(image::TEMPLATE_HEAD));
     cpu.label.mid = walk::double(&table, at.wrapping_add(image::TEMPLATE_MID));
     cpu.label.tail = 0;

@@ -1,10 +1,10 @@
 //! A packet leaves: choose its subject and label, decide, compute the MAC.
 
 use govc_abi::{
-    attribute::{self, Request, state},
+    attribute::{self, state},
     event::hook,
     image::program,
-    label::{FLAG_REPLY, Label, VERSION},
+    label::{FLAG_REPLY, VERSION},
     mac,
     node::LEAF_NONE,
     reason,
@@ -45,12 +45,11 @@ pub fn decide(
     table: Table,
     mut cpu: Cpu,
 ) -> (Verdict, Carriage) {
-    cpu.request = Request::EMPTY;
+    maps::clear_request(cpu);
     decide::set_packet(cpu);
     if cpu.packet.labelled != 0 {
         return (Verdict::deny(reason::LABEL_FORGED), Carriage::Bare);
     }
-    cpu.label = Label::default();
     let bare = is_legacy_neighbour(origin, table, cpu);
     let scalars = &mut cpu.request.scalars;
     scalars[attribute::EGRESS_ZONE as usize] = origin.zone;

@@ -1,13 +1,16 @@
 //! A packet arrives: verify its label, decide.
 
 use govc_abi::{
-    attribute::{self, Request, state},
+    attribute::{self, state},
     event::hook,
+    flow::{Control, Memo, control_flag},
     image::{self, program},
-    label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ, Label},
+    key::KeyEntry,
+    label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
     node::LEAF_NONE,
     reason,
+    siphash::siphash24_64,
     walk::{self, Tables},
 };
 
@@ -19,42 +22,125 @@ use crate::{
 
 /// Decides a parsed packet that arrived in `zone`. The label, if any, is in `cpu.label`.
 #[inline(always)]
-pub fn decide(zone: u32, active: Active, slot: u64, table: Table, mut cpu: Cpu) -> Verdict {
-    cpu.request = Request::EMPTY;
+pub fn decide(
+    zone: u32,
+    control: &Control,
+    active: Active,
+    slot: u64,
+    table: Table,
+    mut cpu: Cpu,
+) -> Verdict {
+    if cpu.packet.labelled == 0 {
+        return decide_bare(zone, active, table, cpu);
+    }
+    let (domain, key) = match check(active, slot, table, cpu) {
+        Ok(found) => found,
+        Err(reason) => return Verdict::deny(reason),
+    };
+    let input = mac::input(&cpu.label, &cpu.packet.flow);
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
+    let memo = if answers || control.flags & control_flag::NO_MEMO != 0 {
+        None
+    } else {
+        maps::memo(cpu.packet.mac)
+    };
+    if let Some(memo) = &memo
+        && remembers(memo, &input, cpu.packet.mac, key, zone, active)
+    {
+        let scalars = &mut cpu.request.scalars;
+        scalars[attribute::STATE as usize] = state::VALID;
+        scalars[attribute::OBJECT as usize] = memo.object;
+        return Verdict {
+            permit: memo.permit != 0,
+            reason: memo.reason,
+            rule: memo.rule,
+            pending: memo.pending,
+        };
+    }
+    if siphash24_64(key.k0, key.k1, input) != cpu.packet.mac {
+        return Verdict::deny(reason::BAD_MAC);
+    }
+    maps::clear_request(cpu);
+    let label = cpu.label;
+    walk::set_label(&mut cpu.request, state::VALID, domain, &label);
     decide::set_packet(cpu);
     cpu.request.scalars[attribute::INGRESS_ZONE as usize] = zone;
-    let flags = if cpu.packet.labelled != 0 {
-        match verify(active, slot, table, cpu) {
-            Ok(domain) => {
-                let label = cpu.label;
-                walk::set_label(&mut cpu.request, state::VALID, domain, &label);
-            }
-            Err(reason) => return Verdict::deny(reason),
-        }
-        cpu.label.flags()
-    } else {
-        let legacy = decide::outcome(table, program::LEGACY).winner;
-        cpu.label = Label::default();
-        if legacy != LEAF_NONE {
-            decide::set_template(table, legacy, state::LEGACY, cpu);
-        }
-        0
-    };
-    if (cpu.packet.labelled == 0 || flags & FLAG_REPLY != 0)
-        && let Some(verdict) = reply(active, table, cpu)
-    {
+    if answers && let Some(verdict) = reply(active, table, cpu) {
         return verdict;
     }
+    let verdict = decide_request(active, table, false, cpu);
+    if let Some(memo) = memo {
+        // What follows from the packet is computed again: it would not survive the walk in
+        // registers.
+        memo.input = mac::input(&cpu.label, &cpu.packet.flow);
+        memo.mac = cpu.packet.mac;
+        memo.key = [key.k0, key.k1];
+        memo.generation = active.generation;
+        memo.zone = zone;
+        memo.object = cpu.request.scalars[attribute::OBJECT as usize];
+        memo.rule = verdict.rule;
+        memo.pending = verdict.pending;
+        memo.permit = verdict.permit as u8;
+        memo.reason = verdict.reason;
+    }
+    verdict
+}
+
+/// Decides a packet without a label.
+#[inline(always)]
+fn decide_bare(zone: u32, active: Active, table: Table, mut cpu: Cpu) -> Verdict {
+    maps::clear_request(cpu);
+    decide::set_packet(cpu);
+    cpu.request.scalars[attribute::INGRESS_ZONE as usize] = zone;
+    let legacy = decide::outcome(table, program::LEGACY).winner;
+    if legacy != LEAF_NONE {
+        decide::set_template(table, legacy, state::LEGACY, cpu);
+    }
+    match reply(active, table, cpu) {
+        Some(verdict) => verdict,
+        None => decide_request(active, table, true, cpu),
+    }
+}
+
+/// Finds the object and asks the policy.
+#[inline(always)]
+fn decide_request(active: Active, table: Table, bare: bool, mut cpu: Cpu) -> Verdict {
     let object = decide::outcome(table, program::DELIVER).winner;
     if object != LEAF_NONE {
-        let at = table.word(image::AT_OBJECTS).wrapping_add(object);
+        let at = table.header(image::AT_OBJECTS).wrapping_add(object);
         cpu.request.scalars[attribute::OBJECT as usize] = table.word(at);
     }
     let verdict = decide::decide(table, program::INGRESS, cpu);
     if verdict.permit {
-        flows::remember(hook::INGRESS, active, verdict.rule, cpu.packet.labelled == 0, cpu);
+        flows::remember(hook::INGRESS, active, verdict.rule, bare, cpu);
     }
     verdict
+}
+
+/// Whether a memory is about this very packet. All words are compared before the one branch.
+#[inline(always)]
+fn remembers(
+    memo: &Memo,
+    input: &[u64; 8],
+    mac: u64,
+    key: &KeyEntry,
+    zone: u32,
+    active: Active,
+) -> bool {
+    let mut differs = memo.mac ^ mac;
+    differs |= memo.generation ^ active.generation;
+    differs |= (memo.zone ^ zone) as u64;
+    differs |= memo.key[0] ^ key.k0;
+    differs |= memo.key[1] ^ key.k1;
+    differs |= memo.input[0] ^ input[0];
+    differs |= memo.input[1] ^ input[1];
+    differs |= memo.input[2] ^ input[2];
+    differs |= memo.input[3] ^ input[3];
+    differs |= memo.input[4] ^ input[4];
+    differs |= memo.input[5] ^ input[5];
+    differs |= memo.input[6] ^ input[6];
+    differs |= memo.input[7] ^ input[7];
+    differs == 0
 }
 
 /// Permits the reply of a flow that this node has sent. A flow of an older generation is decided
@@ -77,12 +163,13 @@ fn reply(active: Active, table: Table, cpu: Cpu) -> Option<Verdict> {
     Some(Verdict::permit(reason::REPLY, verdict.rule))
 }
 
-/// Verifies a label: cheap checks first, the MAC last.
+/// Checks of a label before its MAC, and the key that the MAC must be made with, with the index of
+/// its domain.
 ///
 /// # Errors
 /// The reason to drop the packet.
 #[inline(always)]
-fn verify(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<u32, u8> {
+fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<(u32, &'static KeyEntry), u8> {
     let label = &cpu.label;
     if label.version() != label::VERSION || label.flags() & (FLAG_RESERVED | FLAG_SEQ) != 0 {
         return Err(reason::VERSION);
@@ -99,7 +186,7 @@ fn verify(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<u32, u8> {
         return Err(reason::SLOT_FUTURE);
     }
     let life = label.life() as u32;
-    let most = table.word(image::AT_LIFE_MAX) & 15;
+    let most = table.header(image::AT_LIFE_MAX) & 15;
     if age > 1 << (if life < most { life } else { most }) {
         return Err(reason::SLOT_EXPIRED);
     }
@@ -113,8 +200,5 @@ fn verify(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<u32, u8> {
     if !key.covers(slot) {
         return Err(reason::KEY_MISSING);
     }
-    if mac::mac(key.k0, key.k1, label, &cpu.packet.flow) != cpu.packet.mac {
-        return Err(reason::BAD_MAC);
-    }
-    Ok(domain)
+    Ok((domain, key))
 }

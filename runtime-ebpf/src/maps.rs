@@ -7,8 +7,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use govc_abi::{
+    attribute,
     event::Event,
-    flow::{Control, Counter, CpuState, FlowKey, FlowState, Interface, interface_slot},
+    flow::{
+        Control, Counter, CpuState, FlowKey, FlowState, Interface, Memo, interface_slot, memo_slot,
+    },
     key::{KeyEntry, KeyTable},
     limits,
     walk::{Classes, Tables},
@@ -34,6 +37,8 @@ pub static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS_MAX }> = LruHas
 pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_LEN }> = RingBuf::new();
 #[btf_map]
 static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
+#[btf_map]
+static MEMO: PerCpuArray<Memo, { limits::MEMO_ENTRIES }> = PerCpuArray::new();
 
 #[unsafe(no_mangle)]
 static TABLE_MASK: u32 = limits::TABLE_WORDS_MIN as u32 - 1;
@@ -77,6 +82,8 @@ pub fn control() -> Option<(&'static Control, Active)> {
 #[derive(Clone, Copy)]
 pub struct Table {
     words: *const u32,
+    /// [`TABLE_MASK`], read once.
+    mask: u32,
     buffer: u32,
 }
 
@@ -90,7 +97,7 @@ impl Table {
     /// A buffer by number.
     #[inline(always)]
     pub fn of_buffer(buffer: u32) -> Option<Self> {
-        TABLES.get_ptr(buffer).map(|words| Self { words, buffer })
+        TABLES.get_ptr(buffer).map(|words| Self { words, mask: constant(&TABLE_MASK), buffer })
     }
 
     /// The number of its buffer.
@@ -103,14 +110,43 @@ impl Table {
 impl Tables for Table {
     #[inline(always)]
     fn word(&self, index: u32) -> u32 {
-        let index = index & constant(&TABLE_MASK);
+        let index = index & self.mask;
         // SAFETY: the loader makes the value `TABLE_MASK + 1` words long; the verifier checks.
+        unsafe { *self.words.add(index as usize) }
+    }
+
+    #[inline(always)]
+    fn header(&self, index: u32) -> u32 {
+        // SAFETY: no value is shorter than the header, and callers pass constants; the verifier
+        // checks.
         unsafe { *self.words.add(index as usize) }
     }
 
     #[inline(always)]
     fn descend(&self, entry: u32, _: &Classes) -> u32 {
         crate::decide::govc_descend(self.buffer, entry)
+    }
+}
+
+/// Empties the request under decision. Word by word: the compiler would make it a call of
+/// `memset`, which goes byte by byte.
+#[inline(always)]
+pub fn clear_request(mut cpu: Cpu) {
+    clear(&raw mut cpu.request);
+    let scalars = &mut cpu.request.scalars;
+    scalars[attribute::SUBJECT as usize] = attribute::SCOPE_NONE;
+    scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
+}
+
+/// Sets the 8-byte words of a plain value to zero, one store each.
+#[inline(always)]
+pub fn clear<T>(at: *mut T) {
+    let words = at.cast::<u64>();
+    let mut index = 0;
+    while index < size_of::<T>() / 8 {
+        // SAFETY: inside the value, which is aligned to 8 bytes.
+        unsafe { core::ptr::write_volatile(words.add(index), 0) };
+        index += 1;
     }
 }
 
@@ -144,6 +180,13 @@ impl core::ops::DerefMut for Cpu {
 #[inline(always)]
 pub fn cpu() -> Option<Cpu> {
     CPU.get_ptr_mut(0).map(Cpu)
+}
+
+/// Where this CPU remembers what it decided about a label with this MAC.
+#[inline(always)]
+pub fn memo(mac: u64) -> Option<&'static mut Memo> {
+    // SAFETY: as for [`Cpu`]: the memory is this CPU's, and hooks do not nest.
+    MEMO.get_ptr_mut(memo_slot(mac)).map(|memo| unsafe { &mut *memo })
 }
 
 /// What is known about an interface.

@@ -10,7 +10,7 @@ use govc_abi::{
     reason,
 };
 
-use crate::maps::Cpu;
+use crate::maps::{self, Cpu};
 
 pub const ETH_LEN: usize = 14;
 pub const V4_LEN: usize = 20;
@@ -70,7 +70,7 @@ pub fn parse_into(
     mut cpu: Cpu,
 ) -> Result<(), u8> {
     let cpu = &mut *cpu;
-    cpu.packet = Packet::default();
+    maps::clear(&raw mut cpu.packet);
     let parsed = parse(data, end, l2_len, len, &mut cpu.packet, &mut cpu.label);
     // What was parsed is read back from memory, where the verifier does not track it: without
     // this the compiler carries constants of each way through the parser along in registers.

@@ -41,7 +41,6 @@ const LIFETIME: u32 = 2;
 pub fn report(place: &Place, table: Option<Table>, verdict: &Verdict, cpu: Cpu) {
     let reason = reason_counter(place.hook, verdict.reason);
     count(LIFETIME, reason, place.len);
-    count(place.active.buffer, reason, place.len);
     let mut log = false;
     if let Some(table) = table {
         if verdict.rule != LEAF_NONE {

@@ -14,12 +14,7 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use govc_abi::{
-    event::hook,
-    flow::Interface,
-    label::{BLOCK_LEN, Label},
-    reason,
-};
+use govc_abi::{attribute, event::hook, flow::Interface, label::BLOCK_LEN, reason};
 
 use crate::{
     clock,
@@ -49,7 +44,8 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
             let verdict = if slot < control.slot_floor {
                 Verdict::deny(reason::CLOCK_STALE)
             } else {
-                ingress::decide(maps::zone(interface, active), active, slot, table, cpu)
+                let zone = maps::zone(interface, active);
+                ingress::decide(zone, control, active, slot, table, cpu)
             };
             if verdict.permit && cpu.packet.labelled != 0 && !strip(skb, interface.l2_len, cpu) {
                 Verdict::deny(reason::HELPER_FAILED)
@@ -113,8 +109,9 @@ fn place<'a>(
     hook: u8,
     mut cpu: Cpu,
 ) -> Place<'a> {
-    cpu.request = govc_abi::attribute::Request::EMPTY;
-    cpu.label = Label::default();
+    maps::clear(&raw mut cpu.label);
+    cpu.request.scalars[attribute::STATE as usize] = attribute::state::ABSENT;
+    cpu.request.scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
     // SAFETY: the context is valid.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
     Place { control, active, coarse_ns: clock::coarse_ns(), ifindex, len, hook }

@@ -7,11 +7,7 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
-use govc_abi::{
-    event::hook,
-    label::{BLOCK_LEN, Label},
-    reason,
-};
+use govc_abi::{attribute, event::hook, label::BLOCK_LEN, reason};
 
 use crate::{
     clock,
@@ -35,8 +31,9 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
         maps::count(2, counter, len);
         return xdp_action::XDP_DROP;
     };
-    cpu.request = govc_abi::attribute::Request::EMPTY;
-    cpu.label = Label::default();
+    maps::clear(&raw mut cpu.label);
+    cpu.request.scalars[attribute::STATE as usize] = attribute::state::ABSENT;
+    cpu.request.scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
     let place =
         Place { control, active, coarse_ns: clock::coarse_ns(), ifindex, len, hook: hook::INGRESS };
     // SAFETY: the context is valid.
@@ -54,7 +51,8 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
             let verdict = if slot < control.slot_floor {
                 Verdict::deny(reason::CLOCK_STALE)
             } else {
-                ingress::decide(maps::zone(interface, active), active, slot, table, cpu)
+                let zone = maps::zone(interface, active);
+                ingress::decide(zone, control, active, slot, table, cpu)
             };
             if verdict.permit && cpu.packet.labelled != 0 && !strip(xdp, cpu) {
                 Verdict::deny(reason::HELPER_FAILED)

@@ -11,7 +11,7 @@ use govc_abi::{
     reason,
 };
 use govc_compiler::{interpret::Decision, testing};
-use govc_loader::keyring::slot_now;
+use govc_loader::{keyring::slot_now, status};
 use govc_tests::{
     Compiled, compile,
     frame::{self, Spec, Transport},
@@ -216,9 +216,18 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
                 continue;
             };
             let answer = kernel.ask(Hook::Ingress, &frame);
+            // The same packet again is decided from memory, or not, as the flag says.
+            let [remembered, computed] = [true, false].map(|memo| {
+                status::use_memo(&kernel.place, memo).unwrap();
+                kernel.ask(Hook::Ingress, &frame)
+            });
+            status::use_memo(&kernel.place, true).unwrap();
             if slot_now() != verifier.slot {
                 // The machine took a while: the kernel may have judged by the next slot.
                 continue;
+            }
+            for other in [&remembered, &computed] {
+                assert_eq!(other.told(), answer.told(), "seed {seed} packet {packet}");
             }
             let found = decision(&compiled, &answer);
             assert_eq!(
