@@ -70,6 +70,11 @@ impl Instance {
         })
     }
 
+    /// Its pins.
+    pub fn place(&self) -> &Place {
+        &self.pins.place
+    }
+
     /// Puts an image in force again: nothing is loaded, the idle buffer is filled and the
     /// generation flipped.
     pub fn publish(&self, image: &Image) -> Result<Applied, BenchError> {

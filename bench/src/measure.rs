@@ -1,6 +1,6 @@
 //! Timing: many cases, one after the other, round after round.
 
-use govc_loader::keyring::DomainKeys;
+use govc_loader::{instance::Place, keyring::DomainKeys, status};
 use govc_netlab::Namespace;
 
 use crate::{
@@ -67,6 +67,8 @@ pub struct Case<'a> {
     pub traffic: Traffic,
     /// Keys of their labels, if those have to be young.
     pub keys: Option<&'a DomainKeys>,
+    /// The enforcement point that computes every MAC while this case runs.
+    pub computes: Option<&'a Place>,
     /// What the program answers.
     pub answer: u32,
     /// The same without what is to be timed; itself where the whole time counts.
@@ -195,8 +197,15 @@ impl<'a> Bench<'a> {
         }
         let work = Work { object: self.object, maps: self.maps, packet: &set.first(), case };
         let warm = case.repeat.min(case.traffic.frames() as u32).max(1000);
+        if let Some(place) = case.computes {
+            status::use_memo(place, false)?;
+        }
         work.run(warm)?;
-        Ok(work.run(case.repeat)? as f64 / f64::from(case.repeat))
+        let elapsed = work.run(case.repeat)?;
+        if let Some(place) = case.computes {
+            status::use_memo(place, true)?;
+        }
+        Ok(elapsed as f64 / f64::from(case.repeat))
     }
 
     /// What was measured of a case.
@@ -226,6 +235,7 @@ impl<'a> Case<'a> {
             frames,
             traffic,
             keys: None,
+            computes: None,
             answer,
             floor: None,
             kept: true,
@@ -237,6 +247,11 @@ impl<'a> Case<'a> {
     /// Its labels are made anew before each sample.
     pub fn keys(self, keys: &'a DomainKeys) -> Self {
         Self { keys: Some(keys), ..self }
+    }
+
+    /// While it runs this enforcement point remembers no decisions.
+    pub fn computes(self, place: Option<&'a Place>) -> Self {
+        Self { computes: place, ..self }
     }
 
     /// What is subtracted.

@@ -103,6 +103,8 @@ pub struct Row {
     pub traffic: Traffic,
     /// Whether the rules permit the packets, which then lose their label.
     pub permits: bool,
+    /// Whether decisions were remembered.
+    pub remembers: bool,
     /// Whether the program ran without the one that restores packets.
     pub direct: bool,
     /// By size.
@@ -130,19 +132,24 @@ pub fn add<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], empty: &Empty<'a>
                 FrameSet::labelled(version, subject.numbers, &rules)
             };
             let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
-            for traffic in Traffic::ALL {
+            for (traffic, remembers) in
+                [(Traffic::Hot, true), (Traffic::Hot, false), (Traffic::Spread, false)]
+            {
                 for hook in ["tcx", "xdp"] {
-                    let place = Place { hook, version, traffic, permits };
+                    let place = Place { hook, version, traffic, permits, remembers };
                     rows.push(place.restored(bench, subjects, &sets, empty));
                 }
             }
             if !permits && version == Version::V4 {
-                let place = Place { hook: "tcx", version, traffic: Traffic::Hot, permits };
+                let traffic = Traffic::Hot;
+                let place = Place { hook: "tcx", version, traffic, permits, remembers: false };
                 rows.push(place.direct(bench, subjects, &sets, empty));
             }
         }
     }
-    rows.sort_by_key(|row| (row.version == Version::V6, row.hook, row.permits, row.direct));
+    rows.sort_by_key(|row| {
+        (row.version == Version::V6, row.hook, row.permits, !row.remembers, row.direct)
+    });
     rows
 }
 
@@ -153,18 +160,20 @@ struct Place {
     version: Version,
     traffic: Traffic,
     permits: bool,
+    remembers: bool,
 }
 
 impl Place {
     fn row(self, direct: bool, cases: Vec<CaseId>) -> Row {
-        let Self { hook, version, traffic, permits } = self;
-        Row { hook, version, traffic, permits, direct, cases }
+        let Self { hook, version, traffic, permits, remembers } = self;
+        Row { hook, version, traffic, permits, remembers, direct, cases }
     }
 
     fn name(self, size: u32) -> String {
-        let Self { hook, version, traffic, permits } = self;
+        let Self { hook, version, traffic, permits, remembers } = self;
         let verdict = if permits { "permitted" } else { "denied" };
-        format!("{hook}, {version:?}, {}, {verdict}, {size} rules", traffic.name())
+        let how = if remembers { "remembered" } else { "computed" };
+        format!("{hook}, {version:?}, {}, {verdict}, {how}, {size} rules", traffic.name())
     }
 
     fn answer(self) -> u32 {
@@ -193,7 +202,8 @@ impl Place {
         let case = |(subject, &set): (&'a Subject, &usize)| {
             let run = Run::Restored(self.program(subject));
             let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
-            bench.add(case.keys(&subject.instance.keys).over(floor))
+            let computes = (!self.remembers).then(|| subject.instance.place());
+            bench.add(case.keys(&subject.instance.keys).computes(computes).over(floor))
         };
         let cases = subjects.iter().zip(sets).map(case).collect();
         self.row(false, cases)
@@ -210,6 +220,7 @@ impl Place {
             let run = Run::Direct(self.program(subject));
             let name = format!("{}, alone", self.name(subject.size));
             let case = Case::new(name, run, set, self.traffic, self.answer());
+            let case = case.computes(Some(subject.instance.place()));
             bench.add(case.keys(&subject.instance.keys).over(empty.tc_direct))
         };
         let cases = subjects.iter().zip(sets).map(case).collect();
