@@ -55,10 +55,7 @@ pub enum Command {
     #[command(subcommand)]
     Keys(Keys),
     /// Explain a diagnostic code, such as GOV1001
-    Explain {
-        /// The code
-        code: String,
-    },
+    Explain(Explain),
     /// Show the whole thing on real packets, in network namespaces of its own
     Demo(Demo),
     /// Print a completion script for a shell
@@ -281,6 +278,19 @@ pub struct RingArguments {
     /// Directory of the key ring
     #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
     pub keys: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// The code, in any case, with or without GOV in front
+    #[arg(required_unless_present = "list")]
+    pub code: Option<String>,
+    /// List all codes
+    #[arg(long, conflicts_with = "code")]
+    pub list: bool,
+    /// As JSON, with the page in Markdown
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod explain;
 mod inspect;
 mod keys;
 mod observe;
@@ -31,7 +32,7 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Status(status) => status::run(&status, style),
         Command::Observe(observe) => observe::run(&observe, style),
         Command::Keys(keys) => keys::run(keys, style),
-        Command::Explain { code } => check::explain(&code),
+        Command::Explain(explain) => explain::run(&explain, style),
         Command::Demo(demo) => demo::run(&demo, style),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -9,7 +9,7 @@ use std::{
 use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
 use govc_grammar::{
     ast::{self, Item},
-    diagnostic::{Diagnostic, Severity},
+    diagnostic::Diagnostic,
     span::FileId,
 };
 use govc_image::Image;
@@ -49,13 +49,10 @@ pub struct Compiled {
 pub fn read(arguments: &Sources, style: &Style) -> Result<Input, Failure> {
     let mut input = load(arguments)?;
     let locks = read_locks(&input)?;
-    let checked = govc_compiler::check::check(&input.files, &locks);
-    let parsed = input.diagnostics.is_empty();
-    // What could not be parsed may be the use of a name, or the item that another one hides.
-    let worth_saying = |d: &Diagnostic| parsed || d.severity() == Severity::Error;
-    input.diagnostics.extend(checked.diagnostics.into_iter().filter(worth_saying));
-    let sound = input.diagnostics.iter().all(|d| d.severity() != Severity::Error);
-    input.policy = checked.policy.filter(|_| sound);
+    let syntax = std::mem::take(&mut input.diagnostics);
+    let checked = govc_compiler::check::check_parsed(&input.files, syntax, &locks);
+    let sound = checked.policy.is_some();
+    (input.policy, input.diagnostics) = (checked.policy, checked.diagnostics);
     report(&input, arguments.format, style)?;
     if sound {
         write_locks(&input, &locks, &checked.locks, arguments.locked)?;

@@ -7,4 +7,5 @@ pub mod commands;
 mod demo;
 pub mod failure;
 pub mod input;
+mod markdown;
 pub mod output;

@@ -41,6 +41,33 @@ impl Style {
         }
     }
 
+    /// Without colour, for tests.
+    #[cfg(test)]
+    pub(crate) fn plain(width: usize) -> Self {
+        Self { color_out: false, color_err: false, width }
+    }
+
+    /// With colour, for tests.
+    #[cfg(test)]
+    pub(crate) fn coloured(width: usize) -> Self {
+        Self { color_out: true, color_err: true, width }
+    }
+
+    /// Whether standard output takes colour.
+    pub fn is_coloured(&self) -> bool {
+        self.color_out
+    }
+
+    /// Columns that text is wrapped to.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// A word in an ANSI style; nothing around an empty one.
+    pub fn paint_word(&self, ansi: &str, word: &str) -> String {
+        if word.is_empty() { String::new() } else { self.paint(ansi, word) }
+    }
+
     /// Text in an ANSI style on standard output, such as `"1"` for bold.
     pub fn paint(&self, ansi: &str, text: impl std::fmt::Display) -> String {
         if self.color_out { format!("\u{1b}[{ansi}m{text}\u{1b}[0m") } else { text.to_string() }
@@ -235,6 +262,15 @@ impl<'a> JsonDiagnostic<'a> {
             help: diagnostic.help.as_deref(),
             labels: diagnostic.labels.iter().filter_map(label).collect(),
         }
+    }
+}
+
+/// How grave, in a word.
+pub fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Advice => "advice",
     }
 }
 

@@ -84,7 +84,7 @@ fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
         ),
     };
     match policy.rules().get(*rule) {
-        Some(rule) => diagnostic.and(rule.span, "this rule is too much"),
+        Some(rule) => diagnostic.and(rule.head, "this rule is too much"),
         None => diagnostic,
     }
 }
@@ -106,7 +106,7 @@ fn explain_encode(policy: &Policy, table: &DecisionTable, error: &EncodeError) -
             let position = table.rule_positions.get(value as usize);
             if let Some(rule) = position.and_then(|&position| policy.rules().get(position as usize))
             {
-                diagnostic = diagnostic.and(rule.span, "among the rules that multiply");
+                diagnostic = diagnostic.and(rule.head, "among the rules that multiply");
             }
         }
     }

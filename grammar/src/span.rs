@@ -24,6 +24,18 @@ impl Span {
         Self { file, start, end }
     }
 
+    /// Whether a byte belongs to both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.file == other.file && self.start < other.end && other.start < self.end
+    }
+
+    /// Whether all of `inner` lies in this range.
+    #[must_use]
+    pub fn contains(self, inner: Self) -> bool {
+        self.file == inner.file && self.start <= inner.start && inner.end <= self.end
+    }
+
     /// The smallest range that covers both; both must lie in one file.
     #[must_use]
     pub fn to(self, other: Self) -> Self {

@@ -1,4 +1,4 @@
-//! `check`, `test`, `build`, `explain`: everything that needs no kernel.
+//! `check`, `test`, `build`: everything that needs no kernel.
 
 use govc_compiler::{checked::Policy, testing};
 use govc_grammar::diagnostic::Severity;
@@ -163,15 +163,4 @@ pub fn build(arguments: &Build, style: &Style) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
-}
-
-pub fn explain(code: &str) -> Result<(), Failure> {
-    let code = code.to_ascii_uppercase();
-    match govc_compiler::pages::page(&code) {
-        Some(page) => line(page.trim_end()),
-        None => Err(Failure::Usage {
-            message: format!("there is no diagnostic code `{code}`"),
-            help: "Codes look like GOV1001; they stand in brackets before each message.".into(),
-        }),
-    }
 }

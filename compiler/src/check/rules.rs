@@ -68,8 +68,14 @@ pub(crate) fn check<'a>(
         log: clauses.log.is_some(),
         hooks: frame.hooks.clone(),
         matches,
+        head: head(rule),
         span: rule.span,
     });
+}
+
+/// The action and the name: what a message points at that is about the whole rule.
+fn head(rule: &ast::Rule) -> Span {
+    Span::new(rule.span.file, rule.span.start, rule.name.span.end)
 }
 
 fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
