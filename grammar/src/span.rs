@@ -24,6 +24,18 @@ impl Span {
         Self { file, start, end }
     }
 
+    /// The empty range where this one starts.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self::new(self.file, self.start, self.start)
+    }
+
+    /// The empty range where this one ends.
+    #[must_use]
+    pub const fn behind(self) -> Self {
+        Self::new(self.file, self.end, self.end)
+    }
+
     /// Whether a byte belongs to both.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
