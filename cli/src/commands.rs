@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod explain;
+mod fix;
 mod inspect;
 mod keys;
 mod observe;
@@ -47,6 +48,15 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
             clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
             Ok(())
         }
+    }
+}
+
+/// `1 rule`, `2 rules`, `2 policies`.
+pub fn plural(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        _ => format!("{count} {noun}s"),
     }
 }
 

@@ -94,6 +94,7 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
     let (rules, governed) = policies::check_all(&world, &outline, &mut sink);
     let tests = packets::check_all(&world, &outline, &edges, &mut sink);
     unused::warn(&world, &mut sink);
+    crate::expectations::check(files, &mut sink);
     if sink.failed() {
         let diagnostics = sink.finish();
         return Checked {

@@ -50,7 +50,8 @@ pub fn check_with(texts: &[(&str, &str)], locks: &Locks) -> Checked {
         files.push((FileId(id), file));
     }
     let checked = govc_compiler::check::check_parsed(&files, diagnostics, locks);
-    Checked { sources, diagnostics: checked.diagnostics, policy: checked.policy }
+    let diagnostics = govc_compiler::expectations::settle(&files, checked.diagnostics);
+    Checked { sources, diagnostics, policy: checked.policy }
 }
 
 /// Compiles texts that must be right.
