@@ -1,5 +1,7 @@
 //! The command line as people and programs meet it: formats, levels, fixes, exit codes.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
+
 use std::{
     fs,
     path::Path,

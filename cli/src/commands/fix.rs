@@ -1,6 +1,6 @@
 //! `check --fix`: applying the fixes that are sure.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use govc_compiler::fixes;
 use govc_grammar::diagnostic::Fix;
@@ -66,7 +66,7 @@ fn round(input: &Input, files_named: usize, overlay: &mut Overlay) -> bool {
     changed
 }
 
-fn show(path: &PathBuf, original: &str, text: &str, style: &Style) -> Result<(), Failure> {
+fn show(path: &Path, original: &str, text: &str, style: &Style) -> Result<(), Failure> {
     let diff = TextDiff::from_lines(original, text);
     let (before, after) = (format!("a/{}", path.display()), format!("b/{}", path.display()));
     let diff = diff.unified_diff().header(&before, &after).to_string();

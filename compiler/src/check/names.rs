@@ -1,7 +1,7 @@
 //! Names that are not found: what they are instead, where they are hidden, or what was meant.
 
 use govc_grammar::ast;
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic, Edit};
 use govc_grammar::span::Span;
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
@@ -192,11 +192,32 @@ impl Lookup<'_, '_> {
         let hidden = catalogue.exactly(text).find(|known| kind.takes(known.kind) && !seen(known));
         if let Some(hidden) = hidden {
             let package = self.world.packages.text(hidden.package);
-            return sink.fail(not_used(hidden.kind, text, span, &package));
+            return sink.fail(self.not_used(hidden.kind, text, span, &package));
         }
         let message = format!("unknown {} `{text}`", kind.noun());
         let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
         sink.fail(self.advise(kind, text, span, diagnostic))
+    }
+
+    /// A name of a package that the file does not use.
+    pub(crate) fn not_used(&self, kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
+        let message = format!(
+            "{} `{text}` belongs to package `{package}`, which this file does not use",
+            kind.noun()
+        );
+        let diagnostic =
+            Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
+                .help(format!("add `use {package}` at the top of this file"));
+        let mut files = self.world.files.iter();
+        let file = files.find(|(id, _)| *id == span.file).map(|(_, file)| file);
+        match file.and_then(|file| file.package.as_ref()) {
+            Some(own) => diagnostic.fix(
+                format!("add `use {package}`"),
+                Applicability::MachineApplicable,
+                vec![Edit { span: own.span.behind(), replacement: format!("\nuse {package}") }],
+            ),
+            None => diagnostic,
+        }
     }
 
     fn advise(&self, kind: Kind, text: &str, span: Span, diagnostic: Diagnostic) -> Diagnostic {
@@ -245,16 +266,6 @@ impl Lookup<'_, '_> {
             }
         }
     }
-}
-
-/// A name of a package that the file does not use.
-pub(crate) fn not_used(kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
-    let message = format!(
-        "{} `{text}` belongs to package `{package}`, which this file does not use",
-        kind.noun()
-    );
-    Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
-        .help(format!("add `use {package}` at the top of this file"))
 }
 
 /// A name inside a vocabulary that its own domain does not define as this kind.

@@ -5,7 +5,6 @@ use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use smol_str::SmolStr;
 
 use super::kind::Kind;
-use super::names::not_used;
 use super::sink::Sink;
 use crate::checked::{DomainId, Scope, ScopeRange};
 use crate::codes;
@@ -175,7 +174,12 @@ impl<'w> Lookup<'w, '_> {
                     && !self.view.broken
                 {
                     let package = self.world.packages.text(domain.package);
-                    return sink.fail(not_used(Kind::Domain, &first.text, first.span, &package));
+                    return sink.fail(self.not_used(
+                        Kind::Domain,
+                        &first.text,
+                        first.span,
+                        &package,
+                    ));
                 }
                 // The whole path may be known under another kind, or in another package.
                 let whole = path_text(path);

@@ -389,6 +389,14 @@ fn sure_fixes() {
         let [_, _, right] = texts(right);
         assert_eq!(fixed(&texts(wrong)), Some(right), "{wrong}");
     }
+    // The package of a name that is found elsewhere.
+    let texts = |uses: &str| {
+        let text =
+            format!("package p{uses}\npolicy q {{ on ingress permit r {{ from acme.web }} }}");
+        [VOCABULARY.to_owned(), PARTNER.to_owned(), text]
+    };
+    let [_, _, right] = texts("\nuse acme.vocabulary");
+    assert_eq!(fixed(&texts("")), Some(right));
     // Guesses are offered and not applied.
     let texts = |clauses: &str| {
         with_vocabularies(&format!("policy q {{ on ingress permit r {{ {clauses} }} }}"))
