@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::levels::Target;
+
 /// Governance that travels in the packet: compile .gov policies and enforce them with eBPF
 #[derive(Parser)]
 #[command(
@@ -55,10 +57,7 @@ pub enum Command {
     #[command(subcommand)]
     Keys(Keys),
     /// Explain a diagnostic code, such as GOV1001
-    Explain {
-        /// The code
-        code: String,
-    },
+    Explain(Explain),
     /// Show the whole thing on real packets, in network namespaces of its own
     Demo(Demo),
     /// Print a completion script for a shell
@@ -83,23 +82,75 @@ pub struct Sources {
     /// Fail when a vocabulary's lock file would have to change (for CI)
     #[arg(long)]
     pub locked: bool,
-    /// How diagnostics are written
-    #[arg(long, value_enum, default_value_t = Format::Human)]
+    /// How diagnostics are written: for people to standard error, for programs to standard output
+    #[arg(long, value_enum, default_value_t = Format::Graphical)]
     pub format: Format,
+    /// Count a warning as an error: a code such as GOV4101, or `warnings` for all that are not
+    /// named; may be given several times
+    #[arg(long, value_name = "CODE|warnings")]
+    pub deny: Vec<Target>,
+    /// Count advice as a warning, or leave a warning one
+    #[arg(long, value_name = "CODE|warnings")]
+    pub warn: Vec<Target>,
+    /// Leave a warning out
+    #[arg(long, value_name = "CODE|warnings")]
+    pub allow: Vec<Target>,
+    /// Show so many diagnostics at most, the gravest first; 0 for all (default: 50 for people)
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people, with the source
-    Human,
+    #[value(alias = "human")]
+    Graphical,
+    /// For people who are read to
+    Narrated,
+    /// One line each: file:line:column: severity[CODE]: message
+    Short,
     /// One JSON object a line
     Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub workflows
+    Github,
+    /// JUnit XML, for `govc test` only
+    Junit,
+}
+
+impl Format {
+    /// Told on standard error, for people.
+    pub fn is_for_people(self) -> bool {
+        matches!(self, Self::Graphical | Self::Narrated | Self::Short | Self::Junit)
+    }
+
+    /// Leaves standard output to what people want to know besides.
+    pub fn is_chatty(self) -> bool {
+        matches!(self, Self::Graphical | Self::Narrated | Self::Short)
+    }
+}
+
+/// `--json`, where nothing else is asked for as JSON.
+#[derive(Args, Clone)]
+pub struct JsonShorthand {
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
 }
 
 #[derive(Args)]
 pub struct Check {
     #[command(flatten)]
     pub sources: Sources,
+    #[command(flatten)]
+    pub shorthand: JsonShorthand,
+    /// Apply the fixes that are sure to the files named here, then check again
+    #[arg(long, conflicts_with = "emit")]
+    pub fix: bool,
+    /// With --fix: show what would change and change nothing; fails if something would
+    #[arg(long, requires = "fix")]
+    pub diff: bool,
     /// Print a stage of the compiler instead
     #[arg(long, value_enum)]
     pub emit: Option<Stage>,
@@ -125,12 +176,16 @@ pub enum Stage {
 pub struct Test {
     #[command(flatten)]
     pub sources: Sources,
+    #[command(flatten)]
+    pub shorthand: JsonShorthand,
 }
 
 #[derive(Args)]
 pub struct Build {
     #[command(flatten)]
     pub sources: Sources,
+    #[command(flatten)]
+    pub shorthand: JsonShorthand,
     /// Where the image goes
     #[arg(short, long, value_name = "IMAGE")]
     pub output: PathBuf,
@@ -281,6 +336,19 @@ pub struct RingArguments {
     /// Directory of the key ring
     #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
     pub keys: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// The code, in any case, with or without GOV in front
+    #[arg(required_unless_present = "list")]
+    pub code: Option<String>,
+    /// List all codes
+    #[arg(long, conflicts_with = "code")]
+    pub list: bool,
+    /// As JSON, with the page in Markdown
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

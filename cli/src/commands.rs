@@ -2,6 +2,8 @@
 
 mod apply;
 mod check;
+mod explain;
+mod fix;
 mod inspect;
 mod keys;
 mod observe;
@@ -31,7 +33,7 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Status(status) => status::run(&status, style),
         Command::Observe(observe) => observe::run(&observe, style),
         Command::Keys(keys) => keys::run(keys, style),
-        Command::Explain { code } => check::explain(&code),
+        Command::Explain(explain) => explain::run(&explain, style),
         Command::Demo(demo) => demo::run(&demo, style),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -46,6 +48,15 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
             clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
             Ok(())
         }
+    }
+}
+
+/// `1 rule`, `2 rules`, `2 policies`.
+pub fn plural(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        _ => format!("{count} {noun}s"),
     }
 }
 

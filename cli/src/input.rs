@@ -1,7 +1,7 @@
 //! Reading policies: files, the packages that they use, lock files.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -17,7 +17,9 @@ use govc_image::Image;
 use crate::{
     arguments::{Format, Sources},
     failure::Failure,
-    output::{JsonDiagnostic, Style, line},
+    levels::Levels,
+    output::Style,
+    report::{self, Reporting},
 };
 
 /// Policies that have been read, with what the compiler said.
@@ -30,46 +32,68 @@ pub struct Input {
     pub files: Vec<(FileId, ast::File)>,
     /// What is wrong or noteworthy.
     pub diagnostics: Vec<Diagnostic>,
-    /// The policy, when nothing is wrong.
-    pub policy: Option<Policy>,
+    /// The policy with what it compiles to, when nothing is wrong.
+    pub compiled: Option<Compiled>,
+    reporting: Reporting,
+    locks: Locks,
+    locks_next: Locks,
 }
 
-/// Everything that a policy compiles to.
+/// A policy and everything that it compiles to.
 pub struct Compiled {
+    /// The policy.
+    pub policy: Policy,
     /// The decision table.
     pub table: DecisionTable,
     /// The image.
     pub image: Image,
 }
 
-/// Reads and checks; reports what the compiler says; writes lock files that have to change.
+/// Texts that count instead of what is in the files.
+pub type Overlay = BTreeMap<PathBuf, String>;
+
+/// Reads, checks and compiles; tells nothing and writes nothing yet, see [`Input::finish`].
 ///
 /// # Errors
-/// A file cannot be read. Mistakes in policies are no error here; see [`Input::checked`].
-pub fn read(arguments: &Sources, style: &Style) -> Result<Input, Failure> {
-    let mut input = load(arguments)?;
-    let locks = read_locks(&input)?;
-    let checked = govc_compiler::check::check(&input.files, &locks);
-    let parsed = input.diagnostics.is_empty();
-    // What could not be parsed may be the use of a name, or the item that another one hides.
-    let worth_saying = |d: &Diagnostic| parsed || d.severity() == Severity::Error;
-    input.diagnostics.extend(checked.diagnostics.into_iter().filter(worth_saying));
-    let sound = input.diagnostics.iter().all(|d| d.severity() != Severity::Error);
-    input.policy = checked.policy.filter(|_| sound);
-    report(&input, arguments.format, style)?;
-    if sound {
-        write_locks(&input, &locks, &checked.locks, arguments.locked)?;
+/// A file cannot be read, or the command line contradicts itself. Mistakes in policies are no
+/// error here; see [`Input::compiled`].
+pub fn read(arguments: &Sources, json: bool, overlay: &Overlay) -> Result<Input, Failure> {
+    let format = if json { Format::Json } else { arguments.format };
+    let levels = Levels::new(&arguments.deny, &arguments.warn, &arguments.allow)?;
+    let reporting = Reporting { format, levels, limit: arguments.limit };
+    let mut input = load(arguments, overlay, reporting)?;
+    input.locks = read_locks(&input)?;
+    let syntax = std::mem::take(&mut input.diagnostics);
+    let checked = govc_compiler::check::check_parsed(&input.files, syntax, &input.locks);
+    let mut diagnostics = checked.diagnostics;
+    if let Some(policy) = checked.policy {
+        // Limits are the last mistakes to be found.
+        match govc_compiler::compile(&policy, &input.sources, &input.title()) {
+            Ok((table, image)) => input.compiled = Some(Compiled { policy, table, image }),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
     }
+    let settled = govc_compiler::expectations::settle(&input.files, diagnostics);
+    input.diagnostics = input.reporting.levels.apply(settled);
+    if input.diagnostics.iter().any(|diagnostic| diagnostic.severity() == Severity::Error) {
+        input.compiled = None;
+    }
+    input.locks_next = checked.locks;
     Ok(input)
 }
 
 impl Input {
-    /// The policy.
+    /// The policy with what it compiles to.
     ///
     /// # Errors
-    /// There are mistakes in it, which have been reported.
-    pub fn checked(&self) -> Result<&Policy, Failure> {
-        self.policy.as_ref().ok_or(Failure::Told)
+    /// There are mistakes in it.
+    pub fn compiled(&self) -> Result<&Compiled, Failure> {
+        self.compiled.as_ref().ok_or(Failure::Told)
+    }
+
+    /// How diagnostics are told.
+    pub fn format(&self) -> Format {
+        self.reporting.format
     }
 
     /// The policy's name for people: the package of the first file.
@@ -78,29 +102,57 @@ impl Input {
         package.map_or_else(|| "policy".into(), path_text)
     }
 
-    /// Compiles the policy.
+    /// One diagnostic for people, in the format that they chose.
+    pub fn render(&self, diagnostic: &Diagnostic, style: &Style) -> String {
+        report::render(diagnostic, &self.sources, self.reporting.format, style)
+    }
+
+    /// Tells all diagnostics.
     ///
     /// # Errors
-    /// There are mistakes in it, or it passes a limit.
-    pub fn compile(&self, format: Format, style: &Style) -> Result<Compiled, Failure> {
-        let policy = self.checked()?;
-        govc_compiler::compile(policy, &self.sources, &self.title())
-            .map(|(table, image)| Compiled { table, image })
-            .map_err(|diagnostic| {
-                let _ = tell(&diagnostic, &self.sources, format, style);
-                Failure::Told
-            })
+    /// The output cannot be written.
+    pub fn report(&self, style: &Style) -> Result<(), Failure> {
+        report::report(&self.diagnostics, &self.sources, &self.reporting, style)
+    }
+
+    /// Tells all diagnostics, and writes the lock files that have to change if nothing is wrong.
+    ///
+    /// # Errors
+    /// A file cannot be written, or must not change.
+    pub fn finish(&self, arguments: &Sources, style: &Style) -> Result<(), Failure> {
+        if self.reporting.format == Format::Junit {
+            return Err(Failure::Usage {
+                message: "--format junit is for tests".into(),
+                help: "Write `govc test --format junit`.".into(),
+            });
+        }
+        self.report(style)?;
+        self.keep_locks(arguments)
+    }
+
+    /// Writes the lock files that have to change if nothing is wrong.
+    ///
+    /// # Errors
+    /// A file cannot be written, or must not change.
+    pub fn keep_locks(&self, arguments: &Sources) -> Result<(), Failure> {
+        match self.compiled {
+            Some(_) => write_locks(self, &self.locks, &self.locks_next, arguments.locked),
+            None => Ok(()),
+        }
     }
 }
 
 /// Reads the files of the command line, then the packages that they use.
-fn load(arguments: &Sources) -> Result<Input, Failure> {
+fn load(arguments: &Sources, overlay: &Overlay, reporting: Reporting) -> Result<Input, Failure> {
     let mut input = Input {
         sources: Vec::new(),
         paths: Vec::new(),
         files: Vec::new(),
         diagnostics: Vec::new(),
-        policy: None,
+        compiled: None,
+        reporting,
+        locks: Locks::default(),
+        locks_next: Locks::default(),
     };
     for path in &arguments.files {
         if path.is_dir() {
@@ -109,7 +161,10 @@ fn load(arguments: &Sources) -> Result<Input, Failure> {
                 help: "Name the policy files in it.".into(),
             });
         }
-        let text = read_text(path)?;
+        let text = match overlay.get(path) {
+            Some(text) => text.clone(),
+            None => read_text(path)?,
+        };
         add(&mut input, path.clone(), text);
     }
     let mut searched = BTreeSet::new();
@@ -177,7 +232,11 @@ fn find_package(
     Ok(())
 }
 
-fn read_text(path: &Path) -> Result<String, Failure> {
+/// The text of a file.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Failure> {
     let bytes = fs::read(path).map_err(file("read", path))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -232,49 +291,25 @@ fn write_locks(input: &Input, old: &Locks, new: &Locks, locked: bool) -> Result<
     Ok(())
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all. A file that is there keeps its permissions, and a link to
+/// one stays a link.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut temporary = path.as_os_str().to_owned();
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let permissions = fs::metadata(&target).map(|metadata| metadata.permissions()).ok();
+    let mut temporary = target.as_os_str().to_owned();
     temporary.push(format!(".tmp{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let written = fs::File::create_new(&temporary)
         .and_then(|mut f| std::io::Write::write_all(&mut f, bytes).and_then(|()| f.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| match permissions {
+            Some(permissions) => fs::set_permissions(&temporary, permissions),
+            None => Ok(()),
+        })
+        .and_then(|()| fs::rename(&temporary, &target));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written.map_err(file("write", path))
-}
-
-/// Reports diagnostics, errors last so that they stand at the end of a terminal.
-fn report(input: &Input, format: Format, style: &Style) -> Result<(), Failure> {
-    let mut ordered: Vec<&Diagnostic> = input.diagnostics.iter().collect();
-    ordered.sort_by_key(|d| (d.severity(), d.span().map(|span| (span.file, span.start))));
-    for diagnostic in ordered {
-        tell(diagnostic, &input.sources, format, style)?;
-    }
-    Ok(())
-}
-
-fn tell(
-    diagnostic: &Diagnostic,
-    sources: &[Source],
-    format: Format,
-    style: &Style,
-) -> Result<(), Failure> {
-    match format {
-        Format::Human => {
-            use std::io::Write as _;
-            let text = style.diagnostic(diagnostic, sources);
-            std::io::stderr().write_all(text.as_bytes())?;
-            Ok(())
-        }
-        Format::Json => {
-            let shown = JsonDiagnostic::new(diagnostic, sources);
-            let text = serde_json::to_string(&shown).map_err(std::io::Error::other)?;
-            line(&text)
-        }
-    }
 }
 
 /// Shorthand for errors of files.

@@ -7,4 +7,7 @@ pub mod commands;
 mod demo;
 pub mod failure;
 pub mod input;
+pub mod levels;
+mod markdown;
 pub mod output;
+pub mod report;

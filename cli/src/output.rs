@@ -7,7 +7,7 @@ use govc_grammar::diagnostic::{Diagnostic, Severity};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 use serde::Serialize;
 
-use crate::{arguments::Color, failure::Failure};
+use crate::{arguments::Color, failure::Failure, report};
 
 /// How text is dressed.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,8 @@ const WIDTH: std::ops::RangeInclusive<usize> = 60..=120;
 impl Style {
     /// Follows `--color`, NO_COLOR and whether anybody looks.
     pub fn new(color: Color) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let no_color = set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb");
         let choose = |terminal: bool| match color {
             Color::Always => true,
             Color::Never => false,
@@ -39,6 +40,33 @@ impl Style {
             color_err: choose(std::io::stderr().is_terminal()),
             width,
         }
+    }
+
+    /// Without colour, for tests.
+    #[cfg(test)]
+    pub(crate) fn plain(width: usize) -> Self {
+        Self { color_out: false, color_err: false, width }
+    }
+
+    /// With colour, for tests.
+    #[cfg(test)]
+    pub(crate) fn coloured(width: usize) -> Self {
+        Self { color_out: true, color_err: true, width }
+    }
+
+    /// Whether standard output takes colour.
+    pub fn is_coloured(&self) -> bool {
+        self.color_out
+    }
+
+    /// Columns that text is wrapped to.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// A word in an ANSI style; nothing around an empty one.
+    pub fn paint_word(&self, ansi: &str, word: &str) -> String {
+        if word.is_empty() { String::new() } else { self.paint(ansi, word) }
     }
 
     /// Text in an ANSI style on standard output, such as `"1"` for bold.
@@ -88,8 +116,23 @@ impl Style {
         } else {
             GraphicalTheme::unicode_nocolor()
         };
-        render(diagnostic, sources, theme, self.width)
+        render_with(diagnostic, sources, theme, self.width, self.color_err)
     }
+
+    /// Renders a diagnostic for people who are read to: places are told in words.
+    pub fn narrated(&self, diagnostic: &Diagnostic, sources: &[Source]) -> String {
+        let mut text = String::new();
+        let handler = miette::NarratableReportHandler::new();
+        if handler.render_report(&mut text, &Shown::new(diagnostic, sources)).is_err() {
+            return unrendered(diagnostic);
+        }
+        text
+    }
+}
+
+/// What is left to say when a renderer gives up.
+fn unrendered(diagnostic: &Diagnostic) -> String {
+    format!("{}: {}\n", diagnostic.code.id, diagnostic.message)
 }
 
 /// Renders a diagnostic with the source under it.
@@ -99,13 +142,24 @@ pub fn render(
     theme: GraphicalTheme,
     width: usize,
 ) -> String {
+    render_with(diagnostic, sources, theme, width, false)
+}
+
+fn render_with(
+    diagnostic: &Diagnostic,
+    sources: &[Source],
+    theme: GraphicalTheme,
+    width: usize,
+    links: bool,
+) -> String {
+    // Links are escapes, and belong where colours do.
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width)
-        .with_links(false)
+        .with_links(links)
         .without_cause_chain();
     let mut text = String::new();
     if handler.render_report(&mut text, &Shown::new(diagnostic, sources)).is_err() {
-        text = format!("{}: {}\n", diagnostic.code.id, diagnostic.message);
+        return unrendered(diagnostic);
     }
     text
 }
@@ -115,6 +169,7 @@ pub fn render(
 struct Shown {
     message: String,
     code: Option<&'static str>,
+    url: Option<String>,
     severity: miette::Severity,
     help: Option<String>,
     source: Option<NamedSource<String>>,
@@ -132,6 +187,7 @@ impl Shown {
         let mut shown = Self {
             message: diagnostic.message.clone(),
             code: Some(diagnostic.code.id),
+            url: report::page_url(diagnostic.code),
             severity,
             help: diagnostic.help.clone(),
             source: None,
@@ -144,8 +200,10 @@ impl Shown {
             let text = (!label.text.is_empty()).then(|| label.text.clone());
             // A label past the end panics in miette, and one at the end vanishes.
             let len = source.text.len();
+            let text_of = &source.text;
             let start = (label.span.start as usize).min(len.saturating_sub(1));
-            let end = (label.span.end as usize).clamp(start, len);
+            let start = text_of.floor_char_boundary(start);
+            let end = text_of.floor_char_boundary((label.span.end as usize).clamp(start, len));
             let span = (start, end - start);
             let named = || NamedSource::new(&source.name, source.text.clone());
             if label.span.file == file {
@@ -159,6 +217,7 @@ impl Shown {
                 shown.related.push(Self {
                     message: "see also".into(),
                     code: None,
+                    url: None,
                     severity: miette::Severity::Advice,
                     help: None,
                     source: Some(named()),
@@ -183,6 +242,9 @@ impl miette::Diagnostic for Shown {
     fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         self.code.map(|code| Box::new(code) as Box<dyn std::fmt::Display>)
     }
+    fn url<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.url.as_ref().map(|url| Box::new(url) as Box<dyn std::fmt::Display>)
+    }
     fn severity(&self) -> Option<miette::Severity> {
         Some(self.severity)
     }
@@ -200,41 +262,12 @@ impl miette::Diagnostic for Shown {
     }
 }
 
-/// A diagnostic for programs.
-#[derive(Serialize)]
-pub struct JsonDiagnostic<'a> {
-    code: &'a str,
-    severity: Severity,
-    message: &'a str,
-    help: Option<&'a str>,
-    labels: Vec<JsonLabel<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonLabel<'a> {
-    file: &'a str,
-    line: u32,
-    column: u32,
-    start: u32,
-    end: u32,
-    text: &'a str,
-}
-
-impl<'a> JsonDiagnostic<'a> {
-    /// Finds lines and columns.
-    pub fn new(diagnostic: &'a Diagnostic, sources: &'a [Source]) -> Self {
-        let label = |label: &'a govc_grammar::diagnostic::Label| {
-            let (file, line, column) = govc_compiler::names::place_of(sources, label.span)?;
-            let (start, end) = (label.span.start, label.span.end);
-            Some(JsonLabel { file, line, column, start, end, text: &label.text })
-        };
-        Self {
-            code: diagnostic.code.id,
-            severity: diagnostic.severity(),
-            message: &diagnostic.message,
-            help: diagnostic.help.as_deref(),
-            labels: diagnostic.labels.iter().filter_map(label).collect(),
-        }
+/// How grave, in a word.
+pub fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Advice => "advice",
     }
 }
 
@@ -251,4 +284,35 @@ pub fn line(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use govc_compiler::codes;
+    use govc_grammar::span::{FileId, Span};
+
+    use super::*;
+
+    #[test]
+    fn labels_anywhere_are_drawn() {
+        for text in ["", "x", "let a = 1", "let a = 1\n", "é", "a\n\n😀", "\t\tx\r\n"] {
+            let source = Source { name: "a.gov".into(), text: text.into() };
+            let len = text.len() as u32;
+            for start in 0..len + 3 {
+                for end in [start, start + 1, len, len + 9].into_iter().filter(|&end| end >= start)
+                {
+                    let span = Span::new(FileId(0), start, end);
+                    let diagnostic = Diagnostic::new(codes::UNUSED, "here", span, "label");
+                    let shown =
+                        Style::plain(80).diagnostic(&diagnostic, std::slice::from_ref(&source));
+                    assert!(shown.contains("here"), "{text:?} {start}..{end}");
+                    assert!(text.is_empty() || shown.contains("label"), "{text:?} {start}..{end}");
+                    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+                    let told =
+                        Style::plain(80).narrated(&diagnostic, std::slice::from_ref(&source));
+                    assert!(told.contains("here"), "{text:?} {start}..{end}");
+                }
+            }
+        }
+    }
 }

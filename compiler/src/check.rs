@@ -27,8 +27,8 @@ mod tests;
 use std::cell::OnceCell;
 
 use govc_grammar::ast;
-use govc_grammar::diagnostic::Diagnostic;
-use govc_grammar::span::FileId;
+use govc_grammar::diagnostic::{Diagnostic, Severity};
+use govc_grammar::span::{FileId, Span};
 
 use crate::checked::{Policy, Zone};
 use crate::lock::Locks;
@@ -52,6 +52,31 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Checks files that were parsed with these diagnostics, and tells everything together: what is a
+/// consequence of a syntax error is left out, and nothing with an error in it is a policy.
+#[must_use]
+pub fn check_parsed(
+    files: &[(FileId, ast::File)],
+    mut syntax: Vec<Diagnostic>,
+    locks: &Locks,
+) -> Checked {
+    let mut checked = check(files, locks);
+    // What could not be parsed may be the use of a name, or the item that another one hides; and
+    // what is ill-formed in itself has a value of no meaning in the tree.
+    let parsed = syntax.is_empty();
+    let ill_formed = |place: Span| {
+        let places = syntax.iter().filter_map(Diagnostic::span);
+        places.into_iter().any(|syntax| syntax.overlaps(place))
+    };
+    checked.diagnostics.retain(|diagnostic| {
+        let grave = parsed || diagnostic.severity() == Severity::Error;
+        grave && !diagnostic.span().is_some_and(ill_formed)
+    });
+    syntax.append(&mut checked.diagnostics);
+    let sound = syntax.iter().all(|one| one.severity() != Severity::Error);
+    Checked { policy: checked.policy.filter(|_| sound), diagnostics: syntax, ..checked }
+}
+
 /// Checks all files together. Never fails: whatever is wrong is a diagnostic.
 #[must_use]
 pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
@@ -69,6 +94,7 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
     let (rules, governed) = policies::check_all(&world, &outline, &mut sink);
     let tests = packets::check_all(&world, &outline, &edges, &mut sink);
     unused::warn(&world, &mut sink);
+    crate::expectations::check(files, &mut sink);
     if sink.failed() {
         let diagnostics = sink.finish();
         return Checked {

@@ -262,6 +262,8 @@ pub struct Rule {
     pub hooks: [Option<HookScope>; 3],
     /// What a packet must be.
     pub matches: Match,
+    /// The action and the name.
+    pub head: Span,
     /// From the action to the closing brace.
     pub span: Span,
 }

@@ -39,6 +39,7 @@ codes! {
     SET_CYCLE = "GOV1018", "set that contains itself", Error;
     OPERATION_GROUP = "GOV1019", "group where an operation is wanted", Error;
     SAID_TWICE = "GOV1020", "said twice", Error;
+    UNKNOWN_CODE = "GOV1021", "unknown diagnostic code", Error;
 
     // GOV2xxx: types.
     TYPE_MISMATCH = "GOV2001", "comparison with a value of another type", Error;
@@ -60,6 +61,7 @@ codes! {
     COMPARTMENTS_ADDED = "GOV2017", "label with compartments that its subject lacks", Error;
     SUBJECT_MISSING = "GOV2018", "label without subject", Error;
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
+    EXPECTED_ERROR = "GOV2020", "expectation of an error", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;
@@ -85,6 +87,7 @@ codes! {
     PASS_IN_LAST_TIER = "GOV4106", "`pass` in the last tier", Warning;
     REPEATED = "GOV4107", "repeated without effect", Warning;
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
+    UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
 
     // GOV5xxx: limits.
     TOO_MANY_DOMAINS = "GOV5001", "too many domains", Error;

@@ -10,6 +10,8 @@ pub mod class;
 pub mod codes;
 pub mod diagram;
 pub mod encode;
+pub mod expectations;
+pub mod fixes;
 pub mod forest;
 pub mod interpret;
 pub mod lock;
@@ -74,17 +76,10 @@ pub fn stages(
 
 fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
     let (LowerError::TooManyAlternatives { rule } | LowerError::TooManyRows { rule }) = error;
-    let diagnostic = Diagnostic {
-        code: codes::TOO_MANY_ALTERNATIVES,
-        message: error.to_string(),
-        labels: Vec::new(),
-        help: Some(
-            "Each combination of alternatives becomes a row: split the rule, or use fewer `or`."
-                .into(),
-        ),
-    };
+    let diagnostic = Diagnostic::without_place(codes::TOO_MANY_ALTERNATIVES, error.to_string())
+        .help("Each combination of alternatives becomes a row: split the rule, or use fewer `or`.");
     match policy.rules().get(*rule) {
-        Some(rule) => diagnostic.and(rule.span, "this rule is too much"),
+        Some(rule) => diagnostic.and(rule.head, "this rule is too much"),
         None => diagnostic,
     }
 }
@@ -93,20 +88,14 @@ fn explain_lower(policy: &Policy, error: &LowerError) -> Diagnostic {
 const RULES_SHOWN: usize = 3;
 
 fn explain_encode(policy: &Policy, table: &DecisionTable, error: &EncodeError) -> Diagnostic {
-    let mut diagnostic = Diagnostic {
-        code: codes::TABLES_TOO_BIG,
-        message: error.to_string(),
-        labels: Vec::new(),
-        help: Some(
-            "Rules that leave different attributes open multiply: narrow some of them.".into(),
-        ),
-    };
+    let mut diagnostic = Diagnostic::without_place(codes::TABLES_TOO_BIG, error.to_string())
+        .help("Rules that leave different attributes open multiply: narrow some of them.");
     if let EncodeError::Forest(ForestError::TooBig { values, .. }) = error {
         for &value in values.iter().take(RULES_SHOWN) {
             let position = table.rule_positions.get(value as usize);
             if let Some(rule) = position.and_then(|&position| policy.rules().get(position as usize))
             {
-                diagnostic = diagnostic.and(rule.span, "among the rules that multiply");
+                diagnostic = diagnostic.and(rule.head, "among the rules that multiply");
             }
         }
     }

@@ -125,14 +125,15 @@ impl Packages {
             "not found",
         );
         let others = self.list.iter().map(|package| package.text.as_str());
-        let help = match suggest::nearest(text, others) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
+        sink.push(match suggest::near(text, others) {
+            Some(near) => {
+                near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), span)
+            }
+            None => diagnostic.help(format!(
                 "packages are found by their path: put `{}.gov` on the search path",
                 text.replace('.', "/")
-            ),
-        };
-        sink.push(diagnostic.help(help));
+            )),
+        });
     }
 
     /// The package's path.

@@ -1,5 +1,46 @@
 //! "Did you mean": the candidate that a misspelt name is most like.
 
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
+use govc_grammar::span::Span;
+use smol_str::SmolStr;
+
+/// A name that was probably meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Near {
+    pub(crate) name: SmolStr,
+    /// No other name is as near, and it is a slip of one or two keys away.
+    pub(crate) sure: bool,
+}
+
+impl Near {
+    /// Offers `name` in place of what stands at `span`.
+    pub(crate) fn offer(&self, diagnostic: Diagnostic, span: Span) -> Diagnostic {
+        diagnostic.replace(span, self.name.as_str(), self.applicability())
+    }
+
+    pub(crate) fn applicability(&self) -> Applicability {
+        if self.sure { Applicability::MachineApplicable } else { Applicability::MaybeIncorrect }
+    }
+}
+
+/// The distance up to which a misspelling is a slip of the fingers.
+const SLIP_MAX: usize = 2;
+
+/// The candidate nearest to `text`, and how sure it is.
+pub(crate) fn near<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<Near> {
+    let name = nearest(text, candidates.clone())?;
+    let wanted = text.to_lowercase();
+    let distance = |other: &str| strsim::osa_distance(&wanted, &other.to_lowercase());
+    let best = distance(name);
+    let mut rivals = candidates.into_iter().filter(|other| *other != name && *other != text);
+    let sure = best <= SLIP_MAX
+        && !rivals.any(|other| other.len().abs_diff(text.len()) <= best && distance(other) <= best);
+    Some(Near { name: name.into(), sure })
+}
+
 /// The candidate nearest to `text`, when one is near enough to be meant. Of equally near ones
 /// the first wins. Case does not count.
 pub(crate) fn nearest<'a>(
@@ -70,6 +111,16 @@ mod tests {
         assert_eq!(nearest("EU", ["us", "eu"]), Some("eu"));
         assert_eq!(nearest("abcdef", ["xyz", "qrstuv"]), None);
         assert_eq!(nearest("", [""]), None);
+    }
+
+    #[test]
+    fn only_the_one_name_in_reach_is_sure() {
+        let sure = |text, names: &[&'static str]| near(text, names.iter().copied()).map(|n| n.sure);
+        assert_eq!(sure("intrenal", &["public", "internal"]), Some(true));
+        assert_eq!(sure("n3", &["n1", "n2"]), None);
+        assert_eq!(sure("node3", &["node1", "node2"]), Some(false));
+        assert_eq!(sure("EU", &["us", "eu"]), Some(true));
+        assert_eq!(sure("confidentaly_xy", &["confidential_z"]), Some(false));
     }
 
     #[test]

@@ -102,7 +102,9 @@ pub fn diagnose(policy: &Policy, case: &TestCase, decision: Decision) -> Diagnos
     )
     .and(case.packet_span, format!("this packet gets `{found}`"));
     match rule(decision.rule) {
-        Some(rule) => diagnostic.and(rule.span, "by this rule"),
+        Some(rule) => diagnostic
+            .and(rule.head, "by this rule")
+            .help("Mend the rule when the test says what is meant, and else the test."),
         None => diagnostic.help("No rule matches the packet, and what no rule permits is denied."),
     }
 }

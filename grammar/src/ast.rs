@@ -69,12 +69,38 @@ pub struct Text {
 }
 
 /// One file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct File {
     /// `package acme.payments`; `None` after a syntax error reported it missing.
     pub package: Option<Path>,
     /// Everything after the package line, in order.
     pub items: Vec<Item>,
+    /// Warnings that the author knows of.
+    pub expectations: Vec<Expectation>,
+}
+
+/// `@expect GOV4104 "the list is copied from the contract"`, before an item or a rule
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Expectation {
+    /// The code of the warning.
+    pub code: Name,
+    /// Why it is fine.
+    pub reason: Text,
+    /// From `@` to the end of the reason.
+    pub span: Span,
+    /// The item or rule that it speaks about.
+    pub covers: Span,
+}
+
+/// A part that stands twice where it can stand once. The first one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeated {
+    /// Its keyword.
+    pub word: &'static str,
+    /// The part that counts.
+    pub first: Span,
+    /// The one too many.
+    pub second: Span,
 }
 
 /// What stands at the top level of a file.
@@ -312,6 +338,8 @@ pub struct Policy {
     pub hooks: Vec<HookClause>,
     /// `tier baseline`
     pub tier: Option<Name>,
+    /// Further `tier` lines, which mean nothing.
+    pub repeated: Vec<Repeated>,
     /// The rules in order.
     pub rules: Vec<Rule>,
     /// The whole item.
@@ -426,6 +454,8 @@ pub struct Proto {
     pub icmp_types: Option<Vec<SetMember>>,
     /// ICMP codes, when said.
     pub icmp_codes: Option<Vec<SetMember>>,
+    /// Further lists of the same kind, which mean nothing.
+    pub repeated: Vec<Repeated>,
     /// After `proto`.
     pub span: Span,
 }

@@ -46,6 +46,7 @@ codes! {
     NESTED_TOO_DEEP = "GOV0025", "nested too deep", Error;
     FILE_TOO_LARGE = "GOV0026", "file too large", Error;
     MORE_ERRORS = "GOV0027", "more errors left out", Advice;
+    MISPLACED_EXPECTATION = "GOV0028", "expectation without an item or rule", Error;
 
     // GOV1xxx: names.
 

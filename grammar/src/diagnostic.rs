@@ -37,17 +37,51 @@ pub struct Label {
     pub text: String,
 }
 
+/// How sure a fix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Applicability {
+    /// It says what was meant; a program may apply it without asking.
+    MachineApplicable,
+    /// It is likely, and somebody has to look at it.
+    MaybeIncorrect,
+}
+
+/// A piece of text in place of another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    /// What is replaced; an empty span is where text is put in.
+    pub span: Span,
+    /// The new text; empty to remove.
+    pub replacement: String,
+}
+
+/// A change of the source that answers a diagnostic. All of its edits belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    /// What it does, lower case, no full stop.
+    pub title: String,
+    /// Whether it may be applied without asking.
+    pub applicability: Applicability,
+    /// What changes, without overlaps.
+    pub edits: Vec<Edit>,
+}
+
 /// Something to say about the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Its stable code.
     pub code: Code,
+    /// How grave it is here: the code's own severity unless the caller was told otherwise.
+    pub severity: Severity,
     /// One sentence, lower case, no full stop, user text in backticks.
     pub message: String,
     /// The first label is the place of the mistake.
     pub labels: Vec<Label>,
     /// What to do, as a sentence.
     pub help: Option<String>,
+    /// Changes that answer it, the likeliest first.
+    pub fixes: Vec<Fix>,
 }
 
 impl Diagnostic {
@@ -59,8 +93,15 @@ impl Diagnostic {
         span: Span,
         text: impl Into<String>,
     ) -> Self {
-        let label = Label { span, text: text.into() };
-        Self { code, message: message.into(), labels: vec![label], help: None }
+        Self::without_place(code, message).and(span, text)
+    }
+
+    /// A diagnostic that has no place yet, or none at all.
+    #[must_use]
+    pub fn without_place(code: Code, message: impl Into<String>) -> Self {
+        let severity = code.severity;
+        let message = message.into();
+        Self { code, severity, message, labels: Vec::new(), help: None, fixes: Vec::new() }
     }
 
     /// Points at another place as well.
@@ -77,10 +118,39 @@ impl Diagnostic {
         self
     }
 
+    /// Offers a text in place of what stands at `span`; an empty one removes it.
+    #[must_use]
+    pub fn replace(
+        self,
+        span: Span,
+        replacement: impl Into<String>,
+        applicability: Applicability,
+    ) -> Self {
+        let replacement = replacement.into();
+        let title = if replacement.is_empty() {
+            "remove it".to_owned()
+        } else {
+            format!("write `{}`", replacement.trim())
+        };
+        self.fix(title, applicability, vec![Edit { span, replacement }])
+    }
+
+    /// Offers a change of several places.
+    #[must_use]
+    pub fn fix(
+        mut self,
+        title: impl Into<String>,
+        applicability: Applicability,
+        edits: Vec<Edit>,
+    ) -> Self {
+        self.fixes.push(Fix { title: title.into(), applicability, edits });
+        self
+    }
+
     /// How grave it is.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        self.code.severity
+        self.severity
     }
 
     /// The place of the mistake.

@@ -75,7 +75,7 @@ impl<'e> Expected<'e> {
             Start::Item => Some("the next item"),
             Start::PolicyPart => Some("the next rule"),
             Start::TestCase => Some("the next `packet`"),
-            Start::PolicyHead | Start::RuleHead | Start::TestHead => None,
+            Start::PolicyHead | Start::RuleHead | Start::TestHead | Start::Expectation => None,
         };
         Self {
             terminals: terminals.iter().map(|terminal| terminal.trim_matches('"')).collect(),

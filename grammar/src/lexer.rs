@@ -105,6 +105,7 @@ pub enum Token {
     /// `"text"`
     #[regex(r#""([^"\\\r\n]|\\[^\r\n])*""#, priority = 6)] Text,
 
+    #[token("@")] AtSign,
     #[token("{")] LeftBrace,
     #[token("}")] RightBrace,
     #[token("(")] LeftParen,
@@ -185,7 +186,8 @@ impl Token {
     pub const fn is_word(self) -> bool {
         !self.is_value() && !matches!(
             self,
-            Self::LeftBrace | Self::RightBrace | Self::LeftParen | Self::RightParen
+            Self::AtSign
+                | Self::LeftBrace | Self::RightBrace | Self::LeftParen | Self::RightParen
                 | Self::LeftBracket | Self::RightBracket | Self::Comma | Self::Dot | Self::DotDot
                 | Self::DotStar | Self::DotStarStar | Self::Equal | Self::EqualEqual
                 | Self::NotEqual | Self::Below | Self::AtMost | Self::Above | Self::AtLeast

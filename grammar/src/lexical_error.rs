@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::codes;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Applicability, Code, Diagnostic};
 use crate::lexer::{Mended, Token};
 use crate::literal;
 use crate::problems::{Problems, shorten};
@@ -18,8 +18,13 @@ pub(crate) fn mend(
     use Token as T;
     let text = source.get(range.start as usize..range.end as usize).unwrap_or_default();
     let span = problems.span(range.start, range.end);
+    let fix = sure_fix(source, token, range.clone());
     let mut report = |code, message: String, label: &str, help: &str| {
-        problems.push(Diagnostic::new(code, message, span, label).help(help));
+        let diagnostic = Diagnostic::new(code, message, span, label).help(help);
+        problems.push(match &fix {
+            Some(text) => diagnostic.replace(span, text, Applicability::MachineApplicable),
+            None => diagnostic,
+        });
     };
     match token {
         T::Int => match literal::number(text) {
@@ -76,6 +81,43 @@ pub(crate) fn mend(
     }
 }
 
+/// What to write instead of a token, where there is only one thing that it can have meant.
+fn sure_fix(source: &str, token: Token, range: Range<u32>) -> Option<String> {
+    use Token as T;
+    let (start, end) = (range.start as usize, range.end as usize);
+    let text = source.get(start..end)?;
+    match token {
+        T::Semicolon => Some(String::new()),
+        T::AndAnd | T::OrOr | T::Bang | T::EqualBelow | T::EqualAbove | T::BelowAbove => {
+            let word = meant_operator(token).1;
+            let glued = |char: Option<char>| char.is_some_and(|c| c.is_alphanumeric() || c == '(');
+            let before = if glued(source.get(..start)?.chars().next_back()) { " " } else { "" };
+            let behind = if glued(source.get(end..)?.chars().next()) { " " } else { "" };
+            Some(format!("{before}{word}{behind}"))
+        }
+        T::HashComment => Some(format!("//{}", text.strip_prefix('#')?)),
+        T::BlockComment => {
+            let rest_of_line = source.get(end..)?.lines().next().unwrap_or_default();
+            let inner = text.strip_prefix("/*")?.strip_suffix("*/")?;
+            let alone = rest_of_line.trim().is_empty() && !inner.contains('\n');
+            alone.then(|| format!("//{}", inner.trim_end()))
+        }
+        T::WrongText => {
+            let mut inner = text.chars();
+            inner.next();
+            inner.next_back();
+            let inner = inner.as_str();
+            (!inner.contains(['"', '\\'])).then(|| format!("\"{inner}\""))
+        }
+        T::BadNumber => {
+            let (low, high) = text.split_once('-')?;
+            let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+            (digits(low) && digits(high)).then(|| format!("{low}..{high}"))
+        }
+        _ => None,
+    }
+}
+
 /// Reports a character that no token starts with.
 pub(crate) fn unknown_character(source: &str, range: Range<u32>, problems: &mut Problems) {
     let text = source.get(range.start as usize..range.end as usize).unwrap_or_default();
@@ -101,6 +143,11 @@ pub(crate) fn unknown_character(source: &str, range: Range<u32>, problems: &mut 
         '*' => diagnostic
             .help("a star follows a dot: `acme.*`, `acme.**`; for everybody write `from anyone`"),
         '-' => diagnostic.help("ranges are written `8000..8099`, and prefixes `10.0.0.0/8`"),
+        _ if is_invisible(char) => {
+            // What only looks like a space is one; the others separate nothing.
+            let meant = if char.is_whitespace() { " " } else { "" };
+            diagnostic.help("remove it").replace(span, meant, Applicability::MachineApplicable)
+        }
         _ => diagnostic.help("remove it"),
     });
 }

@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod span;
 
 mod chunk;
+mod expectation;
 mod expected;
 mod lexer;
 mod lexical_error;

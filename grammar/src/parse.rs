@@ -6,10 +6,11 @@
 
 use lalrpop_util::ParseError;
 
-use crate::ast::{Clause, File, Item, Path, Rule, Test, TestCase};
+use crate::ast::{Clause, Expectation, File, Item, Path, Rule, Test, TestCase};
 use crate::chunk::{self, Chunk, is_action, item_kind, token};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::expectation::{self, Taken};
 use crate::lexer::{self, Lexeme, Token};
 use crate::problems::Problems;
 use crate::repair::repair;
@@ -32,17 +33,20 @@ pub fn parse(file: FileId, source: &str) -> (File, Vec<Diagnostic>) {
         let diagnostic =
             Diagnostic::new(codes::FILE_TOO_LARGE, message, Span::new(file, 0, 0), "too large");
         problems.push(diagnostic.help("split it into several files of one package"));
-        return (File { package: None, items: Vec::new() }, problems.finish());
+        return (File::default(), problems.finish());
     }
-    let lexemes = lexer::lex(source, &mut problems);
+    let mut lexemes = lexer::lex(source, &mut problems);
+    let expectations = expectation::take(&mut lexemes);
     let mut driver = Driver {
         session: Session { source, problems },
         parser: gov::PieceParser::new(),
         package: Package::Missing,
         items: Vec::new(),
+        expectations: Vec::new(),
         last: Last::Good,
         untold: 0,
     };
+    driver.expectations(&expectations, &lexemes);
     for chunk in chunk::items(&lexemes) {
         driver.chunk(chunk);
     }
@@ -54,6 +58,7 @@ struct Driver<'s> {
     parser: gov::PieceParser,
     package: Package,
     items: Vec<Item>,
+    expectations: Vec<Expectation>,
     last: Last,
     /// Faulty items since there is no room for further diagnostics.
     untold: usize,
@@ -95,7 +100,35 @@ impl Driver<'_> {
             Package::Named(path) => Some(path),
             Package::Missing | Package::Faulty => None,
         };
-        (File { package, items: self.items }, self.session.problems.finish())
+        let Self { items, expectations, .. } = self;
+        (File { package, items, expectations }, self.session.problems.finish())
+    }
+
+    /// Parses the expectations, and finds the item or rule that each stands before.
+    fn expectations(&mut self, taken: &[Taken], lexemes: &[Lexeme]) {
+        if taken.is_empty() {
+            return;
+        }
+        let places = expectation::places(lexemes);
+        for Taken { lexemes: written, next } in taken {
+            let parsed = self.run_or_explain(Start::Expectation, written);
+            let Some(Parsed::Expectation(mut expectation)) = parsed else { continue };
+            match next.and_then(|next| places.get(&next)) {
+                Some(&(start, end)) => {
+                    expectation.covers = self.session.span(start, end);
+                    self.expectations.push(expectation);
+                }
+                None => {
+                    let message = "this expectation speaks about nothing";
+                    let label = "no item or rule starts behind it";
+                    let help = "put it before the item or rule that the warning is about";
+                    let code = codes::MISPLACED_EXPECTATION;
+                    self.session
+                        .problems
+                        .push(Diagnostic::new(code, message, expectation.span, label).help(help));
+                }
+            }
+        }
     }
 
     /// Parses one item, mends it if it is wrong.
@@ -446,7 +479,7 @@ impl Iterator for Feed<'_> {
 
 /// What stands up to the first opening brace, and what between it and the last token, which
 /// closes it.
-fn split_braces(lexemes: &[Lexeme]) -> Option<(&[Lexeme], &[Lexeme])> {
+pub(crate) fn split_braces(lexemes: &[Lexeme]) -> Option<(&[Lexeme], &[Lexeme])> {
     let open = lexemes.iter().position(|lexeme| lexeme.token == Token::LeftBrace)?;
     let close = lexemes.len().checked_sub(1).filter(|close| *close > open)?;
     Some((lexemes.get(..=open)?, lexemes.get(open + 1..close)?))

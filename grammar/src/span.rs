@@ -24,6 +24,30 @@ impl Span {
         Self { file, start, end }
     }
 
+    /// The empty range where this one starts.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self::new(self.file, self.start, self.start)
+    }
+
+    /// The empty range where this one ends.
+    #[must_use]
+    pub const fn behind(self) -> Self {
+        Self::new(self.file, self.end, self.end)
+    }
+
+    /// Whether a byte belongs to both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.file == other.file && self.start < other.end && other.start < self.end
+    }
+
+    /// Whether all of `inner` lies in this range.
+    #[must_use]
+    pub fn contains(self, inner: Self) -> bool {
+        self.file == inner.file && self.start <= inner.start && inner.end <= self.end
+    }
+
     /// The smallest range that covers both; both must lie in one file.
     #[must_use]
     pub fn to(self, other: Self) -> Self {

@@ -1,7 +1,7 @@
 //! Finds the word that was meant.
 
 use crate::codes;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Applicability, Diagnostic};
 use crate::lexer::Token;
 use crate::problems::shorten;
 use crate::span::Span;
@@ -100,12 +100,22 @@ pub(crate) fn similar<'c>(
 pub(crate) fn unknown_keyword(word: &str, meant: &str, span: Span) -> Diagnostic {
     let message = format!("unknown keyword `{}`", shorten(word));
     let label = format!("did you mean `{meant}`?");
-    Diagnostic::new(codes::UNKNOWN_KEYWORD, message, span, label).help(format!("write `{meant}`"))
+    Diagnostic::new(codes::UNKNOWN_KEYWORD, message, span, label)
+        .help(format!("write `{meant}`"))
+        .replace(span, meant, Applicability::MachineApplicable)
 }
 
 /// A word of another language stands where an action belongs.
 pub(crate) fn foreign_action_diagnostic(word: &str, meant: &str, span: Span) -> Diagnostic {
     let message = format!("`{word}` is no action, `{meant}` is");
     let label = "the actions are `permit`, `deny` and `pass`";
-    Diagnostic::new(codes::FOREIGN_ACTION, message, span, label).help(format!("write `{meant}`"))
+    // These do something in other languages that no action does here.
+    let applicability = if matches!(word, "reject" | "skip" | "next") {
+        Applicability::MaybeIncorrect
+    } else {
+        Applicability::MachineApplicable
+    };
+    Diagnostic::new(codes::FOREIGN_ACTION, message, span, label)
+        .help(format!("write `{meant}`"))
+        .replace(span, meant, applicability)
 }

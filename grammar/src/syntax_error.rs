@@ -2,7 +2,7 @@
 
 use crate::chunk::{is_action, is_clause_word, is_operator, token};
 use crate::codes;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Applicability, Code, Diagnostic};
 use crate::expected::Expected;
 use crate::lexer::{Lexeme, Token};
 use crate::problems::shorten;
@@ -181,7 +181,14 @@ impl Scene<'_> {
             _ => return None,
         };
         let code = codes::PORT_WITHOUT_PROTO;
-        Some(self.diagnostic(code, message, found, "no `proto` before this", &help))
+        let diagnostic = self.diagnostic(code, message, found, "no `proto` before this", &help);
+        let protocol = matches!(found.token, T::Tcp | T::Udp | T::Sctp | T::Icmp | T::Icmpv6);
+        Some(if protocol {
+            let place = self.span(found).before();
+            diagnostic.replace(place, "proto ", Applicability::MachineApplicable)
+        } else {
+            diagnostic
+        })
     }
 
     fn unnamed_rule(&self) -> Option<Diagnostic> {
@@ -280,11 +287,17 @@ impl Scene<'_> {
     }
 
     fn comma_between(&self, left: Lexeme, right: Lexeme) -> Diagnostic {
+        let left_end = self.span(left).behind();
         let (left, right_text) = (shorten(self.text(left)), shorten(self.text(right)));
         let message = format!("missing `,` between `{left}` and `{right_text}`");
         let help = format!("separate them: `{left}, {right_text}`");
         let label = "a `,` belongs before this";
-        self.diagnostic(codes::MISSING_COMMA, message, right, label, &help)
+        // Between members a comma widens a rule, and a clause may be what was forgotten.
+        self.diagnostic(codes::MISSING_COMMA, message, right, label, &help).replace(
+            self.span_between(left_end, right),
+            ", ",
+            Applicability::MaybeIncorrect,
+        )
     }
 
     fn plain(&self) -> Diagnostic {
@@ -305,6 +318,13 @@ impl Scene<'_> {
         };
         let diagnostic = Diagnostic::new(codes::UNEXPECTED, message, self.span(place), label);
         let first = self.lexemes.first().map(|first| first.token);
+        let doubled = self.expected.has("=")
+            && self.found.is_some_and(|found| found.token == Token::EqualEqual);
+        let diagnostic = if doubled {
+            diagnostic.replace(self.span(place), "=", Applicability::MachineApplicable)
+        } else {
+            diagnostic
+        };
         diagnostic.help(match (self.advice(), first.and_then(|first| example(self.start, first))) {
             (Some(help), _) => help.to_owned(),
             (None, Some(example)) => format!("for example: `{example}`"),
@@ -349,7 +369,11 @@ impl Scene<'_> {
     fn comma_between_clauses(&self, comma: Lexeme, clause: Lexeme) -> Diagnostic {
         let message = format!("no `,` stands before the clause `{}`", self.text(clause));
         let help = "remove the comma; clauses stand side by side or below each other";
-        self.diagnostic(codes::UNEXPECTED, message, comma, "not expected", help)
+        self.diagnostic(codes::UNEXPECTED, message, comma, "not expected", help).replace(
+            self.span(comma),
+            "",
+            Applicability::MachineApplicable,
+        )
     }
 
     fn incomplete(&self, link: Lexeme, next: Lexeme) -> Diagnostic {
@@ -373,6 +397,10 @@ impl Scene<'_> {
         Diagnostic::new(code, message, self.span(place), label).help(help)
     }
 
+    fn span_between(&self, left_end: Span, right: Lexeme) -> Span {
+        Span::new(left_end.file, left_end.end, right.start)
+    }
+
     fn next_is(&self, next: Token) -> bool {
         token(self.lexemes, self.at + 1) == Some(next)
     }
@@ -392,6 +420,7 @@ fn example(start: Start, keyword: Token) -> Option<&'static str> {
     Some(match keyword {
         T::Operation if start == Start::Item => "operation ledger { read write }  web { get }",
         T::Tier if start == Start::PolicyPart => "tier baseline",
+        T::AtSign => "@expect GOV4104 \"copied from the contract\"",
         T::Package => "package acme.payments",
         T::Use => "use acme.vocabulary",
         T::Domain => "domain acme = 7 { level { public < secret }  compartments { finance } }",

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use smol_str::SmolStr;
 
 use crate::ast::{
-    Clause, ClauseKind, Condition, ConditionKind, Domain, HookClause, Int, Item, Name, Path,
-    Policy, Prefix, Proto, ProtoKind, Rule, SetMember, Test, TestCase, Text,
+    Clause, ClauseKind, Condition, ConditionKind, Domain, Expectation, HookClause, Int, Item, Name,
+    Path, Policy, Prefix, Proto, ProtoKind, Repeated, Rule, SetMember, Test, TestCase, Text,
 };
 use crate::codes;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Applicability, Diagnostic};
 use crate::lexer::Token;
 use crate::literal;
 use crate::problems::Problems;
@@ -43,6 +43,8 @@ pub(crate) enum Start {
     TestHead,
     /// `packet { .. } expect permit`
     TestCase,
+    /// `@expect GOV4104 "why"`
+    Expectation,
 }
 
 /// What comes out of a piece of text.
@@ -56,6 +58,7 @@ pub(crate) enum Parsed {
     Clause(Box<Clause>),
     TestHead(Test),
     TestCase(TestCase),
+    Expectation(Expectation),
 }
 
 /// What stands directly in the braces of a policy.
@@ -74,12 +77,31 @@ pub(crate) enum DomainPart {
 }
 
 /// A further word of a `proto` clause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProtoWord {
+    Port,
+    SourcePort,
+    Type,
+    Code,
+}
+
+impl ProtoWord {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Port => "port",
+            Self::SourcePort => "source port",
+            Self::Type => "type",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// A word of a `proto` clause with its list.
 #[derive(Debug)]
-pub(crate) enum ProtoPart {
-    Ports(Vec<SetMember>),
-    SourcePorts(Vec<SetMember>),
-    Types(Vec<SetMember>),
-    Codes(Vec<SetMember>),
+pub(crate) struct ProtoPart {
+    pub(crate) word: ProtoWord,
+    pub(crate) members: Vec<SetMember>,
+    pub(crate) span: Span,
 }
 
 /// The source, and what is wrong with it.
@@ -127,7 +149,8 @@ impl Session<'_> {
         let label = "`=` only gives names in `let`, `zone` and the like";
         self.problems.push(
             Diagnostic::new(codes::ASSIGNMENT_IN_CONDITION, message, span, label)
-                .help("write `==` or `is`"),
+                .help("write `==` or `is`")
+                .replace(span, "==", Applicability::MachineApplicable),
         );
     }
 
@@ -184,18 +207,31 @@ pub(crate) fn list_of<T>(first: T) -> Vec<T> {
     list
 }
 
-/// A `proto` clause; lists of the same kind are joined.
+/// A `proto` clause; of several lists of the same kind, the first one counts.
 pub(crate) fn proto(kind: ProtoKind, parts: Vec<ProtoPart>, span: Span) -> Proto {
-    let mut proto =
-        Proto { kind, ports: None, source_ports: None, icmp_types: None, icmp_codes: None, span };
+    let mut proto = Proto {
+        kind,
+        ports: None,
+        source_ports: None,
+        icmp_types: None,
+        icmp_codes: None,
+        repeated: Vec::new(),
+        span,
+    };
+    let mut seen: Vec<(ProtoWord, Span)> = Vec::new();
     for part in parts {
-        let (list, members) = match part {
-            ProtoPart::Ports(members) => (&mut proto.ports, members),
-            ProtoPart::SourcePorts(members) => (&mut proto.source_ports, members),
-            ProtoPart::Types(members) => (&mut proto.icmp_types, members),
-            ProtoPart::Codes(members) => (&mut proto.icmp_codes, members),
-        };
-        list.get_or_insert_default().extend(members);
+        if let Some(&(_, first)) = seen.iter().find(|(word, _)| *word == part.word) {
+            let (word, second) = (part.word.text(), part.span);
+            proto.repeated.push(Repeated { word, first, second });
+            continue;
+        }
+        seen.push((part.word, part.span));
+        *match part.word {
+            ProtoWord::Port => &mut proto.ports,
+            ProtoWord::SourcePort => &mut proto.source_ports,
+            ProtoWord::Type => &mut proto.icmp_types,
+            ProtoWord::Code => &mut proto.icmp_codes,
+        } = Some(part.members);
     }
     proto
 }
@@ -205,7 +241,14 @@ pub(crate) fn fill_policy(policy: &mut Policy, parts: Vec<PolicyPart>) {
     for part in parts {
         match part {
             PolicyPart::Hook(hook) => policy.hooks.push(hook),
-            PolicyPart::Tier(tier) => policy.tier = Some(tier),
+            PolicyPart::Tier(tier) => match &policy.tier {
+                Some(first) => policy.repeated.push(Repeated {
+                    word: "tier",
+                    first: first.span,
+                    second: tier.span,
+                }),
+                None => policy.tier = Some(tier),
+            },
             PolicyPart::Rule(rule) => policy.rules.push(*rule),
         }
     }

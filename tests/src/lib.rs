@@ -8,11 +8,7 @@ pub mod random;
 pub mod reference;
 
 use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
-use govc_grammar::{
-    ast,
-    diagnostic::{Diagnostic, Severity},
-    span::FileId,
-};
+use govc_grammar::{ast, diagnostic::Diagnostic, span::FileId};
 use govc_image::Image;
 
 /// A policy with everything that it compiles to.
@@ -37,6 +33,11 @@ pub struct Checked {
 
 /// Parses and checks texts.
 pub fn check(texts: &[(&str, &str)]) -> Checked {
+    check_with(texts, &Locks::default())
+}
+
+/// Parses and checks texts, with the lock files of their vocabularies.
+pub fn check_with(texts: &[(&str, &str)], locks: &Locks) -> Checked {
     let sources: Vec<Source> = texts
         .iter()
         .map(|(name, text)| Source { name: (*name).to_owned(), text: (*text).to_owned() })
@@ -48,12 +49,9 @@ pub fn check(texts: &[(&str, &str)]) -> Checked {
         diagnostics.extend(found);
         files.push((FileId(id), file));
     }
-    let checked = govc_compiler::check::check(&files, &Locks::default());
-    let parsed = diagnostics.is_empty();
-    let worth_saying = |d: &Diagnostic| parsed || d.severity() == Severity::Error;
-    diagnostics.extend(checked.diagnostics.into_iter().filter(worth_saying));
-    let sound = diagnostics.iter().all(|d| d.severity() != Severity::Error);
-    Checked { sources, diagnostics, policy: checked.policy.filter(|_| sound) }
+    let checked = govc_compiler::check::check_parsed(&files, diagnostics, locks);
+    let diagnostics = govc_compiler::expectations::settle(&files, checked.diagnostics);
+    Checked { sources, diagnostics, policy: checked.policy }
 }
 
 /// Compiles texts that must be right.

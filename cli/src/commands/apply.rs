@@ -9,11 +9,11 @@ use govc_loader::{
     status,
 };
 
-use super::check::plural;
+use super::plural;
 use crate::{
-    arguments::{Apply, Detach, Hook, InstanceArguments},
+    arguments::{Apply, Detach, Format, Hook, InstanceArguments},
     failure::Failure,
-    input,
+    input::{self, Overlay},
     output::{Style, json, line},
 };
 
@@ -53,8 +53,10 @@ pub fn apply(arguments: &Apply, style: &Style) -> Result<(), Failure> {
 fn image(arguments: &Apply, style: &Style) -> Result<Image, Failure> {
     match (arguments.image, arguments.sources.files.as_slice()) {
         (false, _) => {
-            let input = input::read(&arguments.sources, style)?;
-            Ok(input.compile(arguments.sources.format, style)?.image)
+            let json = arguments.instance.json && arguments.sources.format == Format::Graphical;
+            let input = input::read(&arguments.sources, json, &Overlay::new())?;
+            input.finish(&arguments.sources, style)?;
+            Ok(input.compiled.ok_or(Failure::Told)?.image)
         }
         (true, [path]) => super::inspect::read_image(path),
         (true, _) => Err(Failure::Usage {

@@ -1,38 +1,41 @@
-//! `check`, `test`, `build`, `explain`: everything that needs no kernel.
+//! `check`, `test`, `build`: everything that needs no kernel.
 
 use govc_compiler::{checked::Policy, testing};
 use govc_grammar::diagnostic::Severity;
 
+use super::{fix, plural};
 use crate::{
     arguments::{Build, Check, Format, Stage, Test},
     failure::Failure,
-    input::{self, Input},
+    input::{self, Compiled, Input, Overlay},
     output::{Style, line},
+    report::junit,
 };
 
 pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
-    let input = input::read(&arguments.sources, style)?;
-    if let Some(stage) = arguments.emit {
-        return emit(stage, &input, arguments, style);
+    if arguments.fix {
+        return fix::fix(arguments, style);
     }
-    // Limits are the last mistakes to be found: compile, and throw the image away.
-    input.compile(arguments.sources.format, style)?;
-    if arguments.sources.format == Format::Human {
-        let policy = input.checked()?;
-        let warnings =
-            input.diagnostics.iter().filter(|d| d.severity() == Severity::Warning).count();
-        line(&format!(
-            "{} {}{}",
-            style.good("ok"),
-            summary(policy),
-            if warnings == 0 {
-                String::new()
-            } else {
-                format!(", {}", plural(warnings, "warning"))
-            }
-        ))?;
+    let input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    input.finish(&arguments.sources, style)?;
+    match arguments.emit {
+        Some(stage) => emit(stage, &input),
+        None => conclude(&input, style),
     }
-    Ok(())
+}
+
+/// Says in a line that all is well, where people want to know.
+pub fn conclude(input: &Input, style: &Style) -> Result<(), Failure> {
+    let compiled = input.compiled()?;
+    if !input.format().is_chatty() {
+        return Ok(());
+    }
+    let warnings = input.diagnostics.iter().filter(|d| d.severity() == Severity::Warning).count();
+    let warnings = match warnings {
+        0 => String::new(),
+        _ => format!(", {}", plural(warnings, "warning")),
+    };
+    line(&format!("{} {}{warnings}", style.good("ok"), summary(&compiled.policy)))
 }
 
 fn summary(policy: &Policy) -> String {
@@ -54,17 +57,12 @@ fn summary(policy: &Policy) -> String {
     )
 }
 
-/// `1 rule`, `2 rules`, `2 policies`.
-pub fn plural(count: usize, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        _ => format!("{count} {noun}s"),
-    }
-}
-
-fn emit(stage: Stage, input: &Input, arguments: &Check, style: &Style) -> Result<(), Failure> {
-    match stage {
+fn emit(stage: Stage, input: &Input) -> Result<(), Failure> {
+    let stages = |compiled: &Compiled| {
+        govc_compiler::stages(&compiled.policy, &input.sources, &input.title())
+            .map_err(|_| Failure::Told)
+    };
+    let text = match stage {
         Stage::Tokens => {
             for source in input.sources.iter().take(1) {
                 for (token, range) in govc_grammar::tokens(&source.text) {
@@ -72,106 +70,105 @@ fn emit(stage: Stage, input: &Input, arguments: &Check, style: &Style) -> Result
                     line(&format!("{:>6}..{:<6} {token:?} {text:?}", range.start, range.end))?;
                 }
             }
-            Ok(())
+            return Ok(());
         }
         Stage::Ast => {
             let tree = input.files.first().map(|(_, file)| file);
-            let text = serde_json::to_string_pretty(&tree).map_err(std::io::Error::other)?;
-            line(&text)
+            serde_json::to_string_pretty(&tree).map_err(std::io::Error::other)?
         }
-        Stage::Checked => line(&format!("{:#?}", input.checked()?)),
-        Stage::Table => {
-            let compiled = input.compile(arguments.sources.format, style)?;
-            line(compiled.table.dump().trim_end())
-        }
-        Stage::Diagram | Stage::Tables => {
-            let policy = input.checked()?;
-            input.compile(arguments.sources.format, style)?;
-            let title = input.title();
-            let (_, stages) =
-                govc_compiler::stages(policy, &input.sources, &title).map_err(|_| Failure::Told)?;
-            let text = if stage == Stage::Diagram {
-                govc_compiler::dump::forest(&stages)
-            } else {
-                stages.tables.to_string()
-            };
-            line(text.trim_end())
-        }
-    }
+        Stage::Checked => format!("{:#?}", input.compiled()?.policy),
+        Stage::Table => input.compiled()?.table.dump(),
+        Stage::Diagram => govc_compiler::dump::forest(&stages(input.compiled()?)?.1),
+        Stage::Tables => stages(input.compiled()?)?.1.tables.to_string(),
+    };
+    line(text.trim_end())
 }
 
 pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
-    let input = input::read(&arguments.sources, style)?;
-    let compiled = input.compile(arguments.sources.format, style)?;
-    let policy = input.checked()?;
-    let results = testing::run(policy, &compiled.table, &compiled.image);
+    let mut input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    let chatty = input.format().is_chatty();
+    let Some(compiled) = input.compiled.take() else {
+        input.report(style)?;
+        return Err(Failure::Told);
+    };
+    if chatty || input.format() == Format::Junit {
+        // What is known so far comes before the tests; their failures stand beside their titles.
+        input.report(style)?;
+        input.diagnostics.clear();
+    }
+    let Compiled { policy, table, image } = &compiled;
+    let results = testing::run(policy, table, image);
+    let mut outcomes = Vec::new();
     let mut failed = 0;
     for (position, test) in policy.tests().iter().enumerate() {
-        let cases: Vec<_> = results.iter().filter(|result| result.test == position).collect();
-        let passed = cases.iter().all(|result| result.passed && result.image_agrees);
-        line(&format!(
-            "{} {}",
-            if passed { style.good("ok  ") } else { style.bad("FAIL") },
-            test.title
-        ))?;
-        for result in cases {
+        let mut failures = Vec::new();
+        for result in results.iter().filter(|result| result.test == position) {
             if !result.image_agrees {
-                return Err(Failure::Machine {
-                    message: format!(
-                        "the image decides otherwise than the policy in test `{}`",
-                        test.title
-                    ),
-                    help: Some(
-                        "This is a mistake in govc: please report it with the policy.".into(),
-                    ),
-                });
+                return Err(disagreement(&test.title));
             }
-            if !result.passed {
-                failed += 1;
-                line(&explain_failure(&input, policy, result, style))?;
-            }
+            let case = test.cases.get(result.case).filter(|_| !result.passed);
+            failures.extend(case.map(|case| testing::diagnose(policy, case, result.decision)));
         }
+        failed += failures.len();
+        if chatty {
+            tell_test(&input, &test.title, &failures, style)?;
+        }
+        let shown = |one: &_| input.render(one, style);
+        let file = input.sources.get(test.span.file.0 as usize).map(|file| file.name.clone());
+        outcomes.push(junit::Outcome {
+            title: test.title.to_string(),
+            file: file.unwrap_or_default(),
+            failures: failures.iter().map(|one| (one.message.clone(), shown(one))).collect(),
+        });
+        input.diagnostics.append(&mut failures);
     }
-    let total = results.len();
-    line(&format!("{} passed, {failed} failed", total - failed))?;
+    if chatty {
+        line(&format!("{} passed, {failed} failed", results.len() - failed))?;
+    } else if input.format() == Format::Junit {
+        line(junit::render(&input.title(), &outcomes)?.trim_end())?;
+    } else {
+        input.report(style)?;
+    }
+    input.compiled = Some(compiled);
+    input.keep_locks(&arguments.sources)?;
     if failed == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 
-fn explain_failure(
+/// A line for the test, and what is wrong with it.
+fn tell_test(
     input: &Input,
-    policy: &Policy,
-    result: &testing::CaseResult,
+    title: &str,
+    failures: &[govc_grammar::diagnostic::Diagnostic],
     style: &Style,
-) -> String {
-    let case = policy.tests().get(result.test).and_then(|test| test.cases.get(result.case));
-    let Some(case) = case else { return String::new() };
-    let diagnostic = testing::diagnose(policy, case, result.decision);
-    style.diagnostic(&diagnostic, &input.sources).trim_end().to_owned()
-}
-
-pub fn build(arguments: &Build, style: &Style) -> Result<(), Failure> {
-    let input = input::read(&arguments.sources, style)?;
-    let compiled = input.compile(arguments.sources.format, style)?;
-    input::write_whole(&arguments.output, compiled.image.bytes())?;
-    if arguments.sources.format == Format::Human {
-        line(&format!(
-            "{}: {} bytes, {}, sha256 {}",
-            arguments.output.display(),
-            compiled.image.bytes().len(),
-            plural(compiled.image.rule_count(), "rule"),
-            govc_loader::publish::hex(&compiled.image.digest()),
-        ))?;
+) -> Result<(), Failure> {
+    let mark = if failures.is_empty() { style.good("ok  ") } else { style.bad("FAIL") };
+    line(&format!("{mark} {title}"))?;
+    for failure in failures {
+        line(input.render(failure, style).trim_end())?;
     }
     Ok(())
 }
 
-pub fn explain(code: &str) -> Result<(), Failure> {
-    let code = code.to_ascii_uppercase();
-    match govc_compiler::pages::page(&code) {
-        Some(page) => line(page.trim_end()),
-        None => Err(Failure::Usage {
-            message: format!("there is no diagnostic code `{code}`"),
-            help: "Codes look like GOV1001; they stand in brackets before each message.".into(),
-        }),
+fn disagreement(title: &str) -> Failure {
+    Failure::Machine {
+        message: format!("the image decides otherwise than the policy in test `{title}`"),
+        help: Some("This is a mistake in govc: please report it with the policy.".into()),
     }
+}
+
+pub fn build(arguments: &Build, style: &Style) -> Result<(), Failure> {
+    let input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    input.finish(&arguments.sources, style)?;
+    let image = &input.compiled()?.image;
+    input::write_whole(&arguments.output, image.bytes())?;
+    if input.format().is_chatty() {
+        line(&format!(
+            "{}: {} bytes, {}, sha256 {}",
+            arguments.output.display(),
+            image.bytes().len(),
+            plural(image.rule_count(), "rule"),
+            govc_loader::publish::hex(&image.digest()),
+        ))?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use govc_loader::{
     status::{self, Status},
 };
 
-use super::{apply::place, check::plural, columns, keys::duration};
+use super::{apply::place, columns, keys::duration, plural};
 use crate::{
     arguments::StatusArguments,
     failure::Failure,

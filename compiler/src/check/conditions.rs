@@ -3,7 +3,7 @@
 
 use govc_abi::label::radius;
 use govc_grammar::ast::{self, Attribute, ConditionKind, Operator, Reach, Value};
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 
 use super::kind::{Flat, Kind};
@@ -231,12 +231,14 @@ impl Lookup<'_, '_> {
         }
         let text = path_text(path);
         let all = suggest::list(radius::NAMES, radius::NAMES.len());
-        let (message, help) = match suggest::nearest(&text, radius::NAMES) {
-            Some(near) => (format!("unknown radius `{text}`"), format!("did you mean `{near}`?")),
-            None => (format!("unknown radius `{text}`"), format!("the radii are {all}")),
+        let message = format!("unknown radius `{text}`");
+        let diagnostic = Diagnostic::new(codes::UNKNOWN_RADIUS, message, path.span, "not found");
+        let diagnostic = match suggest::near(&text, radius::NAMES) {
+            Some(near) => {
+                near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), path.span)
+            }
+            None => diagnostic.help(format!("the radii are {all}")),
         };
-        let diagnostic =
-            Diagnostic::new(codes::UNKNOWN_RADIUS, message, path.span, "not found").help(help);
         sink.fail(match compared {
             Some((_, attribute_span)) => diagnostic.and(attribute_span, "compares with a radius"),
             None => diagnostic,
@@ -351,17 +353,23 @@ fn one_name_wanted(test: Test<'_>, names: &[ast::Name], span: Span) -> Diagnosti
     let message =
         format!("`{attribute}` is compared with a set, and it is {}", what(test.attribute));
     let operator = operator_word(test);
-    let help = match names {
-        [] => format!("write one name: `{attribute} {operator} NAME`"),
-        [name] => format!("write `{attribute} {operator} {}`", name.text),
-        names => {
-            let each = names.iter().map(|name| format!("{attribute} {operator} {}", name.text));
-            format!("write `({})`", each.collect::<Vec<_>>().join(" or "))
-        }
+    let diagnostic = Diagnostic::new(codes::VALUE_SHAPE, message, span, "a set")
+        .and(test.attribute_span, what(test.attribute));
+    let each = names.iter().map(|name| format!("{attribute} {operator} {}", name.text));
+    // Not to be one of several is to be none of them. What `<` of several means is not sure.
+    let (link, applicability) = match test.operator {
+        Operator::IsNot => (" and ", Applicability::MachineApplicable),
+        Operator::Is => (" or ", Applicability::MachineApplicable),
+        _ => (" or ", Applicability::MaybeIncorrect),
     };
-    Diagnostic::new(codes::VALUE_SHAPE, message, span, "a set")
-        .and(test.attribute_span, what(test.attribute))
-        .help(help)
+    let text = match each.collect::<Vec<_>>().as_slice() {
+        [] => {
+            return diagnostic.help(format!("write one name: `{attribute} {operator} NAME`"));
+        }
+        [one] => one.clone(),
+        several => format!("({})", several.join(link)),
+    };
+    diagnostic.help(format!("write `{text}`")).replace(test.span, text, applicability)
 }
 
 /// The values that an order comparison allows, as an interval.

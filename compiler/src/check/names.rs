@@ -1,7 +1,7 @@
 //! Names that are not found: what they are instead, where they are hidden, or what was meant.
 
 use govc_grammar::ast;
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic, Edit};
 use govc_grammar::span::Span;
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
@@ -13,7 +13,7 @@ use super::sets::SetValue;
 use super::sink::Sink;
 use crate::codes;
 use crate::resolve::{Lookup, World};
-use crate::suggest;
+use crate::suggest::{self, Near};
 use crate::vocabulary::DomainNames;
 
 /// Names that help texts list at most.
@@ -105,7 +105,7 @@ impl Catalogue {
     }
 
     /// The visible scope whose path is most like `text`, in full.
-    pub(crate) fn near_scope(&self, lookup: Lookup<'_, '_>, text: &str) -> Option<SmolStr> {
+    pub(crate) fn near_scope(&self, lookup: Lookup<'_, '_>, text: &str) -> Option<Near> {
         if !self.may_look_at(self.known.len()) {
             return None;
         }
@@ -113,17 +113,19 @@ impl Catalogue {
     }
 
     /// The visible name of a kind that is most like `text`, in full.
-    fn nearest(&self, lookup: Lookup<'_, '_>, kind: Kind, text: &str) -> Option<SmolStr> {
-        let keys = self.visible(lookup, kind).map(|known| known.key.as_str());
-        if let Some(near) = suggest::nearest(text, keys) {
-            return self.visible(lookup, kind).find(|k| k.key == near).map(|k| k.shown.clone());
+    fn nearest(&self, lookup: Lookup<'_, '_>, kind: Kind, text: &str) -> Option<Near> {
+        let keys: Vec<&str> = self.visible(lookup, kind).map(|known| known.key.as_str()).collect();
+        if let Some(near) = suggest::near(text, keys) {
+            let known = self.visible(lookup, kind).find(|k| k.key == near.name)?;
+            return Some(Near { name: known.shown.clone(), ..near });
         }
         // A segment too few or too many: the last one tells, when it is the only such.
         let last = |text: &str| text.rsplit('.').next().map(SmolStr::from);
         let mut same_end = self.visible(lookup, kind).filter(|known| {
             known.key == known.shown && known.key.contains('.') && last(&known.key) == last(text)
         });
-        same_end.next().filter(|_| same_end.next().is_none()).map(|known| known.shown.clone())
+        let known = same_end.next().filter(|_| same_end.next().is_none())?;
+        Some(Near { name: known.shown.clone(), sure: false })
     }
 }
 
@@ -190,21 +192,47 @@ impl Lookup<'_, '_> {
         let hidden = catalogue.exactly(text).find(|known| kind.takes(known.kind) && !seen(known));
         if let Some(hidden) = hidden {
             let package = self.world.packages.text(hidden.package);
-            return sink.fail(not_used(hidden.kind, text, span, &package));
+            return sink.fail(self.not_used(hidden.kind, text, span, &package));
         }
         let message = format!("unknown {} `{text}`", kind.noun());
         let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
-        sink.fail(diagnostic.help(self.advice(kind, text)))
+        sink.fail(self.advise(kind, text, span, diagnostic))
     }
 
-    fn advice(&self, kind: Kind, text: &str) -> String {
+    /// A name of a package that the file does not use.
+    pub(crate) fn not_used(&self, kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
+        let message = format!(
+            "{} `{text}` belongs to package `{package}`, which this file does not use",
+            kind.noun()
+        );
+        let diagnostic =
+            Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
+                .help(format!("add `use {package}` at the top of this file"));
+        let mut files = self.world.files.iter();
+        let file = files.find(|(id, _)| *id == span.file).map(|(_, file)| file);
+        match file.and_then(|file| file.package.as_ref()) {
+            Some(own) => diagnostic.fix(
+                format!("add `use {package}`"),
+                Applicability::MachineApplicable,
+                vec![Edit { span: own.span.behind(), replacement: format!("\nuse {package}") }],
+            ),
+            None => diagnostic,
+        }
+    }
+
+    fn advise(&self, kind: Kind, text: &str, span: Span, diagnostic: Diagnostic) -> Diagnostic {
         if !self.catalogue().may_look_at(self.catalogue().known.len()) {
-            return format!("{}, or `use` its package", kind.declaration());
+            return diagnostic.help(format!("{}, or `use` its package", kind.declaration()));
         }
         if let Some(near) = self.catalogue().nearest(*self, kind, text) {
             let star = if kind == Kind::OperationGroup { ".*" } else { "" };
-            return format!("did you mean `{near}{star}`?");
+            return near
+                .offer(diagnostic.help(format!("did you mean `{}{star}`?", near.name)), span);
         }
+        diagnostic.help(self.what_there_is(kind))
+    }
+
+    fn what_there_is(&self, kind: Kind) -> String {
         let (nouns, names) = ((kind.noun(), kind.plural()), self.catalogue().listed(*self, kind));
         suggest::there_are(nouns, " here", names, LISTED_MAX)
             .unwrap_or_else(|| format!("{}, or `use` its package", kind.declaration()))
@@ -240,16 +268,6 @@ impl Lookup<'_, '_> {
     }
 }
 
-/// A name of a package that the file does not use.
-pub(crate) fn not_used(kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
-    let message = format!(
-        "{} `{text}` belongs to package `{package}`, which this file does not use",
-        kind.noun()
-    );
-    Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
-        .help(format!("add `use {package}` at the top of this file"))
-}
-
 /// A name inside a vocabulary that its own domain does not define as this kind.
 pub(crate) fn unknown_among(domain: &DomainNames, kind: Flat, name: &ast::Name) -> Diagnostic {
     let (text, span) = (&name.text, name.span);
@@ -262,8 +280,9 @@ pub(crate) fn unknown_among(domain: &DomainNames, kind: Flat, name: &ast::Name) 
     }
     let names = domain.flat_names(kind);
     let names = || names.iter().map(|name| name.as_str());
-    let help = match suggest::nearest(text, names()) {
-        Some(near) => format!("did you mean `{near}`?"),
+    let near = suggest::near(text, names());
+    let help = match &near {
+        Some(near) => format!("did you mean `{}`?", near.name),
         None => {
             let nouns = (kind.kind().noun(), kind.kind().plural());
             let place = format!(" of `{}`", domain.name());
@@ -272,5 +291,9 @@ pub(crate) fn unknown_among(domain: &DomainNames, kind: Flat, name: &ast::Name) 
         }
     };
     let message = format!("unknown {} `{text}`", kind.kind().noun());
-    Diagnostic::new(codes::UNKNOWN_NAME, message, span, "not found").help(help)
+    let diagnostic = Diagnostic::new(codes::UNKNOWN_NAME, message, span, "not found").help(help);
+    match near {
+        Some(near) => near.offer(diagnostic, span),
+        None => diagnostic,
+    }
 }

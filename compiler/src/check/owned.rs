@@ -5,7 +5,7 @@
 //! name, or else from the names themselves.
 
 use govc_grammar::ast::{self, Reach};
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 use smol_str::{SmolStr, format_smolstr};
 
@@ -14,6 +14,7 @@ use super::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
 use crate::resolve::{Lookup, path_text};
+use crate::suggest::{self, Near};
 use crate::vocabulary::DomainNames;
 
 /// A name that only means something in a domain.
@@ -175,10 +176,15 @@ impl<'w> Lookup<'w, '_> {
                 format!("write `{text}.*` for all of it, or one operation, such as `{example}`")
             };
             let message = format!("`{text}` is a group of operations");
-            return sink.fail(
+            let diagnostic =
                 Diagnostic::new(codes::OPERATION_GROUP, message, path.span, "a whole group")
-                    .help(help),
-            );
+                    .help(help);
+            return sink.fail(if one_only {
+                diagnostic
+            } else {
+                // It permits what the group will hold one day.
+                diagnostic.replace(path.span.behind(), ".*", Applicability::MaybeIncorrect)
+            });
         }
         self.unknown_with(Kind::Operation, &text, path.span, compared, sink)
     }
@@ -257,33 +263,37 @@ impl<'w> Lookup<'w, '_> {
         let kind = name.name.kind();
         let message = format!("domain `{}` has no {} `{text}`", owner.name(), kind.noun());
         let near = self.near_in(owner, name.name);
-        let help = match near {
-            Some(near) => format!("did you mean `{}.{near}`?", owner.name()),
-            None => kind.declaration().to_owned(),
-        };
-        sink.push(Diagnostic::new(kind.unknown(), message, name.span, "not found").help(help));
+        let diagnostic = Diagnostic::new(kind.unknown(), message, name.span, "not found");
+        sink.push(match near {
+            Some(near) => {
+                let full = format_smolstr!("{}.{}", owner.name(), near.name);
+                let near = Near { name: full, ..near };
+                let help = format!("did you mean `{}`?", near.name);
+                near.offer(diagnostic.help(help), name.span)
+            }
+            None => diagnostic.help(kind.declaration()),
+        });
     }
 
-    fn near_in(&self, domain: &DomainNames, name: Owned<'_>) -> Option<SmolStr> {
+    fn near_in(&self, domain: &DomainNames, name: Owned<'_>) -> Option<Near> {
         if !self.catalogue().may_look_at(domain.checked.operations.len()) {
             return None;
         }
         let text = name.text();
-        let near = match name {
+        match name {
             Owned::Flat(flat, _) => {
                 let names = domain.flat_names(flat);
-                crate::suggest::nearest(&text, names.into_iter().map(SmolStr::as_str))
+                suggest::near(&text, names.iter().map(|name| name.as_str()))
             }
             Owned::Group(_) => {
                 let names = domain.group_names();
-                crate::suggest::nearest(&text, names.into_iter().map(SmolStr::as_str))
+                suggest::near(&text, names.iter().map(|name| name.as_str()))
             }
             Owned::Operation(..) | Owned::AllOperations => {
                 let names = &domain.checked.operations;
-                crate::suggest::nearest(&text, names.iter().map(|(name, _)| name.as_str()))
+                suggest::near(&text, names.iter().map(|(name, _)| name.as_str()))
             }
-        };
-        near.map(SmolStr::from)
+        }
     }
 
     fn mixed(&self, name: &Use<'_>, sender_span: Span, sender: &DomainNames) -> Diagnostic {

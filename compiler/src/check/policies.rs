@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 
 use super::conditions::Asked;
 use super::kind::Kind;
+use super::labels::said_twice;
 use super::rules;
 use super::sink::Sink;
 use crate::checked::{Hook, HookScope, Rule, Tier};
@@ -145,12 +146,16 @@ fn unknown<'n>(
     names: impl Iterator<Item = &'n str> + Clone,
     nouns: (&str, &str),
 ) -> Diagnostic {
-    let help = match suggest::nearest(&name.text, names.clone()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => suggest::there_are(nouns, "", names, 8)
-            .unwrap_or_else(|| format!("there are no {}", nouns.1)),
-    };
-    Diagnostic::new(codes::UNKNOWN_RULE, message, name.span, "not found").help(help)
+    let diagnostic = Diagnostic::new(codes::UNKNOWN_RULE, message, name.span, "not found");
+    match suggest::near(&name.text, names.clone()) {
+        Some(near) => {
+            near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), name.span)
+        }
+        None => diagnostic.help(
+            suggest::there_are(nouns, "", names, 8)
+                .unwrap_or_else(|| format!("there are no {}", nouns.1)),
+        ),
+    }
 }
 
 /// Tiers in the order in which they are tried; `default` comes last unless it is declared.
@@ -217,6 +222,9 @@ fn frame<'a>(
             Diagnostic::new(codes::EMPTY_POLICY, message, name.span, "denies all that it governs")
                 .help("add rules, or remove the policy"),
         );
+    }
+    for repeated in &policy.repeated {
+        sink.push(said_twice(repeated.word, repeated.second, repeated.first));
     }
     let tier = match &policy.tier {
         Some(tier) => lookup.tier(tier, sink),

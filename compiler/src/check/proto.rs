@@ -1,9 +1,10 @@
 //! `proto` clauses: protocols with their ports or ICMP types.
 
 use govc_grammar::ast::{self, ProtoKind, SetMember};
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 
+use super::labels::said_twice;
 use super::sets::{ICMP_CODES, ICMP_TYPES, Numbers, PORTS, SOURCE_PORTS, member_span, numbers};
 use super::sink::Sink;
 use crate::checked::Protocol;
@@ -26,6 +27,13 @@ pub(crate) fn protocol(
     sink: &mut Sink,
 ) -> Option<Protocol> {
     let number = protocol_number(proto.kind, sink);
+    for repeated in &proto.repeated {
+        let diagnostic = said_twice(repeated.word, repeated.second, repeated.first);
+        sink.push(diagnostic.help(format!(
+            "put all of them behind one `{}`, with commas between, or write a second `proto`",
+            repeated.word
+        )));
+    }
     let has_ports = matches!(proto.kind, ProtoKind::Tcp | ProtoKind::Udp | ProtoKind::Sctp);
     let has_types = matches!(proto.kind, ProtoKind::Icmp | ProtoKind::Icmpv6);
     let mut list = |members: &Option<Vec<SetMember>>, meaning: Numbers, allowed: bool| {
@@ -86,7 +94,13 @@ fn not_for(kind: ProtoKind, meaning: Numbers, span: Span) -> Diagnostic {
         None => format!("only {owners} have a {word}"),
     };
     let message = format!("{protocol} has no {word}");
-    Diagnostic::new(code, message, span, format!("a {word}")).help(help)
+    let diagnostic = Diagnostic::new(code, message, span, format!("a {word}")).help(help);
+    match (kind, by_name) {
+        (ProtoKind::Number(int), Some(better)) => {
+            diagnostic.replace(int.span, better, Applicability::MachineApplicable)
+        }
+        _ => diagnostic,
+    }
 }
 
 /// The name of a protocol that was written as a number and has what was asked of it.

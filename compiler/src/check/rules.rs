@@ -1,7 +1,7 @@
 //! Rules: clauses put together into what a packet must be.
 
 use govc_grammar::ast::{self, Action, ClauseKind, FromItem};
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 
 use super::conditions::Asked;
@@ -68,8 +68,14 @@ pub(crate) fn check<'a>(
         log: clauses.log.is_some(),
         hooks: frame.hooks.clone(),
         matches,
+        head: head(rule),
         span: rule.span,
     });
+}
+
+/// The action and the name: what a message points at that is about the whole rule.
+fn head(rule: &ast::Rule) -> Span {
+    Span::new(rule.span.file, rule.span.start, rule.name.span.end)
 }
 
 fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
@@ -118,6 +124,7 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
                     Diagnostic::new(codes::REPEATED, "`log` is said twice", span, "already said")
                         .and(first, "first said here")
                         .help("remove one of the two")
+                        .replace(span, "", Applicability::MachineApplicable)
                 })
             }
         };
@@ -322,7 +329,8 @@ fn protocols(
             sink.push(
                 Diagnostic::new(codes::REPEATED, message, span, "already said")
                     .and(first, "first said here")
-                    .help("remove one of the two: several `proto` are alternatives"),
+                    .help("remove one of the two: several `proto` are alternatives")
+                    .replace(span, "", Applicability::MachineApplicable),
             );
         }
         protocols.push(protocol);

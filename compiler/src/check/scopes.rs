@@ -1,11 +1,10 @@
 //! Scope patterns in rules and labels: from paths to subject numbers.
 
 use govc_grammar::ast::{self, Reach};
-use govc_grammar::diagnostic::Diagnostic;
+use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use smol_str::SmolStr;
 
 use super::kind::Kind;
-use super::names::not_used;
 use super::sink::Sink;
 use crate::checked::{DomainId, Scope, ScopeRange};
 use crate::codes;
@@ -175,7 +174,12 @@ impl<'w> Lookup<'w, '_> {
                     && !self.view.broken
                 {
                     let package = self.world.packages.text(domain.package);
-                    return sink.fail(not_used(Kind::Domain, &first.text, first.span, &package));
+                    return sink.fail(self.not_used(
+                        Kind::Domain,
+                        &first.text,
+                        first.span,
+                        &package,
+                    ));
                 }
                 // The whole path may be known under another kind, or in another package.
                 let whole = path_text(path);
@@ -202,30 +206,24 @@ impl<'w> Lookup<'w, '_> {
         }
         let siblings: Vec<SmolStr> = above.child_names();
         let siblings = || siblings.iter().map(SmolStr::as_str);
-        let help = if let Some(near) = suggest::nearest(&segment.text, siblings()) {
-            let renamed = path
-                .segments
-                .iter()
-                .map(|known| if known.span == segment.span { near } else { known.text.as_str() });
-            format!("did you mean `{}`?", renamed.collect::<Vec<_>>().join("."))
-        } else {
-            self.scope_advice(&path_text(path), &above, siblings())
-        };
-        sink.fail(diagnostic.help(help))
+        if let Some(near) = suggest::near(&segment.text, siblings()) {
+            let renamed = path.segments.iter().map(|known| {
+                if known.span == segment.span { near.name.as_str() } else { known.text.as_str() }
+            });
+            let help = format!("did you mean `{}`?", renamed.collect::<Vec<_>>().join("."));
+            return sink.fail(near.offer(diagnostic.help(help), segment.span));
+        }
+        let elsewhere =
+            siblings().next().and_then(|_| self.catalogue().near_scope(*self, &path_text(path)));
+        sink.fail(match elsewhere {
+            Some(near) => {
+                near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), path.span)
+            }
+            None => diagnostic.help(Self::scope_advice(&above, siblings())),
+        })
     }
 
-    fn scope_advice<'n>(
-        &self,
-        text: &str,
-        above: &Target<'_>,
-        siblings: impl Iterator<Item = &'n str>,
-    ) -> String {
-        let mut siblings = siblings.peekable();
-        if siblings.peek().is_some()
-            && let Some(near) = self.catalogue().near_scope(*self, text)
-        {
-            return format!("did you mean `{near}`?");
-        }
+    fn scope_advice<'n>(above: &Target<'_>, siblings: impl Iterator<Item = &'n str>) -> String {
         match suggest::list(siblings, 8) {
             list if list.is_empty() => {
                 format!(
@@ -311,7 +309,8 @@ fn grouping(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
     };
     let diagnostic =
         Diagnostic::new(codes::GROUPING_SCOPE, message, pattern.span, "no subjects of its own")
-            .help(format!("write `{text}.**` for everything below it"));
+            .help(format!("write `{text}.**` for everything below it"))
+            .replace(pattern.span.behind(), ".**", Applicability::MaybeIncorrect);
     match target.parts() {
         Some((_, source)) => diagnostic.and(source.span, "groups others"),
         None => diagnostic,

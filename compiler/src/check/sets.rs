@@ -143,7 +143,7 @@ fn cycle(
     );
     let mut diagnostic = match start {
         Some(span) => Diagnostic::new(codes::SET_CYCLE, message, span, "the cycle starts here"),
-        None => Diagnostic { code: codes::SET_CYCLE, message, labels: Vec::new(), help: None },
+        None => Diagnostic::without_place(codes::SET_CYCLE, message),
     };
     for (span, target) in spans {
         diagnostic = diagnostic.and(span, format!("refers to `{target}`"));

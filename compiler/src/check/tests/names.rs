@@ -282,6 +282,12 @@ fn clauses_said_twice() {
     let texts =
         with_vocabulary("policy q { on ingress on forward on ingress to acme.web deny r { } }");
     assert_told(&texts, code, "on ingress to acme.web", &["`on ingress` is said twice"]);
+    let texts = rule("proto tcp port 80 source port 7 port 443");
+    assert_told(&texts, code, "port 443", &["`port` is said twice", "a second `proto`"]);
+    let texts = rule("proto icmp type 1 code 2 code 3");
+    assert_told(&texts, code, "code 3", &["`code` is said twice"]);
+    let texts = with_vocabulary("policy q { on ingress tier guardrails deny r { } tier baseline }");
+    assert_told(&texts, code, "baseline", &["`tier` is said twice"]);
     let texts = with_vocabulary("stamp on pods { subject acme.web life 1 life 2 }");
     assert_told(&texts, code, "2", &["`life` is said twice"]);
     let texts =
@@ -326,4 +332,79 @@ fn names_of_broken_packages_are_no_news() {
     let checked = check(&[(FileId(0), broken), (FileId(1), file)], &Locks::default());
     assert!(checked.diagnostics.is_empty(), "{:#?}", checked.diagnostics);
     assert!(checked.policy.is_none());
+}
+
+#[test]
+fn expectations() {
+    let code = codes::UNKNOWN_CODE;
+    let texts = ["package p\n@expect GOV4999 \"why\"\nlet a = 1"];
+    assert_told(&texts, code, "GOV4999", &["unknown diagnostic code"]);
+    let texts = ["package p\n@expect gov4104 \"why\"\nlet a = 1"];
+    assert_told(&texts, code, "gov4104", &["did you mean `GOV4104`"]);
+    let texts = ["package p\n@expect GOV1002 \"why\"\nlet a = 1"];
+    assert_told(&texts, codes::EXPECTED_ERROR, "GOV1002", &["cannot be expected"]);
+}
+
+/// The sure fix of the only diagnostic, applied to the last text.
+fn fixed(texts: &[String]) -> Option<String> {
+    let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let checked = run(&borrowed, &Locks::default());
+    let sources: Vec<_> = texts
+        .iter()
+        .map(|text| crate::sources::Source { name: String::new(), text: text.clone() })
+        .collect();
+    let fixes = crate::fixes::sure(&checked.diagnostics);
+    let fixed = crate::fixes::apply(&sources, fixes).into_values().next()?;
+    let after = run(&[VOCABULARY, PARTNER, &fixed], &Locks::default());
+    assert!(after.diagnostics.is_empty(), "{fixed}: {:#?}", after.diagnostics);
+    Some(fixed)
+}
+
+#[test]
+fn sure_fixes() {
+    for (wrong, right) in [
+        ("from acme.payments.apii", "from acme.payments.api"),
+        ("from acmee.web", "from acme.web"),
+        ("where level is acme.intrnal", "where level is acme.internal"),
+        ("from acme.web operation ledger.raed", "from acme.web operation ledger.read"),
+        ("where radius <= clusters", "where radius <= cluster"),
+        ("where ingress zone is podss", "where ingress zone is pods"),
+        ("source offce", "source office"),
+        (
+            "from acme.web where level is {public, secret}",
+            "from acme.web where (level is public or level is secret)",
+        ),
+        (
+            "from acme.web where level != {public, secret}",
+            "from acme.web where (level != public and level != secret)",
+        ),
+        ("from acme.web where route is {default}", "from acme.web where route is default"),
+        ("proto 6 port 80", "proto tcp port 80"),
+        ("from acme.web log log", "from acme.web log"),
+        ("proto udp proto tcp port 80 proto udp", "proto udp proto tcp port 80"),
+    ] {
+        let texts = |clauses: &str| {
+            with_vocabularies(&format!("policy q {{ on ingress permit r {{ {clauses} }} }}"))
+        };
+        let [_, _, right] = texts(right);
+        assert_eq!(fixed(&texts(wrong)), Some(right), "{wrong}");
+    }
+    // The package of a name that is found elsewhere.
+    let texts = |uses: &str| {
+        let text =
+            format!("package p{uses}\npolicy q {{ on ingress permit r {{ from acme.web }} }}");
+        [VOCABULARY.to_owned(), PARTNER.to_owned(), text]
+    };
+    let [_, _, right] = texts("\nuse acme.vocabulary");
+    assert_eq!(fixed(&texts("")), Some(right));
+    // Guesses are offered and not applied.
+    let texts = |clauses: &str| {
+        with_vocabularies(&format!("policy q {{ on ingress permit r {{ {clauses} }} }}"))
+    };
+    for clauses in ["from acme.payments", "from acme.web operation web", "from acme.api"] {
+        assert_eq!(fixed(&texts(clauses)), None, "{clauses}");
+        let texts = texts(clauses);
+        let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
+        assert_eq!(run(&borrowed, &Locks::default()).diagnostics[0].fixes.len(), 1, "{clauses}");
+    }
 }

@@ -110,3 +110,39 @@ fn conditions_that_never_hold() {
     assert_told(&rule("where level > secret"), code, "level > secret", &["the highest"]);
     assert_told(&rule("where radius < node"), code, "radius < node", &[]);
 }
+
+#[test]
+fn unfulfilled_expectations() {
+    let said = |text: &str| {
+        let (file, errors) = govc_grammar::parse(FileId(0), text);
+        assert!(errors.is_empty(), "{errors:#?}");
+        let files = [(FileId(0), file)];
+        let checked = check(&files, &Locks::default());
+        crate::expectations::settle(&files, checked.diagnostics)
+    };
+    let expected = "@expect GOV4104 \"from the contract\"";
+    let overlap = "let a = 80, 80";
+    assert!(said(&format!("package p\n{expected}\n{overlap}")).is_empty());
+    // It speaks about the next item only, and about its code only.
+    for text in [
+        format!("package p\n{overlap}\n{expected}\nlet b = 1"),
+        format!("package p\n@expect GOV4107 \"other\"\n{overlap}"),
+    ] {
+        let told = said(&text);
+        let ids: Vec<_> = told.iter().map(|one| one.code).collect();
+        let code = codes::UNFULFILLED;
+        assert_eq!(ids, [codes::OVERLAP, code]);
+        assert_style(&told[1]);
+        let source = crate::sources::Source { name: String::new(), text: text.clone() };
+        let fixed = crate::fixes::apply(&[source], crate::fixes::sure(&told));
+        assert!(!fixed[&FileId(0)].contains("@expect"), "{fixed:?}");
+    }
+    // Rules have their own.
+    let text = "package p\npolicy q { on ingress\n@expect GOV4106 \"last by design\" pass r { }\npass s { } }";
+    let told = said(text);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((told[0].code, text_at(&[text], &told[0], 0)), (codes::PASS_IN_LAST_TIER, "s"));
+    // Behind an error, warnings may be missing.
+    let text = format!("package p\n{expected}\nlet b = 1\nlet c = 70000");
+    assert_eq!(said(&text).len(), 1);
+}
