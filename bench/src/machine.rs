@@ -20,7 +20,9 @@ impl Machine {
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned());
         let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        // What builders append says nothing about speed.
+        let kernel = release.split('-').next().unwrap_or_default().to_owned();
         Self { kernel, processor, cores }
     }
 }
