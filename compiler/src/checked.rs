@@ -2,7 +2,7 @@
 //!
 //! Only [`crate::check`] makes one. Lowering and the reference interpreter take nothing else.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use govc_grammar::span::Span;
 use smol_str::SmolStr;
@@ -259,7 +259,8 @@ pub struct Rule {
     /// Report every packet.
     pub log: bool,
     /// For each hook: does the rule hold there, and for which objects (`None`: for all).
-    pub hooks: [Option<HookScope>; 3],
+    /// All rules of a policy share it.
+    pub hooks: Arc<[Option<HookScope>; 3]>,
     /// What a packet must be.
     pub matches: Match,
     /// From the action to the closing brace.

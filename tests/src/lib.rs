@@ -6,6 +6,7 @@ pub mod node;
 pub mod policies;
 pub mod random;
 pub mod reference;
+pub mod requests;
 
 use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
 use govc_grammar::{

@@ -91,7 +91,7 @@ fn emit(stage: Stage, input: &Input, arguments: &Check, style: &Style) -> Result
             let (_, stages) =
                 govc_compiler::stages(policy, &input.sources, &title).map_err(|_| Failure::Told)?;
             let text = if stage == Stage::Diagram {
-                govc_compiler::dump::forest(&stages)
+                stages.forest.dump(&stages.classification).to_string()
             } else {
                 stages.tables.to_string()
             };

@@ -1,5 +1,7 @@
 //! Rules: clauses put together into what a packet must be.
 
+use std::sync::Arc;
+
 use govc_grammar::ast::{self, Action, ClauseKind, FromItem};
 use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::Span;
@@ -66,7 +68,7 @@ pub(crate) fn check<'a>(
         action: rule.action,
         observe: rule.observe || frame.policy.observe,
         log: clauses.log.is_some(),
-        hooks: frame.hooks.clone(),
+        hooks: Arc::clone(&frame.hooks),
         matches,
         span: rule.span,
     });
@@ -331,7 +333,7 @@ fn protocols(
 }
 
 fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mut Sink) {
-    let [ingress, egress, forward] = &frame.hooks;
+    let [ingress, egress, forward] = frame.hooks.as_ref();
     if let Some((_, span)) = clauses.to
         && ingress.is_none()
         && (egress.is_some() || forward.is_some())
@@ -349,7 +351,7 @@ fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mu
 }
 
 fn warn_unknown_zone(frame: &PolicyFrame<'_>, asked: &Asked<'_>, sink: &mut Sink) {
-    let [ingress, egress, forward] = &frame.hooks;
+    let [ingress, egress, forward] = frame.hooks.as_ref();
     if let Some(span) = asked.egress_zone
         && ingress.is_some()
         && egress.is_none()
