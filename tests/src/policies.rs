@@ -101,7 +101,7 @@ pub fn random_policy_at(random: &mut Random, rules: usize, hooks: &[&str]) -> St
         let count = 1 + random.below(left.min(12));
         left -= count;
         let observe = if random.one_in(8) { "observe " } else { "" };
-        let hook: &str = random.pick(hooks);
+        let hook = *random.pick::<&str>(hooks);
         let to = if hook == "ingress" { object(random) } else { String::new() };
         let _ = writeln!(text, "{observe}policy p{policy} {{\n  on {hook}{to}");
         text.push_str(random.pick::<&str>(&tiers));
@@ -122,7 +122,7 @@ pub fn random_edges(random: &mut Random) -> String {
         let mut conditions = Vec::new();
         if random.one_in(2) {
             conditions
-                .push(format!("cgroup \"/kube.slice/{}*\"", random.pick(&["api", "web", ""])));
+                .push(format!("cgroup \"/kube.slice/{}*\"", random.pick::<&str>(&["api", "web", ""])));
         }
         if random.one_in(2) {
             conditions.push(format!("address {}", random.pick(SETS)));
