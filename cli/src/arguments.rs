@@ -100,6 +100,13 @@ pub enum Format {
 pub struct Check {
     #[command(flatten)]
     pub sources: Sources,
+    /// Tell traffic, from those with a label, that no rule speaks of
+    #[arg(long)]
+    pub gaps: bool,
+    /// Tell permits and denials of one tier that contradict each other without one being an
+    /// exception from the other
+    #[arg(long)]
+    pub conflicts: bool,
     /// Print a stage of the compiler instead
     #[arg(long, value_enum)]
     pub emit: Option<Stage>,

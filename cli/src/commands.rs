@@ -1,5 +1,6 @@
 //! The commands, a file each where they are more than a few lines.
 
+mod analysis;
 mod apply;
 mod check;
 mod inspect;

@@ -256,7 +256,8 @@ fn report(input: &Input, format: Format, style: &Style) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(
+/// Reports one diagnostic.
+pub fn tell(
     diagnostic: &Diagnostic,
     sources: &[Source],
     format: Format,

@@ -24,6 +24,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) governed: [bool; 3],
     pub(crate) tests: Vec<Test>,
+    pub(crate) assertions: Vec<Assertion>,
 }
 
 impl Policy {
@@ -71,6 +72,11 @@ impl Policy {
     #[must_use]
     pub fn governed(&self) -> [bool; 3] {
         self.governed
+    }
+    /// What must hold for all packets.
+    #[must_use]
+    pub fn assertions(&self) -> &[Assertion] {
+        &self.assertions
     }
     /// Tests of the language.
     #[must_use]
@@ -265,6 +271,8 @@ pub struct Rule {
     pub matches: Match,
     /// From the action to the closing brace.
     pub span: Span,
+    /// From the action to the name.
+    pub head: Span,
 }
 
 /// Objects that a policy's `on .. to ..` clause restricts its rules to.
@@ -365,6 +373,27 @@ pub struct Protocol {
     pub icmp_types: Option<Vec<(u8, u8)>>,
     /// ICMP codes, inclusive ranges, when said.
     pub icmp_codes: Option<Vec<(u8, u8)>>,
+}
+
+/// What must hold for all packets of a kind.
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// Its name.
+    pub name: SmolStr,
+    /// The quoted description.
+    pub description: Option<SmolStr>,
+    /// Where it holds.
+    pub hooks: Vec<Hook>,
+    /// All of the packets are permitted; otherwise none is.
+    pub always: bool,
+    /// The packets that it is about.
+    pub matches: Match,
+    /// The packets that it leaves out: those that match any of these.
+    pub unless: Vec<Match>,
+    /// The item.
+    pub span: Span,
+    /// From `assert` to the name.
+    pub head: Span,
 }
 
 /// A test of the language.

@@ -18,6 +18,16 @@ macro_rules! codes {
 }
 
 codes! {
+    // GOV01xx: analysis.
+    NEVER_MATCHES = "GOV0100", "rule that no packet matches", Warning;
+    SHADOWED = "GOV0101", "rule whose packets others decide otherwise", Warning;
+    REDUNDANT = "GOV0102", "rule that changes no verdict", Warning;
+    CONFLICT = "GOV0103", "rules that contradict each other", Advice;
+    GAP = "GOV0104", "traffic that no rule speaks of", Advice;
+    UNDECIDED_TEST = "GOV0105", "test that no rule decides", Advice;
+    ASSERTION_FAILS = "GOV0106", "assertion that does not hold", Error;
+    ASSERTION_OPEN = "GOV0107", "assertion that could not be decided", Error;
+
     // GOV1xxx: names.
     UNKNOWN_PACKAGE = "GOV1001", "unknown package", Error;
     UNKNOWN_SCOPE = "GOV1002", "unknown scope", Error;
@@ -60,6 +70,7 @@ codes! {
     COMPARTMENTS_ADDED = "GOV2017", "label with compartments that its subject lacks", Error;
     SUBJECT_MISSING = "GOV2018", "label without subject", Error;
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
+    ASSERTION_LOGS = "GOV2020", "assertion that logs", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;

@@ -81,10 +81,15 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
     Ok(table)
 }
 
+/// The rows that match what a rule with this match would, at any hook.
+pub(crate) fn rows_of(policy: &Policy, matches: &Match) -> Result<Vec<Row>, LowerError> {
+    Lowering { policy, bitmaps: FxHashMap::default(), rows: 0 }.rule(0, matches, None, 0)
+}
+
 /// Positions of the rules by rule number: of all rules that match, the one with the smallest
 /// number decides. Tiers come in order; within a tier deny comes before pass and pass before
 /// permit, unless the tier is ordered.
-fn rule_order(policy: &Policy) -> Vec<usize> {
+pub(crate) fn rule_order(policy: &Policy) -> Vec<usize> {
     let mut order: Vec<usize> = (0..policy.rules.len()).collect();
     order.sort_by_key(|&position| {
         let Some(rule) = policy.rules.get(position) else { return (usize::MAX, 0, position) };
@@ -200,7 +205,7 @@ fn key(domain: DomainId, number: u32) -> u32 {
     scope_key(u32::from(domain.0), number)
 }
 
-fn scopes(ranges: &[ScopeRange]) -> IntervalSet {
+pub(crate) fn scopes(ranges: &[ScopeRange]) -> IntervalSet {
     let interval =
         |r: &ScopeRange| (u128::from(key(r.domain, r.first)), u128::from(key(r.domain, r.last)));
     IntervalSet::new(ranges.iter().map(interval).collect())
@@ -210,7 +215,7 @@ fn whole_domain(domain: DomainId) -> IntervalSet {
     scopes(&[ScopeRange { domain, first: 0, last: govc_abi::limits::SUBJECTS_MAX - 1 }])
 }
 
-fn prefixes(prefixes: &[Prefix]) -> IntervalSet {
+pub(crate) fn prefixes(prefixes: &[Prefix]) -> IntervalSet {
     IntervalSet::new(prefixes.iter().flat_map(prefix_intervals).collect())
 }
 

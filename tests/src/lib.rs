@@ -8,7 +8,9 @@ pub mod random;
 pub mod reference;
 pub mod requests;
 
-use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
+use govc_compiler::{
+    analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
+};
 use govc_grammar::{
     ast,
     diagnostic::{Diagnostic, Severity},
@@ -66,6 +68,15 @@ pub fn compile(texts: &[(&str, &str)]) -> Compiled {
     let (table, image) = govc_compiler::compile(&policy, &checked.sources, "test")
         .unwrap_or_else(|error| panic!("{error:?}"));
     Compiled { policy, table, image }
+}
+
+/// What the analysis finds in texts, if they are a policy.
+pub fn findings(checked: &Checked) -> Vec<Diagnostic> {
+    let Some(policy) = &checked.policy else { return Vec::new() };
+    match govc_compiler::compile(policy, &checked.sources, "test") {
+        Ok((table, image)) => analysis::findings(policy, &table, &image, &|_| {}).diagnostics,
+        Err(diagnostic) => vec![*diagnostic],
+    }
 }
 
 /// Whether kernel tests can run here. Without root they are skipped, unless

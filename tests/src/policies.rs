@@ -121,8 +121,10 @@ pub fn random_edges(random: &mut Random) -> String {
     for _ in 0..1 + random.below(12) {
         let mut conditions = Vec::new();
         if random.one_in(2) {
-            conditions
-                .push(format!("cgroup \"/kube.slice/{}*\"", random.pick::<&str>(&["api", "web", ""])));
+            conditions.push(format!(
+                "cgroup \"/kube.slice/{}*\"",
+                random.pick::<&str>(&["api", "web", ""])
+            ));
         }
         if random.one_in(2) {
             conditions.push(format!("address {}", random.pick(SETS)));
@@ -160,6 +162,14 @@ fn random_rule(random: &mut Random, number: usize, may_pass: bool) -> String {
     };
     let action = if may_pass { action } else { action.trim_start_matches("observe ") };
     let mut text = format!("  {action} r{number} {{\n");
+    text.push_str(&random_clauses(random, true));
+    text.push_str("  }\n");
+    text
+}
+
+/// Clauses that a rule or an assertion may have.
+pub fn random_clauses(random: &mut Random, to_objects: bool) -> String {
+    let mut text = String::new();
     match random.below(4) {
         0 => {}
         1 => {
@@ -177,14 +187,13 @@ fn random_rule(random: &mut Random, number: usize, may_pass: bool) -> String {
         (6, "source", SETS),
         (6, "destination", SETS),
     ] {
-        if random.one_in(chance) {
+        if random.one_in(chance) && (to_objects || word != "to") {
             let _ = writeln!(text, "    {word} {}", random.pick(pool));
         }
     }
     for _ in 0..random.below(3) {
         let _ = writeln!(text, "    {}", random.pick(PROTOCOLS));
     }
-    text.push_str("  }\n");
     text
 }
 

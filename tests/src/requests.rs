@@ -67,6 +67,9 @@ fn set(request: &mut Request, attribute: Attribute, value: u128) {
     }
 }
 
+/// The constraints that the tests' vocabulary names: five.
+const CONSTRAINTS: u32 = 0x1f;
+
 /// Changes a request as little as it takes for a packet to have such attributes: no label fields
 /// without a label, no ports without a protocol that has them, one family of addresses.
 pub fn possible(mut request: Request, hook: usize) -> Request {
@@ -76,6 +79,12 @@ pub fn possible(mut request: Request, hook: usize) -> Request {
         scalars[usize::from(attribute)] = Request::EMPTY.scalars[usize::from(attribute)];
     };
     scalars[usize::from(attribute::STATE)] %= 3;
+    // What labels have room for; verifiers drop constraints that the vocabulary does not name.
+    scalars[usize::from(attribute::LEVEL)] &= 0xf;
+    scalars[usize::from(attribute::RADIUS)] &= 0xf;
+    scalars[usize::from(attribute::CONSTRAINTS)] &= CONSTRAINTS;
+    // The only domain of the tests' vocabulary.
+    scalars[usize::from(attribute::SUBJECT)] &= 0x00ff_ffff;
     if get(scalars, attribute::STATE) == state::ABSENT {
         for attribute in attribute::SUBJECT..=attribute::ROUTE {
             clear(scalars, attribute);

@@ -16,11 +16,12 @@ pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
         return emit(stage, &input, arguments, style);
     }
     // Limits are the last mistakes to be found: compile, and throw the image away.
-    input.compile(arguments.sources.format, style)?;
+    let compiled = input.compile(arguments.sources.format, style)?;
+    let policy = input.checked()?;
+    let found = super::analysis::report(&input, &compiled, arguments, style)?;
     if arguments.sources.format == Format::Human {
-        let policy = input.checked()?;
-        let warnings =
-            input.diagnostics.iter().filter(|d| d.severity() == Severity::Warning).count();
+        let all = input.diagnostics.iter().chain(&found);
+        let warnings = all.filter(|d| d.severity() == Severity::Warning).count();
         line(&format!(
             "{} {}{}",
             style.good("ok"),

@@ -71,7 +71,29 @@ pub(crate) fn check<'a>(
         hooks: Arc::clone(&frame.hooks),
         matches,
         span: rule.span,
+        head: Span::new(rule.span.file, rule.span.start, rule.name.span.end),
     });
+}
+
+/// What packets must be that an assertion is about; without `from` they are those of a rule
+/// with this action.
+pub(crate) fn check_match<'a>(
+    lookup: Lookup<'_, '_>,
+    frame: &PolicyFrame<'_>,
+    action: Action,
+    list: &'a [ast::Clause],
+    asked: &mut Asked<'a>,
+    sink: &mut Sink,
+) -> Option<Match> {
+    let clauses = sort_clauses(list, sink);
+    if let Some(span) = clauses.log {
+        let message = "an assertion sees no packets, so there is nothing to log";
+        sink.push(
+            Diagnostic::new(codes::ASSERTION_LOGS, message, span, "logs nothing")
+                .help("remove `log`"),
+        );
+    }
+    matches(lookup, frame, action, &clauses, asked, sink)
 }
 
 fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
