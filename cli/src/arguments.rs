@@ -54,11 +54,16 @@ pub enum Command {
     /// Make and look after the local key ring
     #[command(subcommand)]
     Keys(Keys),
-    /// Explain a diagnostic code, such as GOV1001
-    Explain {
-        /// The code
-        code: String,
-    },
+    /// Show what changes from one policy or image to another
+    #[command(
+        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts; \
+                            11 less is permitted; 12 something is permitted that was denied."
+    )]
+    Diff(Diff),
+    /// Show who may reach whom for what
+    Query(Query),
+    /// Explain a diagnostic code, such as GOV1001, or why a packet gets its verdict
+    Explain(Explain),
     /// Show the whole thing on real packets, in network namespaces of its own
     Demo(Demo),
     /// Print a completion script for a shell
@@ -132,6 +137,81 @@ pub enum Stage {
 pub struct Test {
     #[command(flatten)]
     pub sources: Sources,
+    /// Tell which rules no test's packet is decided by
+    #[arg(long)]
+    pub coverage: bool,
+    /// Fail when fewer rules than this are covered, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub coverage_min: Option<u8>,
+}
+
+#[derive(Args)]
+pub struct Diff {
+    /// The old policy or image, then the new one; only the new one with --running
+    #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The old one is what is in force on this machine
+    #[arg(long)]
+    pub running: bool,
+    /// Directory in which used packages are looked for
+    #[arg(short = 'I', long = "include", value_name = "DIR")]
+    pub include: Vec<PathBuf>,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+}
+
+#[derive(Args)]
+pub struct Query {
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Senders, as in a rule: `acme.web.**, legacy`
+    #[arg(long, value_name = "WHO")]
+    pub from: Option<String>,
+    /// Objects, as in a rule
+    #[arg(long, value_name = "WHO")]
+    pub to: Option<String>,
+    /// Operations, as in a rule
+    #[arg(long, value_name = "OPERATION")]
+    pub operation: Option<String>,
+    /// Transport, as in a rule: `tcp port 443`
+    #[arg(long, value_name = "PROTO")]
+    pub proto: Option<String>,
+    /// Conditions, as in a rule: `level >= internal`
+    #[arg(long = "where", value_name = "CONDITIONS")]
+    pub conditions: Option<String>,
+    /// Hook; may be given several times; all of them when not given
+    #[arg(long, value_name = "HOOK")]
+    pub on: Vec<PolicyHook>,
+    /// As JSON
+    #[arg(long, conflicts_with = "dot")]
+    pub json: bool,
+    /// As a graph for Graphviz
+    #[arg(long)]
+    pub dot: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyHook {
+    Ingress,
+    Egress,
+    Forward,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// A diagnostic code; or policy files and then a packet as in a test, such as `packet { from
+    /// acme.guest proto tcp port 443 }`, or a file that holds one
+    #[arg(required = true, value_name = "CODE | FILE.. PACKET")]
+    pub what: Vec<String>,
+    /// Directory in which used packages are looked for
+    #[arg(short = 'I', long = "include", value_name = "DIR")]
+    pub include: Vec<PathBuf>,
+    /// Tell all nearer rules, not only the nearest ones
+    #[arg(long)]
+    pub all: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

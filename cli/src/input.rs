@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
+use govc_compiler::{
+    analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
+};
 use govc_grammar::{
     ast::{self, Item},
     diagnostic::{Diagnostic, Severity},
@@ -47,7 +49,32 @@ pub struct Compiled {
 /// # Errors
 /// A file cannot be read. Mistakes in policies are no error here; see [`Input::checked`].
 pub fn read(arguments: &Sources, style: &Style) -> Result<Input, Failure> {
+    check(load(arguments)?, arguments, style)
+}
+
+/// As [`read`], with an item from the command line, which sees what the first file sees.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read_with_item(arguments: &Sources, item: &str, style: &Style) -> Result<Input, Failure> {
     let mut input = load(arguments)?;
+    let mut text = String::new();
+    if let Some((_, first)) = input.files.first() {
+        let package = first.package.as_ref().map(path_text).unwrap_or_default();
+        text = format!("package {package}\n");
+        for item in &first.items {
+            if let Item::Use(path) = item {
+                text.push_str(&format!("use {}\n", path_text(path)));
+            }
+        }
+    }
+    text.push_str(item);
+    text.push('\n');
+    add(&mut input, PathBuf::from("command line"), text);
+    check(input, arguments, style)
+}
+
+fn check(mut input: Input, arguments: &Sources, style: &Style) -> Result<Input, Failure> {
     let locks = read_locks(&input)?;
     let checked = govc_compiler::check::check(&input.files, &locks);
     let parsed = input.diagnostics.is_empty();
@@ -78,11 +105,25 @@ impl Input {
         package.map_or_else(|| "policy".into(), path_text)
     }
 
-    /// Compiles the policy.
+    /// Compiles the policy, whose assertions must hold.
+    ///
+    /// # Errors
+    /// There are mistakes in it, it passes a limit, or an assertion does not hold.
+    pub fn compile(&self, format: Format, style: &Style) -> Result<Compiled, Failure> {
+        let compiled = self.compile_unproven(format, style)?;
+        let (policy, names) = (self.checked()?, compiled.image.names());
+        let diagnostics = analysis::assertions::diagnose(policy, &compiled.table, names);
+        for diagnostic in &diagnostics {
+            tell(diagnostic, &self.sources, format, style)?;
+        }
+        if diagnostics.is_empty() { Ok(compiled) } else { Err(Failure::Told) }
+    }
+
+    /// Compiles the policy, whatever becomes of its assertions.
     ///
     /// # Errors
     /// There are mistakes in it, or it passes a limit.
-    pub fn compile(&self, format: Format, style: &Style) -> Result<Compiled, Failure> {
+    pub fn compile_unproven(&self, format: Format, style: &Style) -> Result<Compiled, Failure> {
         let policy = self.checked()?;
         govc_compiler::compile(policy, &self.sources, &self.title())
             .map(|(table, image)| Compiled { table, image })

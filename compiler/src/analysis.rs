@@ -8,6 +8,7 @@
 
 pub mod assertions;
 pub mod conflicts;
+pub mod diff;
 pub mod explain;
 mod field;
 pub mod gaps;

@@ -5,10 +5,12 @@ use govc_compiler::{
     analysis::{
         self,
         assertions::{self, Outcome},
+        diff,
         rules::Finding,
         words,
     },
     checked::Assertion,
+    class::value_of,
     interpret,
 };
 use govc_tests::{
@@ -236,4 +238,109 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         }
     }
     assert!(proven > 15 && refuted > 30, "{proven} {refuted}");
+}
+
+/// A policy that differs in one or a few rules.
+fn changed(text: &str, random: &mut Random) -> String {
+    let mut changed = text.to_owned();
+    for _ in 0..1 + random.below(3) {
+        let starts: Vec<usize> = ["  permit r", "  deny r", "  observe deny r"]
+            .iter()
+            .flat_map(|start| changed.match_indices(start).map(|(at, _)| at))
+            .collect();
+        if starts.is_empty() {
+            break;
+        }
+        let start = *random.pick(&starts);
+        let end = start + changed[start..].find("\n  }\n").unwrap();
+        match random.below(4) {
+            0 => changed.replace_range(start..end + "\n  }\n".len(), ""),
+            1 => {
+                let clauses = random_clauses(random, false);
+                changed.insert_str(
+                    end + 1,
+                    &clauses
+                        .replace("from", "where level >= public from")
+                        .lines()
+                        .filter(|line| line.contains("where"))
+                        .take(1)
+                        .map(|line| line.split(" from").next().unwrap().to_owned() + "\n")
+                        .collect::<String>(),
+                );
+            }
+            2 => changed.insert_str(
+                start,
+                &format!("  deny extra{start} {{\n{}  }}\n", random_clauses(random, false)),
+            ),
+            _ => changed = changed.replacen("  permit r", "  deny r", 1),
+        }
+    }
+    changed
+}
+
+#[test]
+fn differences_are_what_the_interpreter_sees() {
+    let (mut differing, mut equal, mut regions) = (0, 0, 0);
+    for seed in 0..60 {
+        let random = &mut Random::new(40_000 + seed);
+        let count = *random.pick(&[2, 6, 15, 30]);
+        let old_text = random_policy_at(random, count, &HOOKS);
+        let new_text = changed(&old_text, random);
+        let (old, new) = (compiled(&old_text), compiled(&new_text));
+        let none = diff::diff(&old.image, &old.image).unwrap();
+        assert!(none.changes.is_empty() && !none.incomplete, "seed {seed}");
+        let diff = diff::diff(&old.image, &new.image).unwrap();
+        assert!(!diff.incomplete, "seed {seed}");
+        regions += diff.changes.len();
+        for hook in 0..3 {
+            let which = program::INGRESS + hook as u32;
+            let aims = [Aim::new(&old.table, which), Aim::new(&new.table, which)];
+            for number in 0..300 {
+                let request = aims[number % 2].next(hook, random);
+                let verdict = |compiled: &Compiled| {
+                    let decision = interpret::decide(&compiled.policy, hook, &request);
+                    let rule = decision.rule.map(|at| analysis::rule_name(&compiled.policy, at));
+                    diff::Verdict { permit: decision.permit, rule }
+                };
+                let (before, now) = (verdict(&old), verdict(&new));
+                let holds = |change: &&diff::Change| {
+                    change.hook == hook
+                        && change
+                            .cells
+                            .iter()
+                            .all(|(attribute, set)| set.contains(value_of(&request, *attribute)))
+                };
+                let told: Vec<_> = diff.changes.iter().filter(holds).collect();
+                let place = || {
+                    format!(
+                        "seed {seed} hook {hook}: {request:?}\n{told:?}\n{old_text}\n\n{new_text}"
+                    )
+                };
+                if before == now {
+                    equal += 1;
+                    assert!(told.is_empty(), "{}", place());
+                } else {
+                    differing += 1;
+                    assert_eq!(told.len(), 1, "{}", place());
+                    assert_eq!((&told[0].old, &told[0].new), (&before, &now), "{}", place());
+                }
+            }
+        }
+    }
+    assert!(differing > 500 && equal > 20_000 && regions > 100, "{differing} {equal} {regions}");
+}
+
+#[test]
+fn names_are_matched_when_numbers_differ() {
+    let rules = "policy p { on ingress permit a { from acme.web.front operation web.get where ingress zone is lan } }";
+    let zones = |list: &str| format!("package acme.t\nuse acme.vocabulary\nzone {list}\n{rules}");
+    let one = zones("lan = interface \"a\"  wan = interface \"b\"");
+    let other = zones("wan = interface \"b\"  lan = interface \"a\"");
+    let vocabulary = VOCABULARY.replace("web { get post }", "web { head get post }");
+    assert_ne!(vocabulary, VOCABULARY);
+    let old = compile(&[("t.gov", &one), ("vocabulary.gov", VOCABULARY)]);
+    let new = compile(&[("t.gov", &other), ("vocabulary.gov", &vocabulary)]);
+    assert_ne!(old.image.names().domains, new.image.names().domains);
+    let diff = diff::diff(&old.image, &new.image).unwrap();
+    assert_eq!(diff.changes, []);
 }

@@ -1,4 +1,4 @@
-//! `check`, `test`, `build`, `explain`: everything that needs no kernel.
+//! `check`, `test`, `build`: everything that needs no kernel.
 
 use govc_compiler::{checked::Policy, testing};
 use govc_grammar::diagnostic::Severity;
@@ -16,7 +16,7 @@ pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
         return emit(stage, &input, arguments, style);
     }
     // Limits are the last mistakes to be found: compile, and throw the image away.
-    let compiled = input.compile(arguments.sources.format, style)?;
+    let compiled = input.compile_unproven(arguments.sources.format, style)?;
     let policy = input.checked()?;
     let found = super::analysis::report(&input, &compiled, arguments, style)?;
     if arguments.sources.format == Format::Human {
@@ -135,7 +135,8 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
     }
     let total = results.len();
     line(&format!("{} passed, {failed} failed", total - failed))?;
-    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+    let enough = super::coverage::report(&input, policy, &results, arguments, style)?;
+    if failed == 0 && enough { Ok(()) } else { Err(Failure::Told) }
 }
 
 fn explain_failure(
@@ -164,15 +165,4 @@ pub fn build(arguments: &Build, style: &Style) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
-}
-
-pub fn explain(code: &str) -> Result<(), Failure> {
-    let code = code.to_ascii_uppercase();
-    match govc_compiler::pages::page(&code) {
-        Some(page) => line(page.trim_end()),
-        None => Err(Failure::Usage {
-            message: format!("there is no diagnostic code `{code}`"),
-            help: "Codes look like GOV1001; they stand in brackets before each message.".into(),
-        }),
-    }
 }

@@ -34,8 +34,13 @@ pub(super) fn identified() -> Row {
 
 /// All packets that there can be at a hook, whatever the vocabulary becomes.
 pub(super) fn possible(policy: &Policy, hook: Hook) -> Vec<Row> {
+    possible_with(policy.domains().iter().map(|domain| bits(&domain.constraints)), hook)
+}
+
+/// All packets that there can be, given the constraints that each domain names.
+pub(super) fn possible_with(domains: impl Iterator<Item = u16>, hook: Hook) -> Vec<Row> {
     let mut origins = vec![unlabelled()];
-    for (index, domain) in (0..).zip(policy.domains()) {
+    for (index, constraints) in (0..).zip(domains) {
         let last = scope_key(index, SUBJECTS_MAX - 1);
         origins.push(vec![
             (attribute::STATE, between(state::LEGACY.into(), state::VALID.into())),
@@ -43,7 +48,7 @@ pub(super) fn possible(policy: &Policy, hook: Hook) -> Vec<Row> {
             (attribute::LEVEL, between(0, NIBBLE_MAX)),
             (attribute::RADIUS, between(0, NIBBLE_MAX)),
             // A label with others is dropped before any rule.
-            (attribute::CONSTRAINTS, within(bits(&domain.constraints))),
+            (attribute::CONSTRAINTS, within(constraints)),
         ]);
     }
     at_hook(origins, hook)

@@ -121,10 +121,7 @@ pub fn values(
     domain: Option<u32>,
     set: &IntervalSet,
 ) -> String {
-    let full = max_of(match attribute {
-        attribute::SUBJECT | attribute::OBJECT => 28,
-        _ => attribute::BITS.get(usize::from(attribute)).copied().unwrap_or(128),
-    });
+    let full = max(attribute);
     let intervals = set.intervals();
     if intervals == [(0, full)] {
         return "any".into();
@@ -137,6 +134,15 @@ pub fn values(
         return format!("all but {}", listed(names, attribute, domain, &others));
     }
     listed(names, attribute, domain, set)
+}
+
+/// The largest value of an attribute.
+#[must_use]
+pub fn max(attribute: Attribute) -> u128 {
+    max_of(match attribute {
+        attribute::SUBJECT | attribute::OBJECT => SCOPE_NONE.count_ones() as u8,
+        _ => attribute::BITS.get(usize::from(attribute)).copied().unwrap_or(128),
+    })
 }
 
 /// Sets that leave out fewer values are told by what they leave out.
