@@ -1,22 +1,29 @@
 //! Measures each stage on policies of many rules: `cargo run --release -p govc-compiler --example
-//! speed [RULES..]`.
+//! speed [analysis] [RULES..]`; with `analysis`, what comes after the image.
 
 use std::{
     fmt::Write,
     time::{Duration, Instant},
 };
 
-use govc_compiler::{check, encode, forest::Budgets, lock::Locks, lower, names, sources::Source};
+use govc_compiler::{
+    analysis, check, encode, forest::Budgets, lock::Locks, lower, names, sources::Source,
+};
 use govc_grammar::span::FileId;
 
 const RUNS: usize = 3;
 
 fn main() {
+    let analyses = std::env::args().any(|argument| argument == "analysis");
     let counts: Vec<usize> =
         std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let counts = if counts.is_empty() { vec![10, 1_000, 10_000, 100_000] } else { counts };
     for (shape, generate) in SHAPES {
         for &count in &counts {
+            if analyses {
+                analyse(shape, count, &generate(count));
+                continue;
+            }
             let best = (0..RUNS).map(|_| measure(&generate(count))).min_by_key(|run| run.total);
             if let Some(run) = best {
                 println!("{shape}, {count} rules: {run:?}");
@@ -36,6 +43,37 @@ struct Run {
     names: Duration,
     encode: Duration,
     image_kib: usize,
+}
+
+/// Times of the analysis, and of comparing the policy with one that lacks its last rule.
+fn analyse(shape: &str, count: usize, text: &str) {
+    let compile = |text: &str| {
+        let (file, _) = govc_grammar::parse(FileId(0), text);
+        let checked = check::check(&[(FileId(0), file)], &Locks::default());
+        let sources = [Source { name: "speed.gov".into(), text: text.into() }];
+        let policy = checked.policy?;
+        let (table, image) = govc_compiler::compile(&policy, &sources, "speed").ok()?;
+        Some((policy, table, image))
+    };
+    let shorter = text.rsplit_once("\n    ").map(|(before, _)| format!("{before}\n}}\n"));
+    let (Some((policy, table, image)), Some(Some((_, _, shorter)))) =
+        (compile(text), shorter.map(|text| compile(&text)))
+    else {
+        unreachable!("the policy is right");
+    };
+    let started = Instant::now();
+    let report = analysis::analyse(&policy, &table, &|_| {});
+    let judged = started.elapsed();
+    let started = Instant::now();
+    let diff = analysis::diff::diff(&shorter, &image);
+    let (changes, whole) = diff.map_or((0, false), |d| (d.changes.len(), !d.incomplete));
+    println!(
+        "{shape}, {count} rules: judged in {judged:.1?}, {} found, {} undecided; compared in {:.1?}, \
+         {changes} changes, whole: {whole}",
+        report.rules.len() - report.undecided(),
+        report.undecided(),
+        started.elapsed()
+    );
 }
 
 type Shape = (&'static str, fn(usize) -> String);
