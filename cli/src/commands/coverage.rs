@@ -42,7 +42,7 @@ pub fn report(
         ))?;
     }
     // No rules: nothing is left untested.
-    let percent = if all == 0 { 100 } else { count * 100 / all };
+    let percent = (count * 100).checked_div(all).unwrap_or(100);
     line(&format!("{count} of {} covered, {percent} %", plural(all, "rule")))?;
     let wanted = usize::from(arguments.coverage_min.unwrap_or(0));
     // Compared without rounding.

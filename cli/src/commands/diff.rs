@@ -101,11 +101,13 @@ fn read(path: &Path, arguments: &Arguments, style: &Style) -> Result<Image, Fail
 
 /// The words for what packets have in common.
 fn traffic(change: &Change, names: &Names) -> Vec<Cell> {
-    use govc_abi::attribute::SUBJECT;
+    use govc_abi::attribute::{STATE, SUBJECT};
     let subjects = change.cells.iter().find(|(attribute, _)| *attribute == SUBJECT);
     let domain = subjects.and_then(|(_, set)| Some((set.intervals().first()?.0 >> 24) as u32));
     let domain = domain.filter(|domain| names.domain(*domain).is_some()).or(Some(0));
-    let cells = change.cells.iter().map(|(attribute, set)| Cell {
+    // Who is named has a label, or a rule that speaks for it.
+    let told = |cell: &&(u8, _)| cell.0 != STATE || subjects.is_none();
+    let cells = change.cells.iter().filter(told).map(|(attribute, set)| Cell {
         attribute: words::attribute_word(*attribute),
         values: words::values(names, *attribute, domain, set),
     });

@@ -173,7 +173,7 @@ fn refuted(
     let verdict = if assertion.always { "denied" } else { "permitted" };
     let by = found.rule.map_or_else(|| "default".to_owned(), |rule| rule_name(policy, rule));
     let message =
-        format!("assertion `{}` does not hold: a packet is {verdict} by {by}", assertion.name);
+        format!("assertion `{}` does not hold: a packet is {verdict} by `{by}`", assertion.name);
     let packet = words::packet(names, Some(policy), found.hook, &found.request);
     let help = if found.named {
         let expected = if assertion.always { "deny" } else { "permit" };

@@ -134,7 +134,7 @@ struct Side<'i> {
 struct Pair<'i> {
     sides: [Side<'i>; 2],
     /// By attribute and joint class: the values.
-    values: BTreeMap<Attribute, Vec<Vec<(u128, u128)>>>,
+    values: BTreeMap<Attribute, JointValues>,
     /// By attribute and joint class: the class on each side.
     classes: BTreeMap<Attribute, Vec<[u32; 2]>>,
     regions: Vec<(Cells, [Answer; 2])>,
@@ -143,6 +143,9 @@ struct Pair<'i> {
 
 /// A region: joint classes by attribute.
 type Cells = BTreeMap<Attribute, Rc<[u32]>>;
+
+/// By joint class: intervals of values.
+type JointValues = Vec<Vec<(u128, u128)>>;
 
 /// What one side says: whether it permits, and which rule decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -438,11 +441,7 @@ fn merged(mut regions: Vec<(Cells, [Answer; 2])>) -> Vec<(Cells, [Answer; 2])> {
 }
 
 /// The joint classes of both sides' stretches: their values, and the class on each side.
-fn join(
-    attribute: Attribute,
-    old: &[Stretch],
-    new: &[Stretch],
-) -> (Vec<Vec<(u128, u128)>>, Vec<[u32; 2]>) {
+fn join(attribute: Attribute, old: &[Stretch], new: &[Stretch]) -> (JointValues, Vec<[u32; 2]>) {
     let mut starts: Vec<u128> = old.iter().chain(new).map(|&(first, ..)| first).collect();
     if attribute == attribute::STATE {
         starts.extend([u128::from(state::LEGACY)]);
@@ -453,7 +452,7 @@ fn join(
         let at = list.partition_point(|&(first, ..)| first <= value).saturating_sub(1);
         list.get(at).map_or(0, |&(.., class)| class)
     };
-    let (mut values, mut classes) = (Vec::<Vec<(u128, u128)>>::new(), Vec::new());
+    let (mut values, mut classes) = (JointValues::new(), Vec::new());
     // Whoever has no label is a class of its own.
     let absent = |value: u128| attribute == attribute::STATE && value == 0;
     let mut known: FxHashMap<([u32; 2], bool), usize> = FxHashMap::default();

@@ -86,8 +86,7 @@ fn of_region(field: &Field<'_>, hook: Hook, region: &Region, gaps: &mut Vec<Gap>
     }
     let mut budget = BUDGET;
     let rows = field.meeting(region);
-    let mut queue: VecDeque<(usize, Vec<u32>, Vec<(Attribute, Vec<(u32, u32)>)>)> =
-        VecDeque::from([(0, rows, Vec::new())]);
+    let mut queue = VecDeque::from([(0, rows, Path::new())]);
     let mut told = 0;
     while let Some((position, rows, path)) = queue.pop_front() {
         let Some(left) = budget.checked_sub(1 + rows.len() as u64) else { return false };
@@ -136,6 +135,9 @@ fn complete(field: &Field<'_>, region: &Region, row: u32, remaining: u32) -> boo
 
 type Cell = Vec<(u32, u32)>;
 
+/// What the packets of a gap have in common.
+type Path = Vec<(Attribute, Cell)>;
+
 /// The region's classes of an attribute by the rows that may match there.
 fn groups(
     field: &Field<'_>,
@@ -178,12 +180,7 @@ fn groups(
     groups
 }
 
-fn gap(
-    field: &Field<'_>,
-    hook: Hook,
-    region: &Region,
-    path: &[(Attribute, Vec<(u32, u32)>)],
-) -> Gap {
+fn gap(field: &Field<'_>, hook: Hook, region: &Region, path: &[(Attribute, Cell)]) -> Gap {
     let mut cells = Vec::new();
     for attribute in ORDER {
         let all = [(0, field.table.classes(attribute).count() - 1)];

@@ -27,10 +27,10 @@ pub enum Finding {
 }
 
 /// Rows that one search may look at, and so many more for each row that it begins with.
-const BUDGET: u64 = 1 << 21;
-const BUDGET_PER_ROW: u64 = 64;
+const BUDGET: u64 = 1 << 18;
+const BUDGET_PER_ROW: u64 = 32;
 /// Sets of rules up to this size are made as small as possible.
-const MINIMISED_MAX: usize = 24;
+const MINIMISED_MAX: usize = 12;
 /// Fewer rules than this are judged one after the other, and reported as progress together.
 const RULES_MANY: usize = 256;
 /// Halves of more rules than this are judged at the same time.
@@ -210,6 +210,10 @@ fn ask(
                 Found::Packet(_) => return Answer::Packet,
                 Found::Nothing if matches!(answer, Answer::Impossible) => answer = Answer::Nothing,
                 Found::Nothing => {}
+                // What may matter is not told as redundant, wherever it does.
+                Found::Undecided if matches!(question, Question::Matters(_)) => {
+                    return Answer::Undecided;
+                }
                 Found::Undecided => answer = Answer::Undecided,
             }
         }

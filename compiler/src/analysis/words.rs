@@ -126,6 +126,15 @@ pub fn values(
     if intervals == [(0, full)] {
         return "any".into();
     }
+    if matches!(attribute, attribute::COMPARTMENTS | attribute::CONSTRAINTS)
+        && let Some(domain) = domain.and_then(|domain| names.domain(domain))
+    {
+        let text = bits(domain, attribute, set);
+        let others = || bits(domain, attribute, &set.complement(16));
+        if let Some(text) = text.or_else(|| others().map(|text| format!("not ({text})"))) {
+            return text;
+        }
+    }
     let outside = full.wrapping_add(1).wrapping_sub(intervals.iter().map(|(a, b)| b - a + 1).sum());
     let inverted = outside < INVERTED_MAX && intervals.len() > 1;
     if inverted {
@@ -134,6 +143,32 @@ pub fn values(
         return format!("all but {}", listed(names, attribute, domain, &others));
     }
     listed(names, attribute, domain, set)
+}
+
+/// A set of bitmaps by the bits that all of them have, or none has, if that says it all.
+fn bits(domain: &Domain, attribute: Attribute, set: &IntervalSet) -> Option<String> {
+    let all = || set.intervals().iter().flat_map(|&(first, last)| first..=last);
+    let must = all().fold(0xffff, |must, value| must & value);
+    let may = all().fold(0, |may, value| may | value);
+    let free = (may & !must).count_ones();
+    if set.is_empty() || all().count() != 1 << free {
+        return None;
+    }
+    let text = |mask: u128| label_value(domain, attribute, mask as u32);
+    let list = if attribute == attribute::COMPARTMENTS {
+        &domain.compartments
+    } else {
+        &domain.constraints
+    };
+    let named = list.iter().fold(0, |mask, one| mask | 1 << one.number);
+    let never = named & !may;
+    Some(match (must, never) {
+        _ if free == 0 => text(must),
+        (0, 0) => "any".into(),
+        (must, 0) => format!("with {}", text(must)),
+        (0, never) => format!("without {}", text(never)),
+        (must, never) => format!("with {} without {}", text(must), text(never)),
+    })
 }
 
 /// The largest value of an attribute.
