@@ -79,6 +79,16 @@ pub fn findings(checked: &Checked) -> Vec<Diagnostic> {
     }
 }
 
+/// What the analysis tells only when it is asked: conflicts and gaps.
+pub fn findings_on_demand(checked: &Checked) -> Vec<Diagnostic> {
+    let policy = checked.policy.as_ref().expect("a policy");
+    let (table, image) =
+        govc_compiler::compile(policy, &checked.sources, "test").expect("a policy that compiles");
+    let mut found = analysis::conflicts::diagnose(policy, &table, image.names());
+    found.extend(analysis::gaps::diagnose(policy, &table, image.names()));
+    found
+}
+
 /// Whether kernel tests can run here. Without root they are skipped, unless
 /// `GOVC_REQUIRE_KERNEL` is set: then they have to run.
 pub fn kernel_available() -> bool {
