@@ -56,7 +56,15 @@ pub enum Command {
     /// Make and look after the local key ring
     #[command(subcommand)]
     Keys(Keys),
-    /// Explain a diagnostic code, such as GOV1001
+    /// Show what changes from one policy or image to another
+    #[command(
+        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts; \
+                            11 less is permitted; 12 something is permitted that was denied."
+    )]
+    Diff(Diff),
+    /// Show who may reach whom for what
+    Query(Query),
+    /// Explain a diagnostic code, such as GOV1001, or why a packet gets its verdict
     Explain(Explain),
     /// Show the whole thing on real packets, in network namespaces of its own
     Demo(Demo),
@@ -119,6 +127,22 @@ pub enum Format {
     Junit,
 }
 
+impl Sources {
+    /// Files to be read on the way to something else, all options at their defaults.
+    pub fn plain(files: Vec<PathBuf>, include: Vec<PathBuf>) -> Self {
+        Self {
+            files,
+            include,
+            locked: false,
+            format: Format::Graphical,
+            deny: Vec::new(),
+            warn: Vec::new(),
+            allow: Vec::new(),
+            limit: None,
+        }
+    }
+}
+
 impl Format {
     /// Told on standard error, for people.
     pub fn is_for_people(self) -> bool {
@@ -151,6 +175,13 @@ pub struct Check {
     /// With --fix: show what would change and change nothing; fails if something would
     #[arg(long, requires = "fix")]
     pub diff: bool,
+    /// Tell traffic, from those with a label, that no rule speaks of
+    #[arg(long)]
+    pub gaps: bool,
+    /// Tell permits and denials of one tier that contradict each other without one being an
+    /// exception from the other
+    #[arg(long)]
+    pub conflicts: bool,
     /// Print a stage of the compiler instead
     #[arg(long, value_enum)]
     pub emit: Option<Stage>,
@@ -178,6 +209,84 @@ pub struct Test {
     pub sources: Sources,
     #[command(flatten)]
     pub shorthand: JsonShorthand,
+    /// Tell which rules no test's packet is decided by
+    #[arg(long)]
+    pub coverage: bool,
+    /// Fail when fewer rules than this are covered, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub coverage_min: Option<u8>,
+}
+
+#[derive(Args)]
+pub struct Diff {
+    /// The old policy or image, then the new one; only the new one with --running
+    #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The old one is what is in force on this machine
+    #[arg(long)]
+    pub running: bool,
+    /// Directory in which used packages are looked for
+    #[arg(short = 'I', long = "include", value_name = "DIR")]
+    pub include: Vec<PathBuf>,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+}
+
+#[derive(Args)]
+pub struct Query {
+    #[command(flatten)]
+    pub sources: Sources,
+    /// Senders, as in a rule: `acme.web.**, legacy`
+    #[arg(long, value_name = "WHO")]
+    pub from: Option<String>,
+    /// Objects, as in a rule
+    #[arg(long, value_name = "WHO")]
+    pub to: Option<String>,
+    /// Operations, as in a rule
+    #[arg(long, value_name = "OPERATION")]
+    pub operation: Option<String>,
+    /// Transport, as in a rule: `tcp port 443`
+    #[arg(long, value_name = "PROTO")]
+    pub proto: Option<String>,
+    /// Conditions, as in a rule: `level >= internal`
+    #[arg(long = "where", value_name = "CONDITIONS")]
+    pub conditions: Option<String>,
+    /// Hook; may be given several times; all of them when not given
+    #[arg(long, value_name = "HOOK")]
+    pub on: Vec<PolicyHook>,
+    /// As JSON
+    #[arg(long, conflicts_with = "dot")]
+    pub json: bool,
+    /// As a graph for Graphviz
+    #[arg(long)]
+    pub dot: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyHook {
+    Ingress,
+    Egress,
+    Forward,
+}
+
+#[derive(Args)]
+pub struct Explain {
+    /// A diagnostic code; or policy files and then a packet as in a test, such as `packet { from
+    /// acme.guest proto tcp port 443 }`, or a file that holds one
+    #[arg(required_unless_present = "list", value_name = "CODE | FILE.. PACKET")]
+    pub what: Vec<String>,
+    /// List all codes
+    #[arg(long, conflicts_with = "what")]
+    pub list: bool,
+    /// Directory in which used packages are looked for
+    #[arg(short = 'I', long = "include", value_name = "DIR")]
+    pub include: Vec<PathBuf>,
+    /// Tell all nearer rules, not only the nearest ones
+    #[arg(long)]
+    pub all: bool,
+    /// As JSON; a code with its page in Markdown
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]
@@ -336,19 +445,6 @@ pub struct RingArguments {
     /// Directory of the key ring
     #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
     pub keys: PathBuf,
-}
-
-#[derive(Args)]
-pub struct Explain {
-    /// The code, in any case, with or without GOV in front
-    #[arg(required_unless_present = "list")]
-    pub code: Option<String>,
-    /// List all codes
-    #[arg(long, conflicts_with = "code")]
-    pub list: bool,
-    /// As JSON, with the page in Markdown
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Args)]

@@ -2,11 +2,14 @@
 
 mod apply;
 mod check;
+mod coverage;
+mod diff;
 mod explain;
 mod fix;
 mod inspect;
 mod keys;
 mod observe;
+mod query;
 mod status;
 
 use clap::CommandFactory as _;
@@ -33,6 +36,8 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Status(status) => status::run(&status, style),
         Command::Observe(observe) => observe::run(&observe, style),
         Command::Keys(keys) => keys::run(keys, style),
+        Command::Diff(diff) => diff::run(&diff, style),
+        Command::Query(query) => query::run(&query, style),
         Command::Explain(explain) => explain::run(&explain, style),
         Command::Demo(demo) => demo::run(&demo, style),
         Command::Completions { shell } => {

@@ -11,6 +11,9 @@ pub enum Failure {
     /// Everything has been said already.
     #[error("failed")]
     Told,
+    /// What was compared differs, which has been told.
+    #[error("different")]
+    Different(u8),
     /// Nobody reads our output any more.
     #[error("broken pipe")]
     Pipe,
@@ -61,6 +64,7 @@ impl Failure {
     pub fn exit_code(&self) -> std::process::ExitCode {
         std::process::ExitCode::from(match self {
             Self::Pipe => 0,
+            Self::Different(code) => *code,
             Self::Told | Self::Image { .. } => 1,
             Self::Usage { .. } => 2,
             Self::File { .. } | Self::Load(_) | Self::Lab(_) | Self::Machine { .. } => 3,
@@ -75,7 +79,7 @@ impl Failure {
             Self::Lab(error) => error.help().map(ToOwned::to_owned),
             Self::Machine { help, .. } => help.clone(),
             Self::Image { .. } => Some("Images are made by `govc build`.".to_owned()),
-            Self::File { .. } | Self::Told | Self::Pipe => None,
+            Self::File { .. } | Self::Told | Self::Different(_) | Self::Pipe => None,
         }
     }
 }

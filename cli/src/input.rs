@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
+use govc_compiler::{
+    analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
+};
 use govc_grammar::{
     ast::{self, Item},
     diagnostic::{Diagnostic, Severity},
@@ -19,6 +21,7 @@ use crate::{
     failure::Failure,
     levels::Levels,
     output::Style,
+    progress,
     report::{self, Reporting},
 };
 
@@ -52,16 +55,67 @@ pub struct Compiled {
 /// Texts that count instead of what is in the files.
 pub type Overlay = BTreeMap<PathBuf, String>;
 
-/// Reads, checks and compiles; tells nothing and writes nothing yet, see [`Input::finish`].
+/// How much is found out about a policy that is right.
+#[derive(Clone, Copy)]
+pub enum Analysis {
+    /// Nothing.
+    None,
+    /// Whether its assertions hold.
+    Assertions,
+    /// Likewise, and everything that is probably not meant.
+    Findings {
+        /// Traffic that no rule speaks of.
+        gaps: bool,
+        /// Rules that contradict each other.
+        conflicts: bool,
+    },
+}
+
+/// Reads, checks, compiles and analyses; tells nothing and writes nothing yet, see
+/// [`Input::finish`].
 ///
 /// # Errors
 /// A file cannot be read, or the command line contradicts itself. Mistakes in policies are no
 /// error here; see [`Input::compiled`].
-pub fn read(arguments: &Sources, json: bool, overlay: &Overlay) -> Result<Input, Failure> {
+pub fn read(
+    arguments: &Sources,
+    json: bool,
+    overlay: &Overlay,
+    wanted: Analysis,
+) -> Result<Input, Failure> {
     let format = if json { Format::Json } else { arguments.format };
+    check(load(arguments, overlay, reporting(arguments, format)?)?, wanted)
+}
+
+/// As [`read`], with an item from the command line, which sees what the first file sees.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure> {
+    let reporting = reporting(arguments, arguments.format)?;
+    let mut input = load(arguments, &Overlay::new(), reporting)?;
+    let mut text = String::new();
+    if let Some((_, first)) = input.files.first() {
+        let package = first.package.as_ref().map(path_text).unwrap_or_default();
+        text = format!("package {package}\n");
+        for item in &first.items {
+            if let Item::Use(path) = item {
+                text.push_str(&format!("use {}\n", path_text(path)));
+            }
+        }
+    }
+    text.push_str(item);
+    text.push('\n');
+    add(&mut input, PathBuf::from("command line"), text);
+    check(input, Analysis::None)
+}
+
+fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> {
     let levels = Levels::new(&arguments.deny, &arguments.warn, &arguments.allow)?;
-    let reporting = Reporting { format, levels, limit: arguments.limit };
-    let mut input = load(arguments, overlay, reporting)?;
+    Ok(Reporting { format, levels, limit: arguments.limit })
+}
+
+fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
     input.locks = read_locks(&input)?;
     let syntax = std::mem::take(&mut input.diagnostics);
     let checked = govc_compiler::check::check_parsed(&input.files, syntax, &input.locks);
@@ -69,17 +123,49 @@ pub fn read(arguments: &Sources, json: bool, overlay: &Overlay) -> Result<Input,
     if let Some(policy) = checked.policy {
         // Limits are the last mistakes to be found.
         match govc_compiler::compile(&policy, &input.sources, &input.title()) {
-            Ok((table, image)) => input.compiled = Some(Compiled { policy, table, image }),
+            Ok((table, image)) => {
+                let compiled = Compiled { policy, table, image };
+                diagnostics.extend(findings(&compiled, wanted));
+                input.compiled = Some(compiled);
+            }
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
-    let settled = govc_compiler::expectations::settle(&input.files, diagnostics);
+    let analysed = matches!(wanted, Analysis::Findings { .. });
+    let settled = govc_compiler::expectations::settle(&input.files, diagnostics, analysed);
     input.diagnostics = input.reporting.levels.apply(settled);
     if input.diagnostics.iter().any(|diagnostic| diagnostic.severity() == Severity::Error) {
         input.compiled = None;
     }
     input.locks_next = checked.locks;
     Ok(input)
+}
+
+fn findings(compiled: &Compiled, wanted: Analysis) -> Vec<Diagnostic> {
+    let Compiled { policy, table, image } = compiled;
+    match wanted {
+        Analysis::None => Vec::new(),
+        Analysis::Assertions => analysis::assertions::diagnose(policy, table, image.names()),
+        Analysis::Findings { gaps, conflicts } => {
+            let bar = progress::rules("analysing", policy.rules().len());
+            let found = analysis::findings(policy, table, image, &|rules| bar.inc(rules as u64));
+            bar.finish_and_clear();
+            let mut diagnostics = found.diagnostics;
+            if found.undecided > 0 {
+                tracing::warn!(
+                    "{} rules overlap with too many others to be judged in reasonable time",
+                    found.undecided
+                );
+            }
+            if conflicts {
+                diagnostics.extend(analysis::conflicts::diagnose(policy, table, image.names()));
+            }
+            if gaps {
+                diagnostics.extend(analysis::gaps::diagnose(policy, table, image.names()));
+            }
+            diagnostics
+        }
+    }
 }
 
 impl Input {

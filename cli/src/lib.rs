@@ -10,4 +10,5 @@ pub mod input;
 pub mod levels;
 mod markdown;
 pub mod output;
+mod progress;
 pub mod report;

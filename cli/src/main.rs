@@ -10,7 +10,7 @@ fn main() -> std::process::ExitCode {
     match commands::run(arguments, &style) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => {
-            if !matches!(failure, Failure::Told | Failure::Pipe) {
+            if !matches!(failure, Failure::Told | Failure::Different(_) | Failure::Pipe) {
                 style.error(&failure);
             }
             failure.exit_code()

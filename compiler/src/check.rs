@@ -5,13 +5,14 @@
 //! Every step reports all it finds and goes on with what is left; a name that was reported once
 //! says nothing further. No step reads a file or a clock.
 
+mod assertions;
 pub(crate) mod blocks;
 mod conditions;
 pub(crate) mod kind;
 mod labels;
 pub(crate) mod names;
 mod owned;
-mod packets;
+pub(crate) mod packets;
 mod policies;
 mod proto;
 mod rules;
@@ -93,6 +94,7 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
     let tiers = policies::tiers(&world);
     let (rules, governed) = policies::check_all(&world, &outline, &mut sink);
     let tests = packets::check_all(&world, &outline, &edges, &mut sink);
+    let assertions = assertions::check_all(&world, &mut sink);
     unused::warn(&world, &mut sink);
     crate::expectations::check(files, &mut sink);
     if sink.failed() {
@@ -115,6 +117,7 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
         rules,
         governed,
         tests,
+        assertions,
     };
     let changed = updated.iter().filter(|(package, lock)| locks.get(package) != Some(lock));
     let locks_changed = changed.map(|(package, _)| package.into()).collect();

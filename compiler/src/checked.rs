@@ -2,7 +2,7 @@
 //!
 //! Only [`crate::check`] makes one. Lowering and the reference interpreter take nothing else.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use govc_grammar::span::Span;
 use smol_str::SmolStr;
@@ -24,6 +24,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) governed: [bool; 3],
     pub(crate) tests: Vec<Test>,
+    pub(crate) assertions: Vec<Assertion>,
 }
 
 impl Policy {
@@ -71,6 +72,11 @@ impl Policy {
     #[must_use]
     pub fn governed(&self) -> [bool; 3] {
         self.governed
+    }
+    /// What must hold for all packets.
+    #[must_use]
+    pub fn assertions(&self) -> &[Assertion] {
+        &self.assertions
     }
     /// Tests of the language.
     #[must_use]
@@ -259,7 +265,8 @@ pub struct Rule {
     /// Report every packet.
     pub log: bool,
     /// For each hook: does the rule hold there, and for which objects (`None`: for all).
-    pub hooks: [Option<HookScope>; 3],
+    /// All rules of a policy share it.
+    pub hooks: Arc<[Option<HookScope>; 3]>,
     /// What a packet must be.
     pub matches: Match,
     /// The action and the name.
@@ -366,6 +373,27 @@ pub struct Protocol {
     pub icmp_types: Option<Vec<(u8, u8)>>,
     /// ICMP codes, inclusive ranges, when said.
     pub icmp_codes: Option<Vec<(u8, u8)>>,
+}
+
+/// What must hold for all packets of a kind.
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// Its name.
+    pub name: SmolStr,
+    /// The quoted description.
+    pub description: Option<SmolStr>,
+    /// Where it holds.
+    pub hooks: Vec<Hook>,
+    /// All of the packets are permitted; otherwise none is.
+    pub always: bool,
+    /// The packets that it is about.
+    pub matches: Match,
+    /// The packets that it leaves out: those that match any of these.
+    pub unless: Vec<Match>,
+    /// The item.
+    pub span: Span,
+    /// From `assert` to the name.
+    pub head: Span,
 }
 
 /// A test of the language.

@@ -14,10 +14,12 @@ use govc_abi::{
     walk,
 };
 
-use crate::{
-    intern::{Slots, mix},
-    table::{DecisionTable, Group, IntervalSet, Row, max_of},
-};
+use crate::table::{DecisionTable, Group, IntervalSet, Row, max_of};
+
+pub(crate) mod parallel;
+mod sweep;
+
+use parallel::join;
 
 /// The decision table in class numbers.
 #[derive(Clone, Debug)]
@@ -68,18 +70,26 @@ impl Classification {
     /// Numbers the classes of all attributes over all rows of the table.
     #[must_use]
     pub fn new(table: &DecisionTable) -> Self {
-        let mut collector = Collector::default();
-        let programs = table
-            .programs
-            .iter()
-            .map(|program| program.groups.iter().map(|group| collector.group(group)).collect())
+        let groups = || table.programs.iter().flat_map(|program| &program.groups);
+        let mut sets: Vec<Vec<&IntervalSet>> = vec![Vec::new(); attribute::COUNT];
+        for row in groups().flat_map(|group| group.enforced.iter().chain(&group.observed)) {
+            for (attribute, set) in &row.cells {
+                if let Some(sets) = sets.get_mut(usize::from(*attribute)) {
+                    sets.push(set);
+                }
+            }
+        }
+        let sets: Vec<_> = sets.iter().map(Vec::as_slice).zip(attribute::BITS).collect();
+        let numbered = number_all(&sets);
+        let mut rest: Vec<&[u32]> = numbered.iter().map(|(_, cells)| cells.as_slice()).collect();
+        let mut group_of = |group: &Group| ClassGroup {
+            enforced: ClassRows::new(&group.enforced, &mut rest),
+            observed: ClassRows::new(&group.observed, &mut rest),
+        };
+        let programs = (table.programs.iter())
+            .map(|program| program.groups.iter().map(&mut group_of).collect())
             .collect();
-        let attributes = collector
-            .cells
-            .iter()
-            .zip(attribute::BITS)
-            .map(|(cells, bits)| AttributeClasses::sweep(&cells.list, bits))
-            .collect();
+        let attributes = numbered.into_iter().map(|(classes, _)| classes).collect();
         Self { attributes, programs }
     }
 
@@ -94,6 +104,13 @@ impl Classification {
             cell_ends: Vec::new(),
         };
         self.attributes.get(usize::from(attribute)).unwrap_or(&ONE)
+    }
+
+    /// Mask of the attributes that some row asks for.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        let asked = (0..).zip(&self.attributes).filter(|(_, classes)| classes.count > 1);
+        asked.fold(0, |mask, (attribute, _): (u32, _)| mask | 1 << attribute)
     }
 
     /// The groups of a program, one of [`govc_abi::image::program`].
@@ -163,80 +180,29 @@ impl AttributeClasses {
         let lasts = self.starts.iter().skip(1).map(|start| start - 1).chain([max_of(bits)]);
         self.starts.iter().zip(lasts).zip(&self.classes).map(|((&a, b), &class)| (a, b, class))
     }
-
-    /// Walks the ends of all intervals of all cells in ascending order.
-    fn sweep(sets: &[&IntervalSet], bits: u8) -> Self {
-        let (mut ends, seed) = Ends::collect(sets, bits);
-        // Classes known before the sweep reaches each end: what the ends become.
-        let total: usize = sets.iter().map(|set| set.intervals().len()).sum();
-        let mut bounds = vec![u32::MAX; 2 * total];
-        let mut cursors = Vec::with_capacity(sets.len());
-        let mut offset = 0;
-        for set in sets {
-            cursors.push(offset);
-            offset += 2 * set.intervals().len();
-        }
-        let mut this = Self { starts: vec![0], classes: vec![0], ..Self::default() };
-        let mut known = Signatures::default();
-        let mut signature = 0_u128;
-        let mut next = ends.next();
-        if next.is_none_or(|(position, _)| position != 0) {
-            known.class(signature);
-        }
-        while let Some((position, _)) = next {
-            let before = known.list.len() as u32;
-            while let Some((at, cell)) = next
-                && at == position
-            {
-                signature ^= token(seed, cell);
-                if let Some(cursor) = cursors.get_mut(cell as usize) {
-                    if let Some(bound) = bounds.get_mut(*cursor) {
-                        *bound = before;
-                    }
-                    *cursor += 1;
-                }
-                next = ends.next();
-            }
-            this.enter(position, known.class(signature));
-        }
-        this.count = known.list.len() as u32;
-        this.set_cells(sets, &bounds);
-        this
-    }
-
-    /// From `position` on, the class is `class`.
-    fn enter(&mut self, position: u128, class: u32) {
-        if position == 0 {
-            self.classes = vec![class];
-        } else if self.classes.last() != Some(&class) {
-            self.starts.push(position);
-            self.classes.push(class);
-        }
-    }
-
-    /// Makes cells of bounds: for each interval the first class, and the first class behind.
-    fn set_cells(&mut self, sets: &[&IntervalSet], bounds: &[u32]) {
-        let mut bounds = bounds.chunks_exact(2);
-        for set in sets {
-            let first = self.cells.len();
-            for bound in bounds.by_ref().take(set.intervals().len()) {
-                let &[from, until] = bound else { continue };
-                let until = until.min(self.count);
-                // Nothing new: all classes of this interval began in one before.
-                if from >= until {
-                    continue;
-                }
-                match self.cells.get_mut(first..).and_then(<[_]>::last_mut) {
-                    Some((_, last)) if *last + 1 == from => *last = until - 1,
-                    _ => self.cells.push((from, until - 1)),
-                }
-            }
-            self.cell_ends.push(self.cells.len() as u32);
-        }
-    }
 }
 
 impl ClassRows {
+    /// Takes the rows' cell numbers, by attribute, from the beginnings of lists.
+    fn new(rows: &[Row], numbers: &mut [&[u32]]) -> Self {
+        let mut class_rows = Self {
+            values: rows.iter().map(|row| row.value).collect(),
+            cell_ends: Vec::with_capacity(rows.len()),
+            cells: Vec::with_capacity(rows.iter().map(|row| row.cells.len()).sum()),
+        };
+        for row in rows {
+            for &(attribute, _) in &row.cells {
+                if let Some(list) = numbers.get_mut(usize::from(attribute))
+                    && let Some(number) = list.split_off_first()
+                {
+                    class_rows.cells.push(Cell { attribute, number: *number });
+                }
+            }
+            class_rows.cell_ends.push(class_rows.cells.len() as u32);
+        }
+        class_rows
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -258,163 +224,88 @@ impl ClassRows {
     }
 }
 
-/// Gives numbers to the different cells of each attribute, in order of appearance.
-struct Collector<'a> {
-    cells: Vec<CellNumbers<'a>>,
-}
-
-#[derive(Default)]
-struct CellNumbers<'a> {
-    list: Vec<&'a IntervalSet>,
-    /// First and last value of each, which is what is hashed, and all there is to most cells;
-    /// the other way round for cells of several intervals.
-    outlines: Vec<(u128, u128)>,
-    slots: Slots,
-}
-
-impl<'a> CellNumbers<'a> {
-    fn number(&mut self, set: &'a IntervalSet) -> u32 {
-        let intervals = set.intervals();
-        let outline = match *intervals {
-            [] => (1, 0),
-            [interval] => interval,
-            [(first, _), .., (_, last)] => (last, first),
-        };
-        let next = self.list.len() as u32;
-        let hash = mix(
-            mix(outline.0 as u64 ^ intervals.len() as u64, outline.1 as u64),
-            (outline.0 >> 64) as u64 ^ (outline.1 >> 64) as u64,
-        );
-        let same = |number: u32| {
-            self.outlines.get(number as usize) == Some(&outline)
-                && (outline.0 <= outline.1 || self.list.get(number as usize) == Some(&set))
-        };
-        self.slots.find_or_insert(hash, next, same).unwrap_or_else(|| {
-            self.list.push(set);
-            self.outlines.push(outline);
-            next
-        })
-    }
-}
-
-impl Default for Collector<'_> {
-    fn default() -> Self {
-        Self { cells: (0..attribute::COUNT).map(|_| CellNumbers::default()).collect() }
-    }
-}
-
-impl<'a> Collector<'a> {
-    fn group(&mut self, group: &'a Group) -> ClassGroup {
-        ClassGroup { enforced: self.rows(&group.enforced), observed: self.rows(&group.observed) }
-    }
-
-    fn rows(&mut self, rows: &'a [Row]) -> ClassRows {
-        let mut class_rows = ClassRows::default();
-        class_rows.values.reserve(rows.len());
-        class_rows.cell_ends.reserve(rows.len());
-        class_rows.cells.reserve(rows.iter().map(|row| row.cells.len()).sum());
-        for row in rows {
-            class_rows.values.push(row.value);
-            for (attribute, set) in &row.cells {
-                let Some(cells) = self.cells.get_mut(usize::from(*attribute)) else { continue };
-                let number = cells.number(set);
-                class_rows.cells.push(Cell { attribute: *attribute, number });
-            }
-            class_rows.cell_ends.push(class_rows.cells.len() as u32);
-        }
-        class_rows
-    }
-}
-
-/// Both ends of all intervals of all cells, ascending: where a cell begins, or where it has
-/// just ended, and the cell.
-struct Ends {
-    /// Positions in the window, relative to it, in the upper bits, and the cell below.
-    window: std::vec::IntoIter<u64>,
-    /// Before the window, last one first; and behind it.
-    before: std::vec::IntoIter<(u128, u32)>,
-    behind: std::vec::IntoIter<(u128, u32)>,
-    base: u128,
-}
-
-impl Ends {
-    /// Bits of a cell number: rows are fewer, see [`govc_abi::limits::ROWS_MAX`].
-    const CELL_BITS: u32 = 30;
-
-    /// Collects and sorts; the second result depends on all of the contents.
-    ///
-    /// Ends in a window of 2^32 values, which holds all values of all attributes but the IPv6
-    /// addresses, are packed into one number each: sorting is most of the work here.
-    fn collect(sets: &[&IntervalSet], bits: u8) -> (Self, u64) {
-        let max = max_of(bits);
-        let base = if bits > 32 { 0xffff_0000_0000 } else { 0 };
-        let mut window = Vec::new();
-        let (mut before, mut behind) = (Vec::new(), Vec::new());
-        let mut seed = 0;
-        let mut push = |position: u128, cell: u32| {
-            if position < base {
-                before.push((position, cell));
-            } else if position - base <= 1 << 32 {
-                window.push(((position - base) as u64) << Self::CELL_BITS | u64::from(cell));
-            } else {
-                behind.push((position, cell));
-            }
-        };
-        for (cell, set) in sets.iter().enumerate() {
-            for &(first, last) in set.intervals() {
-                push(first, cell as u32);
-                if last < max {
-                    push(last + 1, cell as u32);
-                }
-                seed = mix(seed ^ (first >> 64) as u64, first as u64);
-                seed = mix(seed ^ (last >> 64) as u64, last as u64);
-            }
-        }
-        window.sort_unstable();
-        before.sort_unstable();
-        behind.sort_unstable();
-        let (window, before) = (window.into_iter(), before.into_iter());
-        (Self { window, before, behind: behind.into_iter(), base }, seed)
-    }
-
-    fn next(&mut self) -> Option<(u128, u32)> {
-        if let Some(end) = self.before.next() {
-            return Some(end);
-        }
-        if let Some(packed) = self.window.next() {
-            let cell = packed & ((1 << Self::CELL_BITS) - 1);
-            return Some((self.base + u128::from(packed >> Self::CELL_BITS), cell as u32));
-        }
-        self.behind.next()
-    }
-}
-
-/// Classes by signature.
-#[derive(Default)]
-struct Signatures {
-    list: Vec<u128>,
-    slots: Slots,
-}
-
-impl Signatures {
-    /// The class with this signature, which may be a new one.
-    fn class(&mut self, signature: u128) -> u32 {
-        let next = self.list.len() as u32;
-        let same = |class: u32| self.list.get(class as usize) == Some(&signature);
-        self.slots.find_or_insert(signature as u64, next, same).unwrap_or_else(|| {
-            self.list.push(signature);
-            next
-        })
-    }
-}
-
-/// What a cell adds to the signature of the sets that hold it.
+/// The classes of each attribute, and the number of each of its rows' cells.
 ///
-/// Sets are taken as equal when the sums of their tokens are. The tokens hang on all interval
-/// ends of the table, so that nobody can look for rows whose tokens cancel out: any change that
-/// would use such rows changes the tokens.
-fn token(seed: u64, cell: u32) -> u128 {
-    let upper = mix(seed, u64::from(cell) << 1);
-    let lower = mix(seed ^ upper, u64::from(cell) << 1 | 1);
-    u128::from(upper) << 64 | u128::from(lower)
+/// Attributes do not depend on each other: long lists are done at the same time.
+fn number_all(sets: &[(&[&IntervalSet], u8)]) -> Vec<(AttributeClasses, Vec<u32>)> {
+    const SETS_MANY: usize = 1 << 14;
+    let total: usize = sets.iter().map(|(sets, _)| sets.len()).sum();
+    if sets.len() < 2 || total < SETS_MANY {
+        return sets.iter().map(|&(sets, bits)| sweep::number(sets, bits)).collect();
+    }
+    let mut sum = 0;
+    let half = sets.iter().take_while(|(sets, _)| {
+        sum += sets.len();
+        2 * sum <= total
+    });
+    let (left, right) = sets.split_at(half.count().clamp(1, sets.len() - 1));
+    let (mut left, mut right) = join(|| number_all(left), || number_all(right));
+    left.append(&mut right);
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use govc_abi::image::program;
+
+    use super::*;
+    use crate::sample::{self, Random, Requests};
+
+    fn in_cell(cell: &[(u32, u32)], class: u32) -> bool {
+        cell.iter().any(|&(first, last)| (first..=last).contains(&class))
+    }
+
+    #[test]
+    fn a_class_is_in_a_cell_when_its_values_are() {
+        for seed in 0..60 {
+            let random = &mut Random::new(seed);
+            let table = sample::anything(60, random);
+            let classification = Classification::new(&table);
+            for which in 0..program::COUNT {
+                let samples = Requests::new(&table, which as u32);
+                let groups = table.programs[which].groups.iter();
+                let rows = groups.flat_map(|group| group.enforced.iter().chain(&group.observed));
+                let class_groups = classification.groups(which).iter();
+                let class_rows = class_groups
+                    .flat_map(|group| group.enforced.iter().chain(group.observed.iter()));
+                for (row, (value, cells)) in rows.zip(class_rows) {
+                    assert_eq!((row.value, row.cells.len()), (value, cells.len()));
+                    let request = samples.next(random);
+                    let classes = classification.classify(&request);
+                    for ((attribute, set), cell) in row.cells.iter().zip(cells) {
+                        assert_eq!(*attribute, cell.attribute);
+                        let class = classes[usize::from(*attribute)];
+                        let cell = classification.attribute(*attribute).cell(cell.number);
+                        let value = value_of(&request, *attribute);
+                        assert_eq!(
+                            set.contains(value),
+                            in_cell(cell, class),
+                            "seed {seed}: {value:#x}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bit_tests_make_few_classes_and_intervals_stay_whole() {
+        let with_bit = |bit: u32| {
+            let values = (0..1_u128 << 16).filter(|value| value & 1 << bit != 0);
+            IntervalSet::new(values.map(|value| (value, value)).collect())
+        };
+        let bits = [0, 5, 15].map(|bit| vec![(attribute::CONSTRAINTS, with_bit(bit))]);
+        let nested = [(10, 99), (20, 29), (25, 25), (50, 59), (90, 120)]
+            .map(|interval| vec![(attribute::OPERATION, IntervalSet::new(vec![interval]))]);
+        let table = sample::table_of(bits.into_iter().chain(nested).collect());
+        let classification = Classification::new(&table);
+        assert_eq!(classification.attribute(attribute::CONSTRAINTS).count(), 8);
+        let operations = classification.attribute(attribute::OPERATION);
+        // Outside, each interval alone, and what the last one shares with the first.
+        assert_eq!(operations.count(), 7);
+        assert!((0..5).all(|cell| operations.cell(cell).len() == 1));
+        assert_eq!(operations.class(15), operations.class(80));
+        assert_eq!(operations.class(0), operations.class(60_000));
+        assert_eq!(classification.attribute(attribute::LEVEL).count(), 1);
+    }
 }

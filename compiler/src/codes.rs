@@ -18,6 +18,16 @@ macro_rules! codes {
 }
 
 codes! {
+    // GOV01xx: analysis.
+    NEVER_MATCHES = "GOV0100", "rule that no packet matches", Warning;
+    SHADOWED = "GOV0101", "rule whose packets others decide otherwise", Warning;
+    REDUNDANT = "GOV0102", "rule that changes no verdict", Warning;
+    CONFLICT = "GOV0103", "rules that contradict each other", Advice;
+    GAP = "GOV0104", "traffic that no rule speaks of", Advice;
+    UNDECIDED_TEST = "GOV0105", "test that no rule decides", Advice;
+    ASSERTION_FAILS = "GOV0106", "assertion that does not hold", Error;
+    ASSERTION_OPEN = "GOV0107", "assertion that could not be decided", Error;
+
     // GOV1xxx: names.
     UNKNOWN_PACKAGE = "GOV1001", "unknown package", Error;
     UNKNOWN_SCOPE = "GOV1002", "unknown scope", Error;
@@ -62,6 +72,7 @@ codes! {
     SUBJECT_MISSING = "GOV2018", "label without subject", Error;
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
     EXPECTED_ERROR = "GOV2020", "expectation of an error", Error;
+    ASSERTION_LOGS = "GOV2021", "assertion that logs", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;
@@ -118,4 +129,10 @@ codes! {
     IMPOSSIBLE_VERDICT = "GOV6010", "verdict that the rule never gives", Error;
     FIELD_NOT_DECIDED = "GOV6011", "label field that no rule looks at", Error;
     TEST_FAILED = "GOV6012", "test that fails", Error;
+}
+
+/// Whether a code is told by the analysis of a policy that is right, GOV01xx.
+#[must_use]
+pub fn is_analysis(code: &str) -> bool {
+    code.starts_with("GOV01")
 }

@@ -170,3 +170,120 @@ impl Entry {
         if self.0 & node::LEAF != 0 { Ok(self.0) } else { Err(self.0) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use govc_abi::{attribute, image::program};
+
+    use super::*;
+    use crate::{class::Classification, sample, table::IntervalSet};
+
+    const ORDER: [Attribute; 3] = [attribute::LEVEL, attribute::ROUTE, attribute::PROTOCOL];
+    const PLENTY: Budget = Budget { edges: 1 << 20, work: 1 << 20 };
+
+    /// What rows say, by looking at all of them.
+    fn naive(rows: &[DiagramRow<'_>], of: &Classification, classes: &walk::Classes) -> Option<u32> {
+        let mut from = 0;
+        for (number, row) in rows.iter().enumerate() {
+            let matches = row.cells.iter().all(|cell| {
+                let class = classes[usize::from(cell.attribute)];
+                let cell = of.attribute(cell.attribute).cell(cell.number);
+                cell.iter().any(|&(first, last)| (first..=last).contains(&class))
+            });
+            if number < from || !matches {
+                continue;
+            }
+            match row.resume {
+                Some(resume) if (resume as usize) < rows.len() => from = resume as usize,
+                _ => return Some(row.value),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn diagrams_agree_with_their_rows_everywhere() {
+        for seed in 0..200 {
+            let random = &mut sample::Random::new(seed);
+            let count = random.below(12) as usize;
+            let cells = (0..count).map(|_| {
+                let cell = |attribute| {
+                    let (one, other) = (random.below(6).into(), random.below(6).into());
+                    let interval = (u128::min(one, other), u128::max(one, other));
+                    (attribute, IntervalSet::new(vec![interval, (one + 7, one + 7)]))
+                };
+                let mut cells: Vec<_> = ORDER.map(cell).into();
+                cells.retain(|_| random.chance(60));
+                cells
+            });
+            let table = sample::table_of(cells.collect());
+            let classification = Classification::new(&table);
+            let class_rows = &classification.groups(program::INGRESS as usize)[0].enforced;
+            let mut rows: Vec<_> = class_rows
+                .iter()
+                .map(|(value, cells)| DiagramRow { value, resume: None, cells })
+                .collect();
+            // Some rows send on to the second half, which begins a group.
+            for row in &mut rows[..count / 2] {
+                row.resume = random.chance(30).then_some(count as u32 / 2);
+            }
+            let row_table = RowTable::new(&rows, &classification);
+            let numbers: Vec<u32> = (0..count as u32).collect();
+            let diagram = Diagram::build(&row_table, &numbers, &ORDER, PLENTY).unwrap();
+            let mut classes = walk::Classes::default();
+            let counts = ORDER.map(|attribute| classification.attribute(attribute).count());
+            for number in 0..counts.iter().product() {
+                let digits = [number, number / counts[0], number / counts[0] / counts[1]];
+                for at in 0..3 {
+                    classes[usize::from(ORDER[at])] = digits[at] % counts[at];
+                }
+                let expected = naive(&rows, &classification, &classes);
+                assert_eq!(diagram.evaluate(&classes), expected, "seed {seed}: {classes:?}");
+            }
+            check_shape(&diagram, &counts);
+        }
+    }
+
+    /// Ordered, reduced, hash-consed.
+    fn check_shape(diagram: &Diagram, counts: &[u32; 3]) {
+        let mut seen = std::collections::HashSet::new();
+        for node in 0..diagram.node_count() as NodeId {
+            let edges: Vec<_> = diagram.edges(node).collect();
+            let position = |node| ORDER.iter().position(|&a| a == diagram.attribute(node)).unwrap();
+            assert!(edges.len() > 1);
+            assert!(edges.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 != two[1].1));
+            assert_eq!(edges.last().unwrap().0, counts[position(node)] - 1);
+            for &(_, entry) in &edges {
+                if let Target::Node(child) = entry.target() {
+                    assert!(child < node && position(child) > position(node));
+                }
+            }
+            assert!(seen.insert((position(node), format!("{edges:?}"))));
+        }
+        let edges: usize =
+            (0..diagram.node_count() as NodeId).map(|n| diagram.edges(n).len()).sum();
+        assert_eq!(edges, diagram.edge_count());
+    }
+
+    #[test]
+    fn budgets_hold() {
+        let table = sample::identities(300, &mut sample::Random::new(1));
+        let classification = Classification::new(&table);
+        let class_rows = &classification.groups(program::INGRESS as usize)[0].enforced;
+        let rows: Vec<_> = class_rows
+            .iter()
+            .map(|(value, cells)| DiagramRow { value, resume: None, cells })
+            .collect();
+        let row_table = RowTable::new(&rows, &classification);
+        let numbers: Vec<u32> = (0..300).collect();
+        let order = [attribute::SUBJECT, attribute::OBJECT, attribute::OPERATION];
+        let build = |budget| Diagram::build(&row_table, &numbers, &order, budget);
+        let diagram = build(PLENTY).unwrap();
+        let edges = diagram.edge_count();
+        assert!(build(Budget { edges, ..PLENTY }).is_ok());
+        assert_eq!(build(Budget { edges: edges - 1, ..PLENTY }).unwrap_err(), OverBudget);
+        assert_eq!(build(Budget { work: 300, ..PLENTY }).unwrap_err(), OverBudget);
+        assert_eq!(diagram.tested(), order.iter().fold(0, |mask, a| mask | 1 << a));
+        assert_eq!(Diagram::estimate(&row_table, &numbers, &order, PLENTY), Ok(edges));
+    }
+}

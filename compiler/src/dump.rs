@@ -56,30 +56,3 @@ fn dump_set(set: &IntervalSet) -> String {
     }
     format!("{{{}}}", parts.join(" "))
 }
-
-/// The forest as text: parts with their attribute orders and sizes.
-#[must_use]
-pub fn forest(stages: &crate::encode::Stages) -> String {
-    let mut text = String::new();
-    for (name, parts) in program::NAMES.iter().zip(&stages.forest.programs) {
-        for part in parts {
-            let order: Vec<&str> = part
-                .diagram
-                .order()
-                .iter()
-                .filter_map(|&a| attribute::NAMES.get(usize::from(a)).copied())
-                .collect();
-            let _ = writeln!(
-                text,
-                "program {name}, group {}{}: {} rows, {} nodes, {} edges, order {}",
-                part.group,
-                if part.observe { ", observed" } else { "" },
-                part.rows,
-                part.diagram.node_count(),
-                part.diagram.edge_count(),
-                order.join(" ")
-            );
-        }
-    }
-    text
-}

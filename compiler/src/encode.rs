@@ -3,17 +3,22 @@
 use govc_abi::{
     ABI_VERSION,
     image::{self as layout, part, program},
-    limits::{DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, LIFE_MAX_DEFAULT, RULES_MAX, TEMPLATES_MAX},
+    limits::{
+        DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, LIFE_MAX_DEFAULT, ROWS_MAX, RULES_MAX, TEMPLATES_MAX,
+    },
 };
 use govc_image::{Image, ImageError, Names};
 use thiserror::Error;
 
 use crate::{
-    class::Classification,
+    class::{Classification, parallel::join},
     forest::{Budgets, Forest, ForestError},
     table::DecisionTable,
-    tables::{MatchTables, TooBig},
+    tables::{ClassTables, MatchTables, TooBig},
 };
+
+/// From so many rows on, what can be done at the same time is.
+const ROWS_MANY: usize = 1 << 12;
 
 /// All stages from the decision table to the image.
 #[derive(Clone, Debug)]
@@ -77,15 +82,27 @@ pub fn encode_stages(
 ) -> Result<Stages, EncodeError> {
     check(table)?;
     let classification = Classification::new(table);
-    let forest = Forest::new(table, &classification, budgets)?;
     let (beginning, places) = beginning(table);
-    let tables = MatchTables::new(&classification, &forest, beginning)?;
+    let plant = || Forest::new(table, &classification, budgets);
+    let lay_out = || ClassTables::new(&classification, classification.asked(), beginning.clone());
+    let (forest, class_tables) =
+        if row_count(table) < ROWS_MANY { (plant(), lay_out()) } else { join(plant, lay_out) };
+    let forest = forest?;
+    let tables = MatchTables::new(&classification, &forest, class_tables?)?;
     let image = assemble(table, &tables, places, names)?;
     Ok(Stages { classification, forest, tables, image })
 }
 
+fn row_count(table: &DecisionTable) -> usize {
+    let groups = table.programs.iter().flat_map(|program| &program.groups);
+    groups.map(|group| group.enforced.len() + group.observed.len()).sum()
+}
+
 fn check(table: &DecisionTable) -> Result<(), EncodeError> {
+    let groups = table.programs.iter().map(|program| program.groups.len()).max();
     for (what, count, max) in [
+        ("rows", row_count(table), ROWS_MAX),
+        ("tiers", groups.unwrap_or(0), part::GROUP_MASK as usize + 1),
         ("rules", table.rules.len(), RULES_MAX),
         ("templates", table.templates.len(), TEMPLATES_MAX),
         ("domains", table.domains.len(), DOMAINS_NAMED_MAX),
@@ -213,176 +230,4 @@ fn put(header: &mut [u32], at: u32, word: u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use govc_abi::{
-        image::rule,
-        node::LEAF_NONE,
-        walk::{self, Outcome},
-    };
-
-    use super::*;
-    use crate::sample::{self, Random, Requests};
-
-    /// What the forest's diagrams say, put together as the walk does.
-    fn by_diagrams(stages: &Stages, rules: &[u32], which: u32, classes: &walk::Classes) -> Outcome {
-        let parts = &stages.forest.programs[which as usize];
-        let found = |group, observe| {
-            let of_group = parts.iter().filter(|p| p.group == group && p.observe == observe);
-            let values = of_group.filter_map(|part| part.diagram.evaluate(classes));
-            values.min().unwrap_or(LEAF_NONE)
-        };
-        let mut groups: Vec<u32> = parts.iter().map(|part| part.group).collect();
-        groups.dedup();
-        let mut pending = LEAF_NONE;
-        for group in groups {
-            let winner = found(group, false);
-            pending = pending.min(found(group, true));
-            if winner == LEAF_NONE {
-                continue;
-            }
-            if which < program::INGRESS {
-                return Outcome { winner, pending };
-            }
-            pending = if pending > winner { LEAF_NONE } else { pending };
-            if rules[winner as usize] & rule::ACTION_MASK != rule::PASS {
-                return Outcome { winner, pending };
-            }
-        }
-        Outcome { winner: LEAF_NONE, pending }
-    }
-
-    fn compare(
-        table: &DecisionTable,
-        budgets: Budgets,
-        requests: u32,
-        random: &mut Random,
-    ) -> usize {
-        let stages = match encode_stages(table, &Names::default(), budgets) {
-            Err(EncodeError::Forest(ForestError::Groups { .. })) => return 0,
-            result => result.unwrap(),
-        };
-        let image = Image::parse(stages.image.bytes()).unwrap();
-        let mut matched = 0;
-        for which in 0..program::COUNT as u32 {
-            let samples = Requests::new(table, which);
-            for _ in 0..requests {
-                let request = samples.next(random);
-                let naive = sample::naive(table, which, &request);
-                let classes = stages.classification.classify(&request);
-                let diagrams = by_diagrams(&stages, &table.rules, which, &classes);
-                assert_eq!(naive, diagrams, "diagrams of {which}: {request:?}");
-                assert_eq!(naive, image.decide(which, &request), "walk of {which}: {request:?}");
-                matched += usize::from(naive.winner != LEAF_NONE);
-            }
-        }
-        matched
-    }
-
-    /// Splits whatever can be split.
-    const TINY: Budgets =
-        Budgets { edges_free: 4, edges_per_row: 1, edges_max: 1 << 20, work_per_edge: 1 << 10 };
-
-    #[test]
-    fn rows_diagrams_and_walk_agree() {
-        let mut matched = 0;
-        for seed in 0..150 {
-            eprintln!("seed {seed}");
-            let random = &mut Random::new(seed);
-            let rows_max = *random.pick(&[0, 1, 3, 10, 30, 100, 300]);
-            let table = sample::anything(rows_max, random);
-            let budgets = if seed % 2 == 0 { Budgets::default() } else { TINY };
-            matched += compare(&table, budgets, 100, random);
-        }
-        assert!(matched > 20_000, "{matched} of the requests matched");
-    }
-
-    #[test]
-    fn large_tables_agree() {
-        for (seed, count) in [(1, 10), (2, 300), (3, 3000)] {
-            eprintln!("seed {seed}");
-            let random = &mut Random::new(seed);
-            compare(&sample::identities(count, random), Budgets::default(), 300, random);
-            for mixture in [sample::Mixture::Access, sample::Mixture::Firewall] {
-                let table = sample::addresses(count, mixture, random);
-                compare(&table, Budgets::default(), 300, random);
-                compare(&table, TINY, 300, random);
-            }
-        }
-    }
-
-    /// An image that counts how often it is read.
-    struct Counted<'a>(govc_image::ImageTables<'a>, std::cell::Cell<u64>);
-
-    impl walk::Tables for Counted<'_> {
-        fn word(&self, index: u32) -> u32 {
-            self.1.set(self.1.get() + 1);
-            self.0.word(index)
-        }
-    }
-
-    fn measure(what: &str, table: &DecisionTable) {
-        if std::env::var("ONLY").is_ok_and(|only| !what.starts_with(&only)) {
-            return;
-        }
-        let mut best: Option<[std::time::Duration; 4]> = None;
-        let mut result = None;
-        for _ in 0..std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap()) {
-            let start = std::time::Instant::now();
-            let classification = Classification::new(table);
-            let classified = start.elapsed();
-            let forest = match Forest::new(table, &classification, Budgets::default()) {
-                Ok(forest) => forest,
-                Err(error) => return println!("{what}: {error}"),
-            };
-            let planted = start.elapsed();
-            let (beginning, places) = beginning(table);
-            let tables = MatchTables::new(&classification, &forest, beginning).unwrap();
-            let flattened = start.elapsed();
-            let image = assemble(table, &tables, places, &Names::default()).unwrap();
-            let times = [classified, planted - classified, flattened - planted, start.elapsed()];
-            best = best.into_iter().chain([times]).min_by_key(|times| times[3]);
-            result = Some((forest, tables, image));
-        }
-        let (forest, tables, image) = result.unwrap();
-        let parts = &forest.programs[program::INGRESS as usize];
-        let edges: usize = parts.iter().map(|part| part.diagram.edge_count()).sum();
-        let steps = tables.programs[program::INGRESS as usize].parts.iter().map(|part| part.steps);
-        let random = &mut Random::new(9);
-        let counted = Counted(govc_image::ImageTables::new(&image), Default::default());
-        let samples = Requests::new(table, program::INGRESS);
-        for _ in 0..10_000 {
-            let request = samples.next(random);
-            walk::walk(&counted, program::INGRESS, &request, &mut walk::Classes::default());
-        }
-        let reads = counted.1.get() as f64 / 1e4;
-        let steps: Vec<u32> = steps.collect();
-        println!(
-            "{what}: {:.1?} parts {} {:?} edges {edges} steps {steps:?} words read {reads:.1} image {} KiB",
-            best.unwrap(),
-            parts.len(),
-            parts.iter().map(|p| p.rows).collect::<Vec<_>>(),
-            image.bytes().len() / 1024
-        );
-        if std::env::var("VERBOSE").is_ok() {
-            print!("{tables}");
-        }
-    }
-
-    #[test]
-    #[ignore = "prints times; run by hand in release"]
-    fn measure_large_tables() {
-        for count in [10, 1000, 10_000, 100_000] {
-            measure(
-                &format!("{count} identities"),
-                &sample::identities(count, &mut Random::new(1)),
-            );
-        }
-        for mixture in [sample::Mixture::Access, sample::Mixture::Chain, sample::Mixture::Firewall]
-        {
-            for count in [1000, 10_000, 100_000] {
-                let table = sample::addresses(count, mixture, &mut Random::new(1));
-                measure(&format!("{count} {mixture:?}"), &table);
-            }
-        }
-    }
-}
+mod tests;

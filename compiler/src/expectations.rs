@@ -11,9 +11,14 @@ use crate::{codes, pages};
 ///
 /// `diagnostics` is everything that there is to say about the files: what comes later cannot be
 /// expected. Where errors kept a stage from running, its warnings are missing, so that nothing is
-/// said about expectations then.
+/// said about expectations then. Nor is anything said about those of the analysis when it was not
+/// asked.
 #[must_use]
-pub fn settle(files: &[(FileId, ast::File)], diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+pub fn settle(
+    files: &[(FileId, ast::File)],
+    diagnostics: Vec<Diagnostic>,
+    analysed: bool,
+) -> Vec<Diagnostic> {
     let expectations: Vec<&ast::Expectation> =
         files.iter().flat_map(|(_, file)| &file.expectations).collect();
     if expectations.is_empty() {
@@ -35,7 +40,12 @@ pub fn settle(files: &[(FileId, ast::File)], diagnostics: Vec<Diagnostic>) -> Ve
         }
     }
     if !failed {
-        let missed = expectations.iter().zip(fulfilled).filter(|(_, fulfilled)| !fulfilled);
+        let looked_for = |expectation: &ast::Expectation| {
+            analysed || !codes::is_analysis(&expectation.code.text)
+        };
+        let missed = expectations.iter().zip(fulfilled);
+        let missed =
+            missed.filter(|(expectation, fulfilled)| !fulfilled && looked_for(expectation));
         kept.extend(missed.map(|(expectation, _)| unfulfilled(expectation)));
     }
     kept

@@ -6,7 +6,13 @@
 //! the parts' answers. Every part costs a descent for each packet: parts are split only when
 //! their diagram passes a budget, and groups that need not be told apart share one.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use govc_abi::{
     attribute::Attribute,
@@ -16,7 +22,7 @@ use govc_abi::{
 use thiserror::Error;
 
 use crate::{
-    class::{ClassGroup, ClassRows, Classification},
+    class::{ClassGroup, ClassRows, Classification, parallel::join},
     diagram::{Budget, Diagram, DiagramRow, RowTable},
     table::DecisionTable,
 };
@@ -24,11 +30,15 @@ use crate::{
 mod dump;
 mod profile;
 
+pub use dump::ForestDump;
 use profile::Profile;
 
 /// Diagrams of fewer rows are made, not estimated.
 const ESTIMATE_ROWS_MIN: usize = 4096;
-
+/// After so many orders that came to nothing, no others are tried.
+const ORDERS_HOPELESS: usize = 2;
+/// From so many rows on, parts are made at the same time.
+const ROWS_MANY: usize = 1 << 13;
 /// A diagram is not tried when rows would stand in sublists more often than this, for each
 /// edge of its budget.
 const HOPELESS: u64 = 2;
@@ -67,9 +77,9 @@ pub struct Budgets {
 }
 
 impl Default for Budgets {
-    /// What fits the second-level cache is not worth a second descent: 2^15 edges are some
-    /// 300 KB. Beyond, well-split sets of ClassBench have 1 to 12 edges a row, so that 24
-    /// tell a part that multiplies. At most, a part takes a quarter of an image.
+    /// What fits the second-level cache is not worth a second descent: 2^16 edges take some
+    /// 700 KiB. Beyond, rules over five-tuples that are well split have 8 to 14 edges a row, so
+    /// that 24 tell a part that multiplies. At most, a part takes some 60 MiB.
     fn default() -> Self {
         Self { edges_free: 1 << 16, edges_per_row: 24, edges_max: 1 << 22, work_per_edge: 4 }
     }
@@ -152,6 +162,8 @@ struct Planter<'a> {
     /// Of each group, the enforced rows, and of each group, the observed rows.
     spans: [Vec<Range<u32>>; 2],
     budgets: Budgets,
+    /// The budgets are not raised any more.
+    last_try: bool,
     program: u32,
 }
 
@@ -184,7 +196,7 @@ impl<'a> Planter<'a> {
         let enforced = groups.iter().map(|group| add(&group.enforced, true)).collect();
         let observed = groups.iter().map(|group| add(&group.observed, false)).collect();
         let rows = RowTable::new(&rows, classification);
-        Self { rows, spans: [enforced, observed], budgets, program }
+        Self { rows, spans: [enforced, observed], budgets, last_try: false, program }
     }
 
     /// Chooses parts for sections, which are groups that may share diagrams. Where the parts do
@@ -195,17 +207,14 @@ impl<'a> Planter<'a> {
             return Err(ForestError::Groups { program: self.program, parts });
         }
         loop {
+            self.last_try = self.budgets.edges_free >= self.budgets.edges_max;
             match self.plant_all(sections) {
                 Ok(parts) => return Ok(parts),
-                Err(Failure::Crowded) if self.budgets.edges_free < self.budgets.edges_max => {
+                Err(failure) if self.last_try => return Err(self.too_big(&failure.rows)),
+                Err(_) => {
                     self.budgets.edges_free *= 4;
                     self.budgets.edges_per_row *= 4;
                 }
-                Err(Failure::Crowded) => {
-                    let rows = 0..self.rows.len() as u32;
-                    return Err(self.too_big(&rows.collect::<Vec<u32>>()));
-                }
-                Err(Failure::TooBig(plan)) => return Err(self.too_big(&plan.rows)),
             }
         }
     }
@@ -243,7 +252,8 @@ impl<'a> Planter<'a> {
         let groups: Vec<Range<usize>> = section.map(|group| group..group + 1).collect();
         let mut needed = self.plan_count(&groups);
         if needed > allowed {
-            return plans.into_iter().map(|plan| self.build_at_most(plan)).collect();
+            let build = |plan: &Plan| self.build_at_most(plan).ok_or_else(|| plan.failure());
+            return plans.iter().map(build).collect();
         }
         let mut parts = Vec::with_capacity(needed);
         for group in groups {
@@ -256,32 +266,46 @@ impl<'a> Planter<'a> {
     }
 
     /// Parts for plans of one group: at most so many, which is at least one for each plan.
-    fn grow(&self, mut plans: Vec<Plan>, allowed: usize) -> Result<Vec<Part>, Failure> {
-        // Last one first, so that the next one can be popped, and its pieces pushed.
-        plans.reverse();
+    fn grow(&self, plans: Vec<Plan>, allowed: usize) -> Result<Vec<Part>, Failure> {
+        let spare = AtomicUsize::new(allowed - plans.len());
         let mut parts = Vec::with_capacity(plans.len());
-        while let Some(plan) = plans.pop() {
-            let profile = Profile::new(&self.rows, &plan.rows);
-            if let Some(diagram) = self.build_wanted(&plan, &profile) {
-                parts.push(plan.part(diagram));
-                continue;
-            }
-            let crowded = parts.len() + plans.len() + 1 >= allowed;
-            match profile.split() {
-                Some(_) if crowded => return Err(Failure::Crowded),
-                Some(sides) => plans.extend(plan.split(&sides)),
-                None => match self.build_at_most(plan) {
-                    Ok(part) => parts.push(part),
-                    // Any rows can be parted: it takes long, but it may help.
-                    Err(Failure::TooBig(plan)) if !crowded && plan.rows.len() > 1 => {
-                        let half = plan.rows.len() / 2;
-                        let sides: Vec<bool> = (0..plan.rows.len()).map(|at| at >= half).collect();
-                        plans.extend(plan.split(&sides));
-                    }
-                    Err(failure) => return Err(failure),
-                },
-            }
+        for plan in plans {
+            parts.append(&mut self.grow_plan(&plan, &spare)?);
         }
+        Ok(parts)
+    }
+
+    /// One part, or the parts of two halves.
+    ///
+    /// Halves grow at the same time. All of them are tried, whatever becomes of one, so that
+    /// failing does not depend on who comes first; the last try, whose failure is told, takes
+    /// one after the other.
+    fn grow_plan(&self, plan: &Plan, spare: &AtomicUsize) -> Result<Vec<Part>, Failure> {
+        let profile = Profile::new(&self.rows, &plan.rows);
+        if let Some(diagram) = self.build_wanted(plan, &profile) {
+            return Ok(vec![plan.part(diagram)]);
+        }
+        let sides = match profile.split() {
+            Some(sides) => sides,
+            None => match self.build_at_most(plan) {
+                Some(part) => return Ok(vec![part]),
+                None if plan.rows.len() == 1 => return Err(plan.failure()),
+                // Any rows can be parted: it takes long, but it may help.
+                None => (0..plan.rows.len()).map(|at| 2 * at >= plan.rows.len()).collect(),
+            },
+        };
+        let take = |spare: usize| spare.checked_sub(1);
+        if spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(plan.failure());
+        }
+        let [one, other] = plan.split(&sides);
+        let (one, other) = if self.last_try || plan.rows.len() < ROWS_MANY {
+            (self.grow_plan(&one, spare), self.grow_plan(&other, spare))
+        } else {
+            join(|| self.grow_plan(&one, spare), || self.grow_plan(&other, spare))
+        };
+        let mut parts = one?;
+        parts.append(&mut other?);
         Ok(parts)
     }
 
@@ -315,8 +339,16 @@ impl<'a> Planter<'a> {
     ) -> Option<Diagram> {
         let build = |order, budget| Diagram::build(&self.rows, &plan.rows, order, budget).ok();
         if plan.rows.len() < ESTIMATE_ROWS_MIN {
-            let diagrams = orders.iter().filter_map(|order| build(order, budget));
-            return diagrams.min_by_key(Diagram::edge_count);
+            let mut best: Option<Diagram> = None;
+            for (tried, order) in orders.iter().enumerate() {
+                let edges =
+                    best.as_ref().map_or(budget.edges, |best| best.edge_count().saturating_sub(1));
+                best = build(order, Budget { edges, ..budget }).or(best);
+                if best.is_none() && tried + 1 == ORDERS_HOPELESS {
+                    break;
+                }
+            }
+            return best;
         }
         if let [order] = orders {
             return build(order, budget);
@@ -336,38 +368,35 @@ impl<'a> Planter<'a> {
         if hopeless { None } else { self.build_within(plan, &profile.orders(), wanted) }
     }
 
-    fn build_at_most(&self, plan: Plan) -> Result<Part, Failure> {
+    fn build_at_most(&self, plan: &Plan) -> Option<Part> {
         let orders = Profile::new(&self.rows, &plan.rows).orders();
-        match self.build_within(&plan, &orders, self.budgets.most()) {
-            Some(diagram) => Ok(plan.part(diagram)),
-            None => Err(Failure::TooBig(plan)),
-        }
+        Some(plan.part(self.build_within(plan, &orders, self.budgets.most())?))
     }
 
     fn too_big(&self, rows: &[u32]) -> ForestError {
         let mut values: Vec<u32> = rows.iter().map(|&row| self.rows.value(row)).collect();
-        values.sort_unstable();
         values.dedup();
         ForestError::TooBig { program: self.program, values }
     }
 }
 
-/// Why rows did not become parts.
-enum Failure {
-    /// There are not as many parts as the budgets ask for.
-    Crowded,
-    /// A diagram passes all budgets.
-    TooBig(Plan),
+/// Rows did not become parts: no parts are left, or their diagram passes all budgets.
+struct Failure {
+    rows: Vec<u32>,
 }
 
 impl Plan {
-    /// Two plans that say the same together, second one first.
-    fn split(self, sides: &[bool]) -> [Self; 2] {
-        [true, false].map(|side| {
+    /// Two plans that say the same together.
+    fn split(&self, sides: &[bool]) -> [Self; 2] {
+        [false, true].map(|side| {
             let rows = self.rows.iter().zip(sides).filter(|&(_, &of)| of == side);
             let rows = rows.map(|(&row, _)| row).collect();
             Self { observe: self.observe, rows, groups: self.groups.clone() }
         })
+    }
+
+    fn failure(&self) -> Failure {
+        Failure { rows: self.rows.clone() }
     }
 
     fn part(&self, diagram: Diagram) -> Part {

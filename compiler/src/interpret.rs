@@ -84,7 +84,9 @@ pub fn applies(rule: &Rule, hook: Hook, request: &Request) -> bool {
         && matches(&rule.matches, request)
 }
 
-fn matches(wanted: &Match, request: &Request) -> bool {
+/// Whether a packet is what a rule or an assertion asks for.
+#[must_use]
+pub fn matches(wanted: &Match, request: &Request) -> bool {
     let protocol = scalar(request, attribute::PROTOCOL);
     wanted.from.iter().any(|from| is_from(from, request))
         && wanted.domain.is_none_or(|domain| is_of_domain(domain, request))
@@ -99,7 +101,7 @@ fn matches(wanted: &Match, request: &Request) -> bool {
         && wanted.destinations.as_ref().is_none_or(|p| in_prefixes(p, address(request.destination)))
 }
 
-fn is_from(from: &From, request: &Request) -> bool {
+pub(crate) fn is_from(from: &From, request: &Request) -> bool {
     let state = scalar(request, attribute::STATE);
     match from {
         From::Anyone => true,
@@ -114,19 +116,19 @@ fn is_from(from: &From, request: &Request) -> bool {
 }
 
 /// A rule that speaks the vocabulary of one domain says nothing about labels of another.
-fn is_of_domain(domain: DomainId, request: &Request) -> bool {
+pub(crate) fn is_of_domain(domain: DomainId, request: &Request) -> bool {
     let labelled = scalar(request, attribute::STATE) != state::ABSENT;
     !labelled || scalar(request, attribute::SUBJECT) >> 24 == u32::from(domain.0)
 }
 
-fn in_scopes(scopes: &[ScopeRange], key: u32) -> bool {
+pub(crate) fn in_scopes(scopes: &[ScopeRange], key: u32) -> bool {
     let (domain, number) = (key >> 24, key & 0x00ff_ffff);
     scopes.iter().any(|scope| {
         u32::from(scope.domain.0) == domain && scope.first <= number && number <= scope.last
     })
 }
 
-fn holds(condition: &Condition, request: &Request) -> bool {
+pub(crate) fn holds(condition: &Condition, request: &Request) -> bool {
     let bitmap = |attribute| scalar(request, attribute);
     let number = |attribute| scalar(request, attribute);
     match condition {
@@ -169,7 +171,7 @@ fn within(value: u32, mask: u16) -> bool {
     (0..16).all(|bit| value >> bit & 1 == 0 || mask >> bit & 1 == 1)
 }
 
-fn fits(protocol: &Protocol, request: &Request) -> bool {
+pub(crate) fn fits(protocol: &Protocol, request: &Request) -> bool {
     let port = |ranges: &Option<Vec<(u16, u16)>>, attribute| {
         let port = scalar(request, attribute);
         ranges.as_ref().is_none_or(|ranges| {
@@ -188,7 +190,7 @@ fn fits(protocol: &Protocol, request: &Request) -> bool {
         && byte(&protocol.icmp_codes, icmp & 0xff)
 }
 
-fn in_prefixes(prefixes: &[Prefix], address: IpAddr) -> bool {
+pub(crate) fn in_prefixes(prefixes: &[Prefix], address: IpAddr) -> bool {
     prefixes.iter().any(|prefix| in_prefix(prefix, address))
 }
 
@@ -208,7 +210,7 @@ fn in_prefix(prefix: &Prefix, address: IpAddr) -> bool {
 }
 
 /// The address that two halves spell.
-fn address(halves: [u64; 2]) -> IpAddr {
+pub(crate) fn address(halves: [u64; 2]) -> IpAddr {
     let [upper, lower] = halves;
     let v6 = Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower));
     match v6.to_ipv4_mapped() {

@@ -4,6 +4,7 @@
 //! decision table ([`table`]), decision diagrams ([`forest`]), match tables ([`tables`]), image
 //! ([`encode`]). It reads no file, clock or environment: the same input gives the same bytes.
 
+pub mod analysis;
 pub mod check;
 pub mod checked;
 pub mod class;

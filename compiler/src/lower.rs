@@ -81,10 +81,15 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
     Ok(table)
 }
 
+/// The rows that match what a rule with this match would, at any hook.
+pub(crate) fn rows_of(policy: &Policy, matches: &Match) -> Result<Vec<Row>, LowerError> {
+    Lowering { policy, bitmaps: FxHashMap::default(), rows: 0 }.rule(0, matches, None, 0)
+}
+
 /// Positions of the rules by rule number: of all rules that match, the one with the smallest
 /// number decides. Tiers come in order; within a tier deny comes before pass and pass before
 /// permit, unless the tier is ordered.
-fn rule_order(policy: &Policy) -> Vec<usize> {
+pub(crate) fn rule_order(policy: &Policy) -> Vec<usize> {
     let mut order: Vec<usize> = (0..policy.rules.len()).collect();
     order.sort_by_key(|&position| {
         let Some(rule) = policy.rules.get(position) else { return (usize::MAX, 0, position) };
@@ -200,7 +205,7 @@ fn key(domain: DomainId, number: u32) -> u32 {
     scope_key(u32::from(domain.0), number)
 }
 
-fn scopes(ranges: &[ScopeRange]) -> IntervalSet {
+pub(crate) fn scopes(ranges: &[ScopeRange]) -> IntervalSet {
     let interval =
         |r: &ScopeRange| (u128::from(key(r.domain, r.first)), u128::from(key(r.domain, r.last)));
     IntervalSet::new(ranges.iter().map(interval).collect())
@@ -210,7 +215,7 @@ fn whole_domain(domain: DomainId) -> IntervalSet {
     scopes(&[ScopeRange { domain, first: 0, last: govc_abi::limits::SUBJECTS_MAX - 1 }])
 }
 
-fn prefixes(prefixes: &[Prefix]) -> IntervalSet {
+pub(crate) fn prefixes(prefixes: &[Prefix]) -> IntervalSet {
     IntervalSet::new(prefixes.iter().flat_map(prefix_intervals).collect())
 }
 
@@ -321,13 +326,13 @@ impl Lowering<'_> {
         let too_many = || LowerError::TooManyAlternatives { rule: position };
         for condition in &matches.conditions {
             let other = self.condition(condition, true).ok_or_else(too_many)?;
-            alternatives = product(&alternatives, &other).ok_or_else(too_many)?;
+            alternatives = product(alternatives, &other).ok_or_else(too_many)?;
         }
         if !matches.protocols.is_empty() {
             let other: Vec<Cells> = matches.protocols.iter().map(protocol).collect();
-            alternatives = product(&alternatives, &other).ok_or_else(too_many)?;
+            alternatives = product(alternatives, &other).ok_or_else(too_many)?;
         }
-        alternatives = product(&alternatives, &origins(matches)).ok_or_else(too_many)?;
+        alternatives = product(alternatives, &origins(matches)).ok_or_else(too_many)?;
         self.rows += alternatives.len();
         if self.rows > ROWS_MAX {
             return Err(LowerError::TooManyRows { rule: position });
@@ -342,7 +347,7 @@ impl Lowering<'_> {
             Condition::And(a, b) | Condition::Or(a, b) => {
                 let conjunction = matches!(condition, Condition::And(..)) == holds;
                 let (a, b) = (self.condition(a, holds)?, self.condition(b, holds)?);
-                return if conjunction { product(&a, &b) } else { union(a, b) };
+                return if conjunction { product(a, &b) } else { union(a, b) };
             }
             Condition::Level(first, last) => (attribute::LEVEL, between(*first, *last)),
             Condition::Radius(first, last) => (attribute::RADIUS, between(*first, *last)),
@@ -391,17 +396,27 @@ fn between(first: u8, last: u8) -> IntervalSet {
 }
 
 fn narrow(cells: &mut Cells, attribute: Attribute, set: &IntervalSet) {
-    let narrowed = cells.get(&attribute).map_or_else(|| set.clone(), |old| old.intersect(set));
-    cells.insert(attribute, narrowed);
+    cells
+        .entry(attribute)
+        .and_modify(|old| *old = old.intersect(set))
+        .or_insert_with(|| set.clone());
 }
 
 /// Alternatives that satisfy one of each, each once; `None` when they are too many.
-fn product(left: &[Cells], right: &[Cells]) -> Option<Vec<Cells>> {
+fn product(mut left: Vec<Cells>, right: &[Cells]) -> Option<Vec<Cells>> {
     if left.len().saturating_mul(right.len()) > ALTERNATIVES_MAX {
         return None;
     }
+    // Nearly all rules: one alternative that is narrowed in place.
+    if let ([cells], [narrower]) = (left.as_mut_slice(), right) {
+        for (attribute, set) in narrower {
+            narrow(cells, *attribute, set);
+        }
+        left.retain(|cells| !cells.values().any(IntervalSet::is_empty));
+        return Some(left);
+    }
     let mut both = Vec::with_capacity(left.len() * right.len());
-    for a in left {
+    for a in &left {
         for b in right {
             let mut cells = a.clone();
             for (attribute, set) in b {

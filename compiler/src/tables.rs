@@ -132,38 +132,49 @@ impl Sizes {
 #[error("the tables take more than {} MiB", IMAGE_WORDS_MAX / (1 << 18))]
 pub struct TooBig;
 
-impl MatchTables {
-    /// Lays out tables behind the words of an image's beginning.
+/// The class tables of attributes, in place: they hang on no diagram, and can be laid out while
+/// diagrams are made.
+#[derive(Clone, Debug)]
+pub struct ClassTables {
+    words: Words,
+    /// The words before the tables.
+    beginning: Vec<u32>,
+    /// Mask of the attributes.
+    attributes: u32,
+    classes: [u32; attribute::COUNT],
+    tries_v4: [u32; 2],
+    tries_v6: [u32; 2],
+}
+
+impl ClassTables {
+    /// Tables for a mask of attributes, behind the words of an image's beginning.
     pub fn new(
         classification: &Classification,
-        forest: &Forest,
+        attributes: u32,
         beginning: Vec<u32>,
     ) -> Result<Self, TooBig> {
-        let mut words = Words::new(beginning);
+        let words = Words::new(beginning.clone());
         let mut this = Self {
-            words: Vec::new(),
+            words,
+            beginning,
+            attributes,
             classes: [0; attribute::COUNT],
             tries_v4: [0; 2],
             tries_v6: [0; 2],
-            programs: Vec::with_capacity(program::COUNT),
-            sizes: Sizes::default(),
         };
-        let tested = (0..program::COUNT).fold(0, |mask, which| mask | forest.tested(which));
-        for attribute in (0..attribute::COUNT as Attribute).filter(|a| tested & 1 << a != 0) {
-            this.place_classes(attribute, classification, &mut words)?;
+        for attribute in (0..attribute::COUNT as Attribute).filter(|a| attributes & 1 << a != 0) {
+            this.place(attribute, classification)?;
         }
-        this.place_rows(classification, forest, &mut words)?;
-        (this.words, this.sizes) = words.finish();
         Ok(this)
     }
 
-    fn place_classes(
+    fn place(
         &mut self,
         attribute: Attribute,
         classification: &Classification,
-        words: &mut Words,
     ) -> Result<(), TooBig> {
         let classes = classification.attribute(attribute);
+        let words = &mut self.words;
         if matches!(attribute, attribute::SOURCE | attribute::DESTINATION) {
             let which = usize::from(attribute - attribute::SOURCE);
             let (v4, v6) = classes::tries(classes, words)?;
@@ -182,6 +193,34 @@ impl MatchTables {
             };
         }
         Ok(())
+    }
+}
+
+impl MatchTables {
+    /// Lays out the rows of all diagrams behind the class tables.
+    pub fn new(
+        classification: &Classification,
+        forest: &Forest,
+        class_tables: ClassTables,
+    ) -> Result<Self, TooBig> {
+        let tested = (0..program::COUNT).fold(0, |mask, which| mask | forest.tested(which));
+        let class_tables = if class_tables.attributes == tested {
+            class_tables
+        } else {
+            ClassTables::new(classification, tested, class_tables.beginning)?
+        };
+        let mut words = class_tables.words;
+        let mut this = Self {
+            words: Vec::new(),
+            classes: class_tables.classes,
+            tries_v4: class_tables.tries_v4,
+            tries_v6: class_tables.tries_v6,
+            programs: Vec::with_capacity(program::COUNT),
+            sizes: Sizes::default(),
+        };
+        this.place_rows(classification, forest, &mut words)?;
+        (this.words, this.sizes) = words.finish();
+        Ok(this)
     }
 
     fn place_rows(

@@ -6,7 +6,7 @@ use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
 use crate::{
-    checked::{ExpectedRule, Policy, TestCase},
+    checked::{Action, ExpectedRule, Policy, TestCase},
     codes,
     interpret::{self, Decision},
     table::DecisionTable,
@@ -84,6 +84,26 @@ pub fn decision_of_image(
         record & govc_abi::image::rule::ACTION_MASK == govc_abi::image::rule::PERMIT
     };
     Decision { permit, rule: position(outcome.winner), pending: position(outcome.pending) }
+}
+
+/// Rules that the packets of tests put to use, by position: those that decide a packet, would
+/// decide it if they were enforced, or pass it on.
+#[must_use]
+pub fn covered(policy: &Policy, results: &[CaseResult]) -> Vec<bool> {
+    let mut covered = vec![false; policy.rules().len()];
+    for result in results {
+        let decision = result.decision;
+        for position in [decision.rule, decision.pending].into_iter().flatten() {
+            covered.get_mut(position).into_iter().for_each(|place| *place = true);
+        }
+    }
+    let cases: Vec<&TestCase> = policy.tests().iter().flat_map(|test| &test.cases).collect();
+    for (rule, place) in policy.rules().iter().zip(&mut covered) {
+        let passes = rule.action == Action::Pass;
+        let applies = |case: &&TestCase| interpret::applies(rule, case.hook, &case.request);
+        *place |= passes && cases.iter().any(applies);
+    }
+    covered
 }
 
 /// A failed test as a diagnostic at its expectation.

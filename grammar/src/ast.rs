@@ -136,6 +136,8 @@ pub enum Item {
     Policy(Policy),
     /// `test "the API reads" { .. }`
     Test(Test),
+    /// `assert no_guests { .. }`
+    Assert(Assertion),
     /// Text that is no item; a syntax error tells about it.
     Error(Span),
 }
@@ -572,6 +574,25 @@ pub struct Test {
     pub title: Text,
     /// What is tried.
     pub cases: Vec<TestCase>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `assert no_guests "guests stay out" { never permit from acme.guest unless where .. }`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Assertion {
+    /// The name.
+    pub name: Name,
+    /// The quoted description.
+    pub description: Option<Text>,
+    /// Where it holds; ingress when nothing is said.
+    pub hooks: Vec<(Hook, Span)>,
+    /// `always permit`; otherwise `never permit`.
+    pub always: bool,
+    /// Which packets it is about.
+    pub clauses: Vec<Clause>,
+    /// Packets that it leaves out: those of any of these.
+    pub unless: Vec<Vec<Clause>>,
     /// The whole item.
     pub span: Span,
 }

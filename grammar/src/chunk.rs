@@ -79,6 +79,7 @@ pub(crate) fn looks_like_item(lexemes: &[Lexeme], at: usize) -> bool {
         Some(T::Observe) => behind(2).is_some_and(T::is_word) && behind(3) == Some(T::LeftBrace),
         Some(T::Domain | T::Let | T::Zone | T::Residency) => name && behind(2) == Some(T::Equal),
         Some(T::Test) => behind(1) == Some(T::Text),
+        Some(T::Assert) => name && matches!(behind(2), Some(T::LeftBrace | T::Text)),
         Some(T::Use | T::Package | T::Constraint) => name,
         Some(T::Stamp | T::Deliver) => behind(1) == Some(T::On),
         Some(T::Legacy) => behind(1) == Some(T::From),

@@ -34,13 +34,14 @@ pub enum Token {
     #[token("legacy")] Legacy,
     #[token("policy")] Policy,
     #[token("test")] Test,
-    // Words that will start items of later versions.
     #[token("assert")] Assert,
+    // Words that will start items of later versions.
     #[token("authority")] Authority,
     #[token("translate")] Translate,
     #[token("carriage")] Carriage,
     // Words that mean something in their place.
     #[token("address")] Address,
+    #[token("always")] Always,
     #[token("and")] And,
     #[token("anyone")] Anyone,
     #[token("at")] At,
@@ -69,6 +70,7 @@ pub enum Token {
     #[token("life")] Life,
     #[token("log")] Log,
     #[token("max")] Max,
+    #[token("never")] Never,
     #[token("not")] Not,
     #[token("object")] Object,
     #[token("observe")] Observe,
@@ -88,6 +90,7 @@ pub enum Token {
     #[token("to")] To,
     #[token("type")] Type,
     #[token("udp")] Udp,
+    #[token("unless")] Unless,
     #[token("unlabelled")] Unlabelled,
     #[token("when")] When,
     #[token("where")] Where,
@@ -170,14 +173,14 @@ impl Token {
             Self::Package | Self::Use | Self::Domain | Self::Scope | Self::Constraint
                 | Self::Operation | Self::Residency | Self::Route | Self::Zone | Self::Tier
                 | Self::Let | Self::Stamp | Self::Deliver | Self::Legacy | Self::Policy
-                | Self::Test
+                | Self::Test | Self::Assert
         ) || self.is_reserved()
     }
 
     /// A word that will start an item in a later version.
     #[must_use]
     pub const fn is_reserved(self) -> bool {
-        matches!(self, Self::Assert | Self::Authority | Self::Translate | Self::Carriage)
+        matches!(self, Self::Authority | Self::Translate | Self::Carriage)
     }
 
     /// A word of any kind: name or keyword.

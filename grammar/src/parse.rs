@@ -392,7 +392,7 @@ impl Driver<'_> {
     /// One run of the generated parser; reports nothing if it fails.
     fn run(&mut self, start: Start, lexemes: &[Lexeme]) -> Result<Parsed, Failure> {
         let merge = start != Start::Item
-            || matches!(item_kind(lexemes, 0), Some(Token::Policy | Token::Test));
+            || matches!(item_kind(lexemes, 0), Some(Token::Policy | Token::Test | Token::Assert));
         let mut feed = Feed { start: Some(start), lexemes, next: 0, last: 0, merge };
         let mark = self.session.problems.mark();
         let result = self.parser.parse(&mut self.session, feed.by_ref());

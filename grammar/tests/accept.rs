@@ -208,11 +208,11 @@ fn tests() {
 
 /// All words of the language, as the lexer knows them.
 const WORDS: &str = "package use domain scope constraint operation residency route zone tier let \
-    stamp deliver legacy policy test assert authority translate carriage address and anyone at by \
-    cgroup code compartments constraints deny destination egress encrypted expect forward from has \
-    icmp icmpv6 in includes ingress interface is labelled level life log max not object observe on \
-    or ordered packet pass permit port proto radius sctp source subject tcp to type udp unlabelled \
-    when where within";
+    stamp deliver legacy policy test assert authority translate carriage address always and anyone \
+    at by cgroup code compartments constraints deny destination egress encrypted expect forward from has \
+    icmp icmpv6 in includes ingress interface is labelled level life log max never not object observe on \
+    or ordered packet pass permit port proto radius sctp source subject tcp to type udp unless \
+    unlabelled when where within";
 
 #[test]
 fn every_word_is_a_path_segment_behind_a_dot() {

@@ -263,10 +263,10 @@ const WRONG_ITEMS: &[(&str, Code, &str, &str)] = &[
     ("use a.*", codes::UNEXPECTED, ".*", "expected the next item, found `.*`"),
     ("use", codes::UNEXPECTED, "use", "expected a name after `use`"),
     (
-        "assert no guest { never permit from a.** }",
+        "authority root { key a }",
         codes::RESERVED_KEYWORD,
-        "assert",
-        "`assert` is reserved for a later version",
+        "authority",
+        "`authority` is reserved for a later version",
     ),
     ("permit x { from a }", codes::RULE_OUTSIDE_POLICY, "permit", "a rule stands outside a policy"),
     ("block x { from a }", codes::RULE_OUTSIDE_POLICY, "block", "a rule stands outside a policy"),

@@ -6,8 +6,11 @@ pub mod node;
 pub mod policies;
 pub mod random;
 pub mod reference;
+pub mod requests;
 
-use govc_compiler::{checked::Policy, lock::Locks, sources::Source, table::DecisionTable};
+use govc_compiler::{
+    analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
+};
 use govc_grammar::{ast, diagnostic::Diagnostic, span::FileId};
 use govc_image::Image;
 
@@ -50,7 +53,7 @@ pub fn check_with(texts: &[(&str, &str)], locks: &Locks) -> Checked {
         files.push((FileId(id), file));
     }
     let checked = govc_compiler::check::check_parsed(&files, diagnostics, locks);
-    let diagnostics = govc_compiler::expectations::settle(&files, checked.diagnostics);
+    let diagnostics = govc_compiler::expectations::settle(&files, checked.diagnostics, false);
     Checked { sources, diagnostics, policy: checked.policy }
 }
 
@@ -63,6 +66,25 @@ pub fn compile(texts: &[(&str, &str)]) -> Compiled {
     let (table, image) = govc_compiler::compile(&policy, &checked.sources, "test")
         .unwrap_or_else(|error| panic!("{error:?}"));
     Compiled { policy, table, image }
+}
+
+/// What the analysis finds in texts, if they are a policy.
+pub fn findings(checked: &Checked) -> Vec<Diagnostic> {
+    let Some(policy) = &checked.policy else { return Vec::new() };
+    match govc_compiler::compile(policy, &checked.sources, "test") {
+        Ok((table, image)) => analysis::findings(policy, &table, &image, &|_| {}).diagnostics,
+        Err(diagnostic) => vec![*diagnostic],
+    }
+}
+
+/// What the analysis tells only when it is asked: conflicts and gaps.
+pub fn findings_on_demand(checked: &Checked) -> Vec<Diagnostic> {
+    let policy = checked.policy.as_ref().expect("a policy");
+    let (table, image) =
+        govc_compiler::compile(policy, &checked.sources, "test").expect("a policy that compiles");
+    let mut found = analysis::conflicts::diagnose(policy, &table, image.names());
+    found.extend(analysis::gaps::diagnose(policy, &table, image.names()));
+    found
 }
 
 /// Whether kernel tests can run here. Without root they are skipped, unless

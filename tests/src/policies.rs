@@ -76,10 +76,11 @@ const SETS: &[&str] = &[
     "10.20.0.0/16, 2001:db8:20::/48",
     "10.20.9.128/25, 10.20.1.0/30",
 ];
+const ZONES: &[&str] = &["lan", "lo"];
 const FROM: &[&str] = &["anyone", "labelled", "legacy", "unlabelled"];
 
-/// A policy with about `rules` rules on `ingress` or `egress`.
-pub fn random_policy(random: &mut Random, hook: &str, rules: usize) -> String {
+/// A policy with about `rules` rules, each at one of these hooks.
+pub fn random_policy_at(random: &mut Random, rules: usize, hooks: &[&str]) -> String {
     let mut text = String::from(
         "package acme.random\nuse acme.vocabulary\n\
          zone lan = interface \"eth0\"  lo = interface \"lo\" encrypted\n\
@@ -99,15 +100,51 @@ pub fn random_policy(random: &mut Random, hook: &str, rules: usize) -> String {
         let count = 1 + random.below(left.min(12));
         left -= count;
         let observe = if random.one_in(8) { "observe " } else { "" };
+        let hook = *random.pick::<&str>(hooks);
         // Nobody knows which workload a leaving packet is for.
-        let object = if hook == "ingress" { object(random) } else { String::new() };
-        let _ = writeln!(text, "{observe}policy p{policy} {{\n  on {hook}{object}");
+        let to = if hook == "ingress" { object(random) } else { String::new() };
+        let _ = writeln!(text, "{observe}policy p{policy} {{\n  on {hook}{to}");
         text.push_str(random.pick::<&str>(&tiers));
         for rule in 0..count {
             text.push_str(&random_rule(random, rule, observe.is_empty()));
         }
         text.push_str("}\n");
         policy += 1;
+    }
+    text
+}
+
+/// Stamp, deliver and legacy rules with all their conditions, to stand behind a random policy,
+/// whose zones they use.
+pub fn random_edges(random: &mut Random) -> String {
+    let mut text = String::new();
+    for _ in 0..1 + random.below(12) {
+        let mut conditions = Vec::new();
+        if random.one_in(2) {
+            conditions.push(format!(
+                "cgroup \"/kube.slice/{}*\"",
+                random.pick::<&str>(&["api", "web", ""])
+            ));
+        }
+        if random.one_in(2) {
+            conditions.push(format!("address {}", random.pick(SETS)));
+        }
+        if random.one_in(3) {
+            conditions.push(format!("from zone {}", random.pick(ZONES)));
+        }
+        let when = if conditions.is_empty() { "" } else { " when " };
+        let _ = writeln!(
+            text,
+            "stamp on {}{when}{} {{ subject {}  level public }}",
+            random.pick(ZONES),
+            conditions.join(" and "),
+            random.pick(OBJECTS)
+        );
+        let (zone, set) = (random.pick(ZONES), random.pick(SETS));
+        let _ = writeln!(text, "legacy from {set} on {zone} {{ subject acme.guest }}");
+        let (zone, set) = (random.pick(ZONES), random.pick(SETS));
+        let object = random.pick(OBJECTS);
+        let _ = writeln!(text, "deliver on {zone} when address {set} {{ object {object} }}");
     }
     text
 }
@@ -125,6 +162,14 @@ fn random_rule(random: &mut Random, number: usize, may_pass: bool) -> String {
     };
     let action = if may_pass { action } else { action.trim_start_matches("observe ") };
     let mut text = format!("  {action} r{number} {{\n");
+    text.push_str(&random_clauses(random, true));
+    text.push_str("  }\n");
+    text
+}
+
+/// Clauses that a rule or an assertion may have.
+pub fn random_clauses(random: &mut Random, to_objects: bool) -> String {
+    let mut text = String::new();
     match random.below(4) {
         0 => {}
         1 => {
@@ -142,14 +187,13 @@ fn random_rule(random: &mut Random, number: usize, may_pass: bool) -> String {
         (6, "source", SETS),
         (6, "destination", SETS),
     ] {
-        if random.one_in(chance) {
+        if random.one_in(chance) && (to_objects || word != "to") {
             let _ = writeln!(text, "    {word} {}", random.pick(pool));
         }
     }
     for _ in 0..random.below(3) {
         let _ = writeln!(text, "    {}", random.pick(PROTOCOLS));
     }
-    text.push_str("  }\n");
     text
 }
 

@@ -27,7 +27,7 @@ fn compare(path: &str, text: &str) {
 fn the_index_of_diagnostics_lists_every_code() {
     let mut text = String::from(
         "# Diagnostics\n\nEvery message of the compiler has a stable code; `govc explain CODE` shows its page. \
-         GOV0xxx is syntax, GOV1xxx names, GOV2xxx types, GOV3xxx vocabulary and lock, GOV4xxx what is \
+         GOV00xx is syntax, GOV01xx analysis, GOV1xxx names, GOV2xxx types, GOV3xxx vocabulary and lock, GOV4xxx what is \
          probably not meant, GOV5xxx limits, GOV6xxx tests.\n\nEach page says what the message means and why govc insists, \
          with a faulty example and a corrected one; `cargo test` compiles both. Behind `…` on a line of its own, an example goes \
          on counting.\n\n| code | severity | what is wrong |\n| --- | --- | --- |\n",

@@ -17,7 +17,7 @@ use govc_tests::{
     frame::{self, Spec, Transport},
     kernel::{Answer, Hook, Kernel},
     kernel_available,
-    policies::{VOCABULARY, random_label, random_policy, random_spec},
+    policies::{VOCABULARY, random_label, random_policy_at, random_spec},
     random::Random,
     reference::{self, Verifier},
 };
@@ -199,7 +199,7 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
     for seed in 0..24 {
         let random = &mut Random::new(seed);
         let rules = *random.pick(&[1, 3, 10, 40]);
-        let text = random_policy(random, "ingress", rules);
+        let text = random_policy_at(random, rules, &["ingress"]);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let mut kernel = Kernel::new(&compiled.image);
         for packet in 0..250 {
@@ -254,7 +254,7 @@ fn kernel_and_interpreter_agree_about_what_leaves_and_how() {
     for seed in 2000..2024 {
         let random = &mut Random::new(seed);
         let rules = *random.pick(&[1, 3, 10, 40]);
-        let text = random_policy(random, "egress", rules);
+        let text = random_policy_at(random, rules, &["egress"]);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let mut kernel = Kernel::new(&compiled.image);
         for packet in 0..250 {
@@ -310,7 +310,7 @@ fn image_and_interpreter_agree_without_a_kernel() {
     for seed in 1000..1060 {
         let random = &mut Random::new(seed);
         let rules = *random.pick(&[1, 5, 20, 80]);
-        let text = random_policy(random, "ingress", rules);
+        let text = random_policy_at(random, rules, &["ingress"]);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let verifier = Verifier { slot: 1000, key: (1, 2), epoch: 3, zone: 1 };
         for packet in 0..400 {

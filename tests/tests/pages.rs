@@ -4,9 +4,9 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use govc::output::render;
-use govc_compiler::{lock::Locks, pages, testing};
+use govc_compiler::{codes, lock::Locks, pages, testing};
 use govc_grammar::diagnostic::{Code, Diagnostic, Severity};
-use govc_tests::{Checked, check_with};
+use govc_tests::{Checked, check_with, findings, findings_on_demand};
 use miette::GraphicalTheme;
 
 const VOCABULARY: &str = include_str!("../../examples/policies/acme/vocabulary.gov");
@@ -14,6 +14,7 @@ const VOCABULARY: &str = include_str!("../../examples/policies/acme/vocabulary.g
 /// Codes whose pages show no example, and why. Each is held by a unit test of its crate.
 const WITHOUT_EXAMPLE: &[(&str, &str)] = &[
     ("GOV0026", "a file of 64 MiB"),
+    ("GOV0107", "rules that overlap beyond measure"),
     ("GOV5012", "a million rules"),
     ("GOV5014", "rules that fill 256 MiB of tables"),
 ];
@@ -72,7 +73,7 @@ fn files(example: &str) -> Vec<(String, String)> {
 }
 
 /// Everything that govc says about an example, its tests included.
-fn say(example: &str, lock: Option<&str>) -> Checked {
+fn say(example: &str, lock: Option<&str>, code: Code) -> Checked {
     let files = files(example);
     let texts: Vec<(&str, &str)> =
         files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
@@ -95,6 +96,15 @@ fn say(example: &str, lock: Option<&str>) -> Checked {
             }
             Err(diagnostic) => checked.diagnostics.push(*diagnostic),
         }
+    }
+    if checked.policy.is_some() && codes::is_analysis(code.id) {
+        let found = match code {
+            codes::CONFLICT | codes::GAP => findings_on_demand(&checked),
+            _ => findings(&checked),
+        };
+        // A gap is normal: an example has many, and no page would be right without one.
+        let told = found.into_iter().filter(|one| one.code == code || code != codes::CONFLICT);
+        checked.diagnostics.extend(told);
     }
     checked
 }
@@ -180,7 +190,7 @@ fn faulty_examples_get_their_diagnostic_and_no_other() {
         for (code, page) in with_examples() {
             let faulty =
                 block(page, "gov,fails").unwrap_or_else(|| panic!("{} has no example", code.id));
-            let said = say(faulty, block(page, "toml,lock"));
+            let said = say(faulty, block(page, "toml,lock"), code);
             let mut expected = BTreeSet::from([code.id]);
             if code == govc_grammar::codes::MORE_ERRORS {
                 // It only ever comes behind others.
@@ -208,7 +218,7 @@ fn corrected_examples_are_correct() {
     let mut wrong = Vec::new();
     for (code, page) in with_examples() {
         let good = block(page, "gov").unwrap_or_else(|| panic!("{}: no correction", code.id));
-        let said = say(good, block(page, "toml,lock").filter(|_| code.id != "GOV3009"));
+        let said = say(good, block(page, "toml,lock").filter(|_| code.id != "GOV3009"), code);
         if let Some(first) = said.diagnostics.first() {
             wrong.push(format!("{}: {} {}", code.id, first.code.id, first.message));
         }

@@ -13,7 +13,7 @@ use super::plural;
 use crate::{
     arguments::{Apply, Detach, Format, Hook, InstanceArguments},
     failure::Failure,
-    input::{self, Overlay},
+    input::{self, Analysis, Overlay},
     output::{Style, json, line},
 };
 
@@ -54,7 +54,8 @@ fn image(arguments: &Apply, style: &Style) -> Result<Image, Failure> {
     match (arguments.image, arguments.sources.files.as_slice()) {
         (false, _) => {
             let json = arguments.instance.json && arguments.sources.format == Format::Graphical;
-            let input = input::read(&arguments.sources, json, &Overlay::new())?;
+            let input =
+                input::read(&arguments.sources, json, &Overlay::new(), Analysis::Assertions)?;
             input.finish(&arguments.sources, style)?;
             Ok(input.compiled.ok_or(Failure::Told)?.image)
         }

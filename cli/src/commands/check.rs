@@ -3,11 +3,11 @@
 use govc_compiler::{checked::Policy, testing};
 use govc_grammar::diagnostic::Severity;
 
-use super::{fix, plural};
+use super::{coverage, fix, plural};
 use crate::{
     arguments::{Build, Check, Format, Stage, Test},
     failure::Failure,
-    input::{self, Compiled, Input, Overlay},
+    input::{self, Analysis, Compiled, Input, Overlay},
     output::{Style, line},
     report::junit,
 };
@@ -16,11 +16,24 @@ pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
     if arguments.fix {
         return fix::fix(arguments, style);
     }
-    let input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    let input = input::read(
+        &arguments.sources,
+        arguments.shorthand.json,
+        &Overlay::new(),
+        findings(arguments),
+    )?;
     input.finish(&arguments.sources, style)?;
     match arguments.emit {
         Some(stage) => emit(stage, &input),
         None => conclude(&input, style),
+    }
+}
+
+/// What `check` looks for; a stage is printed without.
+pub fn findings(arguments: &Check) -> Analysis {
+    match arguments.emit {
+        Some(_) => Analysis::None,
+        None => Analysis::Findings { gaps: arguments.gaps, conflicts: arguments.conflicts },
     }
 }
 
@@ -78,14 +91,18 @@ fn emit(stage: Stage, input: &Input) -> Result<(), Failure> {
         }
         Stage::Checked => format!("{:#?}", input.compiled()?.policy),
         Stage::Table => input.compiled()?.table.dump(),
-        Stage::Diagram => govc_compiler::dump::forest(&stages(input.compiled()?)?.1),
+        Stage::Diagram => {
+            let (_, stages) = stages(input.compiled()?)?;
+            stages.forest.dump(&stages.classification).to_string()
+        }
         Stage::Tables => stages(input.compiled()?)?.1.tables.to_string(),
     };
     line(text.trim_end())
 }
 
 pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
-    let mut input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    let (sources, json) = (&arguments.sources, arguments.shorthand.json);
+    let mut input = input::read(sources, json, &Overlay::new(), Analysis::Assertions)?;
     let chatty = input.format().is_chatty();
     let Some(compiled) = input.compiled.take() else {
         input.report(style)?;
@@ -129,9 +146,10 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
     } else {
         input.report(style)?;
     }
+    let enough = coverage::report(&input, &compiled.policy, &results, arguments, style)?;
     input.compiled = Some(compiled);
     input.keep_locks(&arguments.sources)?;
-    if failed == 0 { Ok(()) } else { Err(Failure::Told) }
+    if failed == 0 && enough { Ok(()) } else { Err(Failure::Told) }
 }
 
 /// A line for the test, and what is wrong with it.
@@ -157,7 +175,8 @@ fn disagreement(title: &str) -> Failure {
 }
 
 pub fn build(arguments: &Build, style: &Style) -> Result<(), Failure> {
-    let input = input::read(&arguments.sources, arguments.shorthand.json, &Overlay::new())?;
+    let (sources, json) = (&arguments.sources, arguments.shorthand.json);
+    let input = input::read(sources, json, &Overlay::new(), Analysis::Assertions)?;
     input.finish(&arguments.sources, style)?;
     let image = &input.compiled()?.image;
     input::write_whole(&arguments.output, image.bytes())?;

@@ -1,59 +1,14 @@
-//! `explain`: the manual page of a diagnostic code.
+//! `explain`: a diagnostic code, or why a packet gets its verdict.
 
-use govc_compiler::pages;
-use govc_grammar::diagnostic::Code;
-use serde::Serialize;
+mod packet;
+mod page;
 
-use crate::{
-    arguments::Explain,
-    failure::Failure,
-    markdown,
-    output::{self, Style, line},
-};
-
-/// A code for programs.
-#[derive(Serialize)]
-struct JsonCode {
-    code: &'static str,
-    title: &'static str,
-    severity: govc_grammar::diagnostic::Severity,
-    /// The page in Markdown; not in lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<&'static str>,
-}
-
-impl JsonCode {
-    fn new(code: Code, page: Option<&'static str>) -> Self {
-        Self { code: code.id, title: code.title, severity: code.severity, page }
-    }
-}
+use crate::{arguments::Explain, failure::Failure, output::Style};
 
 pub fn run(arguments: &Explain, style: &Style) -> Result<(), Failure> {
-    let Some(text) = arguments.code.as_deref().filter(|_| !arguments.list) else {
-        return list(arguments.json, style);
-    };
-    let code = pages::find(text).map_err(|near| Failure::Usage {
-        message: format!("there is no diagnostic code `{text}`"),
-        help: match near {
-            Some(near) => format!("Did you mean {} ({})?", near.id, near.title),
-            None => "Codes look like GOV1001; `govc explain --list` shows them all.".into(),
-        },
-    })?;
-    let page = pages::page(code.id).unwrap_or_default();
-    if arguments.json {
-        return output::json(&JsonCode::new(code, Some(page)));
+    match arguments.what.as_slice() {
+        [] => page::list(arguments.json, style),
+        [code] => page::tell(code, arguments.json, style),
+        [files @ .., packet] => packet::tell(arguments, files, packet, style),
     }
-    line(markdown::render(page, style).trim_end())
-}
-
-fn list(json: bool, style: &Style) -> Result<(), Failure> {
-    if json {
-        let codes: Vec<JsonCode> = pages::codes().map(|code| JsonCode::new(code, None)).collect();
-        return output::json(&codes);
-    }
-    for code in pages::codes() {
-        let severity = output::severity_word(code.severity);
-        line(&format!("{}  {severity:<7}  {}", style.bold(code.id), code.title))?;
-    }
-    Ok(())
 }

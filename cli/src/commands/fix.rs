@@ -6,7 +6,10 @@ use govc_compiler::fixes;
 use govc_grammar::diagnostic::Fix;
 use similar::TextDiff;
 
-use super::{check::conclude, plural};
+use super::{
+    check::{conclude, findings},
+    plural,
+};
 use crate::{
     arguments::Check,
     failure::Failure,
@@ -20,13 +23,13 @@ const ROUNDS_MAX: usize = 16;
 pub fn fix(arguments: &Check, style: &Style) -> Result<(), Failure> {
     let (sources, json) = (&arguments.sources, arguments.shorthand.json);
     let mut overlay = Overlay::new();
-    let mut input = input::read(sources, json, &overlay)?;
+    let mut input = input::read(sources, json, &overlay, findings(arguments))?;
     let originals: Vec<String> = input.sources.iter().map(|source| source.text.clone()).collect();
     for _ in 0..ROUNDS_MAX {
         if !round(&input, sources.files.len(), &mut overlay) {
             break;
         }
-        input = input::read(sources, json, &overlay)?;
+        input = input::read(sources, json, &overlay, findings(arguments))?;
     }
     let mut changed = Vec::new();
     for (path, original) in sources.files.iter().zip(originals) {

@@ -20,11 +20,11 @@ use crate::resolve::{Lookup, World};
 use crate::suggest;
 
 /// Source port of packets that say none.
-const SOURCE_PORT_DEFAULT: u16 = 40_000;
+pub(crate) const SOURCE_PORT_DEFAULT: u16 = 40_000;
 /// Addresses of packets that say none: documentation networks (RFC 5737, RFC 3849).
-const V4_DEFAULTS: [IpAddr; 2] =
+pub(crate) const V4_DEFAULTS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))];
-const V6_DEFAULTS: [IpAddr; 2] = [
+pub(crate) const V6_DEFAULTS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
 ];
@@ -548,7 +548,7 @@ fn addresses(
 }
 
 /// Upper and lower half of an address as a big-endian number, IPv4 mapped.
-fn halves(address: IpAddr) -> [u64; 2] {
+pub(crate) fn halves(address: IpAddr) -> [u64; 2] {
     let bits = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),

@@ -1,6 +1,7 @@
 //! Policies: their hooks, their tier, and the list of their rules.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use govc_abi::limits;
 use govc_grammar::ast;
@@ -40,7 +41,7 @@ pub(crate) struct PolicySource<'a> {
 pub(crate) struct PolicyFrame<'a> {
     pub(crate) policy: &'a ast::Policy,
     pub(crate) tier: usize,
-    pub(crate) hooks: [Option<HookScope>; 3],
+    pub(crate) hooks: Arc<[Option<HookScope>; 3]>,
     /// `pass` leads nowhere.
     pub(crate) last_tier: bool,
 }
@@ -186,7 +187,7 @@ pub(crate) fn check_all(
     for source in &outline.policies {
         let Some(lookup) = world.lookup(source.file) else { continue };
         let frame = frame(lookup, source.policy, tier_count, sink);
-        for (governed, hook) in governed.iter_mut().zip(&frame.hooks) {
+        for (governed, hook) in governed.iter_mut().zip(frame.hooks.iter()) {
             *governed |= hook.is_some();
         }
         names.clear();
@@ -234,7 +235,7 @@ fn frame<'a>(
     PolicyFrame {
         policy,
         tier,
-        hooks: hooks(lookup, policy, sink),
+        hooks: Arc::new(hooks(lookup, policy, sink)),
         last_tier: tier + 1 == tier_count,
     }
 }

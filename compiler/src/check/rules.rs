@@ -1,5 +1,7 @@
 //! Rules: clauses put together into what a packet must be.
 
+use std::sync::Arc;
+
 use govc_grammar::ast::{self, Action, ClauseKind, FromItem};
 use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
@@ -66,7 +68,7 @@ pub(crate) fn check<'a>(
         action: rule.action,
         observe: rule.observe || frame.policy.observe,
         log: clauses.log.is_some(),
-        hooks: frame.hooks.clone(),
+        hooks: Arc::clone(&frame.hooks),
         matches,
         head: head(rule),
         span: rule.span,
@@ -76,6 +78,27 @@ pub(crate) fn check<'a>(
 /// The action and the name: what a message points at that is about the whole rule.
 fn head(rule: &ast::Rule) -> Span {
     Span::new(rule.span.file, rule.span.start, rule.name.span.end)
+}
+
+/// What packets must be that an assertion is about; without `from` they are those of a rule
+/// with this action.
+pub(crate) fn check_match<'a>(
+    lookup: Lookup<'_, '_>,
+    frame: &PolicyFrame<'_>,
+    action: Action,
+    list: &'a [ast::Clause],
+    asked: &mut Asked<'a>,
+    sink: &mut Sink,
+) -> Option<Match> {
+    let clauses = sort_clauses(list, sink);
+    if let Some(span) = clauses.log {
+        let message = "an assertion sees no packets, so there is nothing to log";
+        sink.push(
+            Diagnostic::new(codes::ASSERTION_LOGS, message, span, "logs nothing")
+                .help("remove `log`"),
+        );
+    }
+    matches(lookup, frame, action, &clauses, asked, sink)
 }
 
 fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
@@ -339,7 +362,7 @@ fn protocols(
 }
 
 fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mut Sink) {
-    let [ingress, egress, forward] = &frame.hooks;
+    let [ingress, egress, forward] = frame.hooks.as_ref();
     if let Some((_, span)) = clauses.to
         && ingress.is_none()
         && (egress.is_some() || forward.is_some())
@@ -357,7 +380,7 @@ fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mu
 }
 
 fn warn_unknown_zone(frame: &PolicyFrame<'_>, asked: &Asked<'_>, sink: &mut Sink) {
-    let [ingress, egress, forward] = &frame.hooks;
+    let [ingress, egress, forward] = frame.hooks.as_ref();
     if let Some(span) = asked.egress_zone
         && ingress.is_some()
         && egress.is_none()

@@ -190,6 +190,9 @@ impl<'a> Builder<'a> {
             true => node::leaf(self.table.value(row)),
             false => self.resolve(position + 1, &mut [0, row])?,
         };
+        if entry == node::ENTRY_NONE {
+            return Ok(entry);
+        }
         let attribute = self.order[position];
         let last_class = self.table.classes(attribute).count() - 1;
         let mut scratch = std::mem::take(&mut self.scratch[position]);

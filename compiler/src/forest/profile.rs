@@ -6,8 +6,10 @@ use crate::diagram::RowTable;
 
 /// Attributes with fewer runs multiply nothing: they come first, and are no reason to split.
 const RUNS_FEW: u32 = 8;
+/// Up to so many rows, many orders are tried.
+const ROWS_FEW: usize = 128;
 /// How often a row may stand in the sublists of the attribute that leads a part, on average.
-const LEAD_COPIES: u64 = 4;
+const LEAD_COPIES: u64 = 6;
 /// Cells that hold more than this share of an attribute's runs are wide.
 const WIDE_SHARE: u32 = 16;
 
@@ -52,6 +54,7 @@ impl Profile {
 
     /// Attribute orders that are worth a try. All test those attributes first that leave the
     /// shortest sublists; attributes with few runs come first where they copy no rows, or always.
+    /// Where there are but few rows, any attribute may come first.
     pub(super) fn orders(&self) -> Vec<Vec<Attribute>> {
         let order = |few_first: bool| {
             let key = |profile: &AttributeProfile| {
@@ -64,7 +67,14 @@ impl Profile {
             sorted.sort_unstable();
             sorted.into_iter().map(|(.., attribute)| attribute).collect()
         };
-        let mut orders = vec![order(false), order(true)];
+        let mut orders: Vec<Vec<Attribute>> = vec![order(false), order(true)];
+        if let (true, Some(base)) = (self.rows <= ROWS_FEW, orders.first().cloned()) {
+            orders.extend((0..base.len()).map(|at| {
+                let mut order = base.clone();
+                order.get_mut(..=at).unwrap_or_default().rotate_right(1);
+                order
+            }));
+        }
         orders.dedup();
         orders
     }
@@ -80,14 +90,15 @@ impl Profile {
             profile.widths.iter().filter(|&&width| width <= limit).count()
         };
         let lead = many().max_by_key(|profile| (narrow(profile), profile.runs))?;
-        let limit = lead.lead_width();
-        if lead.widths.iter().any(|&width| width > limit) {
+        let (limit, leads) = (lead.lead_width(), narrow(&lead));
+        if 0 < leads && leads < self.rows {
             return Some(lead.widths.iter().map(|&width| width > limit).collect());
         }
         let shortest = |profile: &&AttributeProfile| {
             let wide = profile.widths.iter().filter(|&&width| profile.is_wide(width)).count();
-            let mixed = 0 < wide && wide < self.rows && profile.attribute != lead.attribute;
-            mixed.then_some(profile.copies / u64::from(profile.runs))
+            let mixed = 0 < wide && wide < self.rows;
+            let tested_later = leads == 0 || profile.attribute != lead.attribute;
+            (mixed && tested_later).then_some(profile.copies / u64::from(profile.runs))
         };
         let second = many().filter(|p| shortest(p).is_some()).min_by_key(shortest)?;
         Some(second.widths.iter().map(|&width| second.is_wide(width)).collect())

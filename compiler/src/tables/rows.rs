@@ -23,6 +23,9 @@ const DENSE_CLASSES_PER_EDGE: usize = 4;
 /// rows would: 16 MiB. Sparse rows take a step more for every eight times as many edges.
 const WIDE_WORDS: usize = 1 << 22;
 
+/// Words that rows take for each edge, roughly; a guess for how much room to ask for.
+const WORDS_PER_EDGE: usize = 4;
+
 /// Last class, and entry.
 type Edge = (u32, u32);
 
@@ -44,12 +47,15 @@ impl<'a> RowWriter<'a> {
         diagrams: impl Iterator<Item = &'d Diagram>,
         words: &'a mut Words,
     ) -> Self {
-        let many = diagrams.map(|diagram| {
+        let (mut all, mut many) = (0, 0);
+        for diagram in diagrams {
             let nodes = 0..diagram.node_count() as u32;
             let edges = nodes.map(|node| diagram.edges(node).len());
-            edges.filter(|&edges| edges > TREE_EDGES).sum::<usize>()
-        });
-        let words_per_edge = WIDE_WORDS / many.sum::<usize>().max(1);
+            all += diagram.edge_count();
+            many += edges.filter(|&edges| edges > TREE_EDGES).sum::<usize>();
+        }
+        words.reserve(all * WORDS_PER_EDGE);
+        let words_per_edge = WIDE_WORDS / many.max(1);
         let constant_pages = FxHashMap::default();
         Self { classification, words, words_per_edge, constant_pages, row: Vec::new() }
     }

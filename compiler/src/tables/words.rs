@@ -6,6 +6,7 @@ use super::{Kind, Sizes, TooBig};
 use crate::intern::{Slots, hash};
 
 /// An image that grows; pieces that are equal are stored once.
+#[derive(Clone, Debug)]
 pub(super) struct Words {
     words: Vec<u32>,
     /// Where each piece starts, and its length.
@@ -40,6 +41,11 @@ impl Words {
         self.pieces.push((at as u32, piece.len() as u32));
         self.sizes.add(kind, piece.len());
         Ok(at as u32)
+    }
+
+    /// Makes room for so many words.
+    pub(super) fn reserve(&mut self, words: usize) {
+        self.words.reserve(words.min(IMAGE_WORDS_MAX));
     }
 
     /// All words, and what they are for.

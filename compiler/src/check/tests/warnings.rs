@@ -118,7 +118,7 @@ fn unfulfilled_expectations() {
         assert!(errors.is_empty(), "{errors:#?}");
         let files = [(FileId(0), file)];
         let checked = check(&files, &Locks::default());
-        crate::expectations::settle(&files, checked.diagnostics)
+        crate::expectations::settle(&files, checked.diagnostics, false)
     };
     let expected = "@expect GOV4104 \"from the contract\"";
     let overlap = "let a = 80, 80";

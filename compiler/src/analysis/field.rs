@@ -1,0 +1,304 @@
+//! The rows of one hook with everything that questions about them need: which packets there can
+//! be, which rows meet a region, and what decides where several match.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "numbers of rows and classes are made here and are the analysis's inner loop"
+)]
+
+use std::ops::Range;
+
+use govc_abi::{
+    attribute::{self, Attribute, Request},
+    image::program,
+    walk::Classes,
+};
+
+use super::{region::Region, universe};
+use crate::{
+    checked::{Action, Hook, Policy},
+    class::{Classification, value_of},
+    diagram::{DiagramRow, RowTable},
+    table::{DecisionTable, Group, IntervalSet, Program, Row, max_of},
+};
+
+/// The classes of one hook's rows and of the regions that are asked about.
+pub(crate) struct Ground {
+    classification: Classification,
+    metas: Vec<Meta>,
+    /// Rows that make up each region.
+    regions: Vec<Range<u32>>,
+}
+
+/// What a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// Position of its rule in the policy; [`NO_RULE`] for regions and the default.
+    pub(crate) rule: u32,
+    pub(crate) tier: u32,
+    /// What the rule says; regions say nothing.
+    pub(crate) action: Action,
+    pub(crate) log: bool,
+}
+
+/// No rule of the policy.
+pub(crate) const NO_RULE: u32 = u32::MAX;
+
+/// Region of all packets that there can be.
+pub(crate) const POSSIBLE: usize = 0;
+/// Region of those whose every value has a name in the policy.
+pub(crate) const NAMED: usize = 1;
+/// Number of the first region that a caller adds.
+pub(crate) const REGIONS_FIRST: usize = 2;
+
+impl Ground {
+    /// Takes the enforced rows of a hook, and rows of regions, whose values do not matter.
+    pub(crate) fn new(
+        policy: &Policy,
+        table: &DecisionTable,
+        hook: Hook,
+        regions: Vec<Vec<Row>>,
+    ) -> Self {
+        let which = program::INGRESS as usize + hook;
+        let source = table.programs.get(which).cloned().unwrap_or_default();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut metas = Vec::new();
+        for row in source.groups.into_iter().flat_map(|group| group.enforced) {
+            let position = table.rule_positions.get(row.value as usize).copied();
+            let rule = position.and_then(|at| policy.rules().get(at as usize));
+            let (Some(position), Some(rule)) = (position, rule) else { continue };
+            let (tier, action) = (rule.tier as u32, rule.action);
+            metas.push(Meta { rule: position, tier, action, log: rule.log });
+            rows.push(row);
+        }
+        let beyond = Meta { rule: NO_RULE, tier: u32::MAX, action: Action::Permit, log: false };
+        if !source.governed {
+            // Where no policy speaks, whoever is known passes.
+            rows.push(universe::identified());
+            metas.push(beyond);
+        }
+        let decided = Group { enforced: rows, observed: Vec::new() };
+        let lists = [universe::possible(policy, hook), universe::named(policy, hook)];
+        let mut asked = Group::default();
+        let mut ranges = Vec::new();
+        for list in lists.into_iter().chain(regions) {
+            let first = metas.len() as u32;
+            metas.extend(list.iter().map(|_| beyond));
+            asked.enforced.extend(list);
+            ranges.push(first..metas.len() as u32);
+        }
+        let mut only = DecisionTable::default();
+        if let Some(place) = only.programs.get_mut(which) {
+            *place = Program { groups: vec![decided, asked], governed: true };
+        }
+        Self { classification: Classification::new(&only), metas, regions: ranges }
+    }
+
+    fn rows(&self) -> Vec<DiagramRow<'_>> {
+        let groups = (0..program::COUNT).flat_map(|which| self.classification.groups(which));
+        let rows = groups.flat_map(|group| group.enforced.iter());
+        rows.map(|(value, cells)| DiagramRow { value, resume: None, cells }).collect()
+    }
+}
+
+/// The rows of one hook, ready for questions.
+pub(crate) struct Field<'g> {
+    pub(crate) table: RowTable<'g>,
+    ground: &'g Ground,
+    /// How many rows decide; regions follow.
+    deciding: u32,
+    /// Rows of each rule, by position in the policy.
+    rules: Vec<Range<u32>>,
+    index: Vec<Buckets>,
+}
+
+/// Rows by the classes of one attribute.
+struct Buckets {
+    attribute: Attribute,
+    /// Where the rows of each class end.
+    ends: Vec<u32>,
+    rows: Vec<u32>,
+    /// Rows that hold many classes, or all.
+    wide: Vec<u32>,
+}
+
+/// A row is entered under each of its classes, if there are no more.
+const CLASSES_NARROW: u32 = 16;
+/// A bucket is worth looking into for regions of no more classes.
+const CLASSES_ASKED: u32 = 64;
+
+impl<'g> Field<'g> {
+    pub(crate) fn new(ground: &'g Ground, rule_count: usize) -> Self {
+        let rows = ground.rows();
+        let table = RowTable::new(&rows, &ground.classification);
+        let deciding = ground.regions.first().map_or(rows.len() as u32, |region| region.start);
+        let mut rules = vec![0..0; rule_count];
+        for (row, meta) in (0..deciding).zip(&ground.metas) {
+            if let Some(range) = rules.get_mut(meta.rule as usize) {
+                let start = if range.start == range.end { row } else { range.start };
+                *range = start..row + 1;
+            }
+        }
+        let asked = (0..deciding).fold(0, |mask, row| mask | table.mask(row));
+        let attributes = (0..attribute::COUNT as Attribute).filter(|a| asked & 1 << a != 0);
+        let index = attributes.map(|a| Buckets::new(&table, deciding, a)).collect();
+        Self { table, ground, deciding, rules, index }
+    }
+
+    pub(crate) fn meta(&self, row: u32) -> Meta {
+        self.ground.metas[row as usize]
+    }
+
+    /// The rows of a rule, by its position in the policy.
+    pub(crate) fn rows_of(&self, rule: u32) -> Range<u32> {
+        self.rules.get(rule as usize).cloned().unwrap_or(0..0)
+    }
+
+    /// The rows of a region.
+    pub(crate) fn region_rows(&self, region: usize) -> Range<u32> {
+        self.ground.regions.get(region).cloned().unwrap_or(0..0)
+    }
+
+    /// The parts of a region in which there can be packets, or named ones.
+    pub(crate) fn within(&self, row: Option<u32>, universe: usize) -> Vec<Region> {
+        let whole = row.map_or_else(Region::default, |row| Region::of(&self.table, row));
+        let parts = self.region_rows(universe);
+        parts.filter_map(|part| whole.narrowed(&self.table, part)).collect()
+    }
+
+    /// The deciding rows that meet a region, ascending.
+    pub(crate) fn meeting(&self, region: &Region) -> Vec<u32> {
+        let meets = |row: &u32| region.meets(&self.table, *row);
+        match self.index.iter().filter_map(|b| Some((b.cost(region)?, b))).min_by_key(|b| b.0) {
+            Some((_, buckets)) => {
+                let mut rows = buckets.look_up(region);
+                rows.retain(meets);
+                rows.sort_unstable();
+                rows.dedup();
+                rows
+            }
+            None => (0..self.deciding).filter(meets).collect(),
+        }
+    }
+
+    /// What decides where these rows match: the row, unless none does. `visit` is called with
+    /// each row that passes or decides.
+    pub(crate) fn decide(
+        &self,
+        matching: impl IntoIterator<Item = u32>,
+        without: u32,
+        mut visit: impl FnMut(u32),
+    ) -> Option<u32> {
+        let mut passed = None;
+        for row in matching {
+            let meta = self.meta(row);
+            if row >= self.deciding || meta.rule == without || passed == Some(meta.tier) {
+                continue;
+            }
+            visit(row);
+            if meta.action != Action::Pass {
+                return Some(row);
+            }
+            passed = Some(meta.tier);
+        }
+        None
+    }
+
+    /// Whether a row matches a point.
+    pub(crate) fn matches(&self, row: u32, point: &Classes) -> bool {
+        (0..attribute::COUNT as Attribute).all(|attribute| {
+            let class = point[usize::from(attribute)];
+            let mut inside = false;
+            let asks = self.table.each_interval(row, attribute, |first, last| {
+                inside |= first <= class && class <= last;
+            });
+            !asks || inside
+        })
+    }
+
+    /// The classes of a request's values.
+    pub(crate) fn point(&self, request: &Request) -> Classes {
+        let mut point = Classes::default();
+        for attribute in 0..attribute::COUNT as Attribute {
+            let value = value_of(request, attribute);
+            point[usize::from(attribute)] = self.table.classes(attribute).class(value);
+        }
+        point
+    }
+
+    /// Number of the first row that is a region's.
+    pub(crate) fn deciding(&self) -> u32 {
+        self.deciding
+    }
+
+    /// The values of some classes of an attribute.
+    pub(crate) fn values(&self, attribute: Attribute, cell: &[(u32, u32)]) -> IntervalSet {
+        let bits = match attribute {
+            attribute::SUBJECT | attribute::OBJECT => attribute::SCOPE_NONE.count_ones() as u8,
+            _ => attribute::BITS[usize::from(attribute)],
+        };
+        let held = |class: u32| cell.iter().any(|&(first, last)| first <= class && class <= last);
+        let classes = self.table.classes(attribute);
+        if classes.count() <= 1 {
+            return IntervalSet::new(vec![(0, max_of(bits))]);
+        }
+        let stretches = classes.stretches(bits).filter(|&(.., class)| held(class));
+        IntervalSet::new(stretches.map(|(first, last, _)| (first, last)).collect())
+    }
+}
+
+impl Buckets {
+    fn new(table: &RowTable<'_>, deciding: u32, attribute: Attribute) -> Self {
+        let count = table.classes(attribute).count() as usize;
+        let width = |row: u32| {
+            let mut width = 0;
+            let asks = table.each_interval(row, attribute, |a, b| width += b - a + 1);
+            if asks { width } else { u32::MAX }
+        };
+        let (narrow, wide): (Vec<u32>, Vec<u32>) =
+            (0..deciding).partition(|&row| width(row) <= CLASSES_NARROW);
+        let mut ends = vec![0_u32; count];
+        let each_class = |row: u32, each: &mut dyn FnMut(u32)| {
+            table.each_interval(row, attribute, |first, last| (first..=last).for_each(&mut *each));
+        };
+        for &row in &narrow {
+            each_class(row, &mut |class| ends[class as usize] += 1);
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            sum += *end;
+            *end = sum;
+        }
+        let mut rows = vec![0; sum as usize];
+        // Filled from the last row on, `ends` counts down to where each class begins.
+        let mut next = ends.clone();
+        for &row in narrow.iter().rev() {
+            each_class(row, &mut |class| {
+                next[class as usize] -= 1;
+                rows[next[class as usize] as usize] = row;
+            });
+        }
+        Self { attribute, ends, rows, wide }
+    }
+
+    fn range(&self, first: u32, last: u32) -> Range<usize> {
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        start as usize..self.ends[last as usize] as usize
+    }
+
+    /// How many rows there would be to look at, if the region is narrow here.
+    fn cost(&self, region: &Region) -> Option<usize> {
+        let cell = region.cell(self.attribute)?;
+        let classes: u32 = cell.iter().map(|&(first, last)| last - first + 1).sum();
+        let found = || cell.iter().map(|&(first, last)| self.range(first, last).len());
+        (classes <= CLASSES_ASKED).then(|| self.wide.len() + found().sum::<usize>())
+    }
+
+    fn look_up(&self, region: &Region) -> Vec<u32> {
+        let mut rows = self.wide.clone();
+        for &(first, last) in region.cell(self.attribute).unwrap_or_default() {
+            rows.extend_from_slice(&self.rows[self.range(first, last)]);
+        }
+        rows
+    }
+}

@@ -1,0 +1,228 @@
+//! Which packets there can be: what is said about others matters to nobody.
+
+use govc_abi::{
+    attribute::{self, Attribute, SCOPE_NONE, scope_key, state},
+    label::radius,
+    limits::SUBJECTS_MAX,
+};
+
+use smol_str::SmolStr;
+
+use crate::{
+    checked::{Domain, Hook, Legacy, Policy},
+    lower::prefixes,
+    table::{IntervalSet, Row, max_of},
+};
+
+/// ICMP, TCP, UDP, ICMPv6, SCTP.
+const ICMP: u128 = 1;
+const TCP: u128 = 6;
+const UDP: u128 = 17;
+const ICMPV6: u128 = 58;
+const SCTP: u128 = 132;
+/// Largest level and radius that a label has room for.
+const NIBBLE_MAX: u128 = 15;
+/// Legacy rules that are told apart; the packets of further ones are asked about by label only.
+const LEGACIES_TOLD: usize = 64;
+
+type Cells = Vec<(Attribute, IntervalSet)>;
+
+/// Whoever has a label or a legacy rule.
+pub(super) fn identified() -> Row {
+    row(vec![(attribute::STATE, between(state::LEGACY.into(), state::VALID.into()))])
+}
+
+/// All packets that there can be at a hook, whatever the vocabulary becomes.
+pub(super) fn possible(policy: &Policy, hook: Hook) -> Vec<Row> {
+    possible_with(policy.domains().iter().map(|domain| bits(&domain.constraints)), hook)
+}
+
+/// All packets that there can be, given the constraints that each domain names.
+pub(super) fn possible_with(domains: impl Iterator<Item = u16>, hook: Hook) -> Vec<Row> {
+    let mut origins = vec![unlabelled()];
+    for (index, constraints) in (0..).zip(domains) {
+        let last = scope_key(index, SUBJECTS_MAX - 1);
+        origins.push(vec![
+            (attribute::STATE, between(state::LEGACY.into(), state::VALID.into())),
+            (attribute::SUBJECT, between(scope_key(index, 0).into(), last.into())),
+            (attribute::LEVEL, between(0, NIBBLE_MAX)),
+            (attribute::RADIUS, between(0, NIBBLE_MAX)),
+            // A label with others is dropped before any rule.
+            (attribute::CONSTRAINTS, within(constraints)),
+        ]);
+    }
+    at_hook(origins, hook)
+}
+
+/// Packets that can be written down: every value has a name.
+pub(super) fn named(policy: &Policy, hook: Hook) -> Vec<Row> {
+    let mut origins = vec![unlabelled()];
+    for (index, domain) in (0..).zip(policy.domains()) {
+        origins.push(labelled(index, domain));
+    }
+    if hook == 0 {
+        let legacies = policy.legacies().iter().take(LEGACIES_TOLD);
+        origins.extend(legacies.map(legacy));
+    }
+    let zones = between(0, policy.zones().len() as u128);
+    let objects = policy.domains().iter().zip(0..).flat_map(|(domain, index)| {
+        subjects(index, domain).into_iter().chain([(SCOPE_NONE.into(), SCOPE_NONE.into())])
+    });
+    let objects = IntervalSet::new(objects.collect());
+    for origin in &mut origins {
+        if !origin.iter().any(|(attribute, _)| *attribute == attribute::INGRESS_ZONE) {
+            origin.push((attribute::INGRESS_ZONE, zones.clone()));
+        }
+        if hook == 0 {
+            origin.push((attribute::OBJECT, objects.clone()));
+        } else {
+            origin.push((attribute::EGRESS_ZONE, zones.clone()));
+        }
+    }
+    at_hook(origins, hook)
+}
+
+fn at_hook(origins: Vec<Cells>, hook: Hook) -> Vec<Row> {
+    let unknown = if hook == 0 {
+        (attribute::EGRESS_ZONE, one(0))
+    } else {
+        (attribute::OBJECT, one(SCOPE_NONE.into()))
+    };
+    let transports = transports();
+    let each = origins.iter().flat_map(|origin| {
+        let unknown = &unknown;
+        transports.iter().filter_map(move |transport| {
+            let mut cells = origin.clone();
+            cells.push((attribute::CGROUP, one(0)));
+            cells.push(unknown.clone());
+            for (attribute, set) in transport {
+                match cells.iter_mut().find(|(other, _)| other == attribute) {
+                    Some((_, own)) => *own = own.intersect(set),
+                    None => cells.push((*attribute, set.clone())),
+                }
+            }
+            let exists = cells.iter().all(|(_, set)| !set.is_empty());
+            exists.then(|| row(cells))
+        })
+    });
+    each.collect()
+}
+
+/// Ports belong to TCP, UDP and SCTP, types to ICMP, which has a number for each family.
+fn transports() -> Vec<Cells> {
+    let (first, last) = (0xffff << 32, 0xffff_ffff_ffff);
+    let v4 = between(first, last);
+    let v6 = v4.complement(128);
+    let with_ports = IntervalSet::new([TCP, UDP, SCTP].map(|p| (p, p)).into());
+    let mut plain = with_ports.intervals().to_vec();
+    plain.extend([(ICMP, ICMP), (ICMPV6, ICMPV6)]);
+    let plain = IntervalSet::new(plain).complement(8);
+    let no_ports = [(attribute::SOURCE_PORT, one(0)), (attribute::DESTINATION_PORT, one(0))];
+    let mut list = Vec::new();
+    for (family, icmp) in [(v4, ICMP), (v6, ICMPV6)] {
+        let ends = [(attribute::SOURCE, family.clone()), (attribute::DESTINATION, family)];
+        let with = |protocol: IntervalSet, ports: bool, types: bool| {
+            let mut cells: Cells = ends.to_vec();
+            cells.push((attribute::PROTOCOL, protocol));
+            if !ports {
+                cells.extend(no_ports.clone());
+            }
+            if !types {
+                cells.push((attribute::ICMP, one(0)));
+            }
+            cells
+        };
+        list.push(with(plain.clone(), false, false));
+        list.push(with(with_ports.clone(), true, false));
+        list.push(with(one(icmp), false, true));
+    }
+    list
+}
+
+/// On a packet without label all label attributes are zero.
+fn unlabelled() -> Cells {
+    let mut cells: Cells = vec![
+        (attribute::STATE, one(state::ABSENT.into())),
+        (attribute::SUBJECT, one(SCOPE_NONE.into())),
+    ];
+    cells.extend((attribute::LEVEL..=attribute::ROUTE).map(|attribute| (attribute, one(0))));
+    cells
+}
+
+fn subjects(index: u32, domain: &Domain) -> Vec<(u128, u128)> {
+    let named = domain.scopes.iter().filter_map(|scope| scope.subjects);
+    let key = |number| u128::from(scope_key(index, number));
+    named.map(|(first, last)| (key(first), key(last))).collect()
+}
+
+fn labelled(index: u32, domain: &Domain) -> Cells {
+    let numbers = |list: Vec<u128>| {
+        IntervalSet::new(list.into_iter().chain([0]).map(|number| (number, number)).collect())
+    };
+    let levels = domain.levels.iter().map(|&(_, level)| (level.into(), level.into()));
+    vec![
+        (attribute::STATE, one(state::VALID.into())),
+        (attribute::SUBJECT, IntervalSet::new(subjects(index, domain))),
+        (attribute::LEVEL, IntervalSet::new(levels.collect())),
+        (attribute::RADIUS, between(0, radius::ANY.into())),
+        (attribute::COMPARTMENTS, within(bits(&domain.compartments))),
+        (attribute::CONSTRAINTS, within(bits(&domain.constraints))),
+        (
+            attribute::OPERATION,
+            numbers(domain.operations.iter().map(|(_, number)| (*number).into()).collect()),
+        ),
+        (
+            attribute::RESIDENCY,
+            numbers(domain.residencies.iter().map(|residency| residency.number.into()).collect()),
+        ),
+        (
+            attribute::ROUTE,
+            numbers(domain.routes.iter().map(|(_, number)| (*number).into()).collect()),
+        ),
+    ]
+}
+
+fn legacy(legacy: &Legacy) -> Cells {
+    let template = &legacy.template;
+    let subject = scope_key(template.domain.0.into(), template.subject);
+    vec![
+        (attribute::STATE, one(state::LEGACY.into())),
+        (attribute::SUBJECT, one(subject.into())),
+        (attribute::LEVEL, one(template.level.into())),
+        (attribute::RADIUS, one(template.radius.into())),
+        (attribute::COMPARTMENTS, one(template.compartments.into())),
+        (attribute::CONSTRAINTS, one(template.constraints.into())),
+        (attribute::OPERATION, one(template.operation.into())),
+        (attribute::RESIDENCY, one(template.residency.into())),
+        (attribute::ROUTE, one(template.route.into())),
+        (attribute::INGRESS_ZONE, one(legacy.zone.into())),
+        (attribute::SOURCE, prefixes(&legacy.addresses)),
+    ]
+}
+
+fn bits(names: &[(SmolStr, u8)]) -> u16 {
+    names.iter().fold(0, |mask, (_, bit)| mask | 1 << bit)
+}
+
+/// All values of 16 bits with no bit outside the mask.
+fn within(mask: u16) -> IntervalSet {
+    let values = (0..=u16::MAX).filter(|value| value & !mask == 0);
+    IntervalSet::new(values.map(|value| (value.into(), value.into())).collect())
+}
+
+fn one(value: u128) -> IntervalSet {
+    between(value, value)
+}
+
+fn between(first: u128, last: u128) -> IntervalSet {
+    IntervalSet::new(vec![(first, last)])
+}
+
+fn row(mut cells: Cells) -> Row {
+    cells.retain(|(attribute, set)| {
+        let bits = attribute::BITS.get(usize::from(*attribute)).copied().unwrap_or(128);
+        set.intervals() != [(0, max_of(bits))]
+    });
+    cells.sort_unstable_by_key(|(attribute, _)| *attribute);
+    Row { value: 0, cells }
+}

@@ -1,0 +1,346 @@
+//! What the analysis says is compared with the interpreter, on policies that nobody chose.
+
+use govc_abi::{attribute::Request, image::program};
+use govc_compiler::{
+    analysis::{
+        self,
+        assertions::{self, Outcome},
+        diff,
+        rules::Finding,
+        words,
+    },
+    checked::Assertion,
+    class::value_of,
+    interpret,
+};
+use govc_tests::{
+    Compiled, compile,
+    policies::{VOCABULARY, random_clauses, random_policy_at},
+    random::Random,
+    requests::Aim,
+};
+
+const HOOKS: [&str; 3] = ["ingress", "egress", "forward"];
+
+fn compiled(text: &str) -> Compiled {
+    compile(&[("random.gov", text), ("vocabulary.gov", VOCABULARY)])
+}
+
+/// The names of rules with a kind of finding.
+fn found(text: &str) -> Vec<String> {
+    let text = format!("package acme.t\nuse acme.vocabulary\n{text}");
+    let compiled = compiled(&text);
+    let report = analysis::analyse(&compiled.policy, &compiled.table, &|_| {});
+    let name = |&position: &usize| analysis::rule_name(&compiled.policy, position);
+    let told = report.rules.iter().map(|(position, finding)| {
+        let list = |by: &[usize]| by.iter().map(name).collect::<Vec<_>>().join(" ");
+        match finding {
+            Finding::NeverMatches => format!("{} never", name(position)),
+            Finding::Shadowed(by) => format!("{} shadowed by {}", name(position), list(by)),
+            Finding::Redundant(by) => format!("{} redundant by {}", name(position), list(by)),
+            Finding::Undecided => format!("{} undecided", name(position)),
+        }
+    });
+    told.collect()
+}
+
+#[test]
+fn findings_name_the_smallest_sets_of_rules() {
+    let ingress = |rules: &str| found(&format!("policy p {{ on ingress\n{rules} }}"));
+    assert_eq!(ingress("permit a { from acme.web.** }"), [""; 0]);
+    assert_eq!(
+        ingress("permit a { from acme.web.** } permit b { from acme.web.front }"),
+        ["p.b redundant by p.a"]
+    );
+    assert_eq!(
+        ingress(
+            "permit a { from acme.web.front } deny b { from acme.** } permit c { from acme.ops.** }"
+        ),
+        ["p.a shadowed by p.b", "p.c shadowed by p.b"]
+    );
+    // Neither half alone covers it, and the third has nothing to do with it.
+    assert_eq!(
+        ingress(
+            "deny low { where level < confidential } deny high { where level >= confidential }
+             deny web { from acme.web.** proto tcp port 1 } permit all { from acme.** }"
+        ),
+        ["p.web redundant by p.low p.high", "p.all shadowed by p.low p.high"]
+    );
+    // What logs is not replaced by what does not.
+    assert_eq!(
+        ingress("permit a { from acme.web.** } permit b { from acme.web.front log }"),
+        ["p.b redundant by p.a"]
+    );
+    assert_eq!(
+        ingress("permit a { from acme.web.front log } permit b { from acme.web.** }"),
+        [""; 0]
+    );
+    assert_eq!(
+        ingress("permit a { from acme.web.front } permit b { from acme.web.** }"),
+        ["p.a redundant by p.b"]
+    );
+    // Of twins only one can go.
+    assert_eq!(
+        ingress(
+            "permit a { from acme.guest } permit b { from acme.guest } permit c { from acme.guest }"
+        ),
+        ["p.b redundant by p.a", "p.c redundant by p.a"]
+    );
+    // A deny rule that only confirms the default guards against later permits.
+    assert_eq!(ingress("deny a { from acme.guest }"), [""; 0]);
+    assert_eq!(
+        ingress(
+            "permit a { source 10.0.0.0/8 destination ::/0 } permit b { proto icmp where not level >= public }"
+        ),
+        ["p.a never", "p.b never"]
+    );
+}
+
+#[test]
+fn tiers_and_passes_are_followed() {
+    assert_eq!(
+        found(
+            "policy g { on ingress tier guardrails
+               pass web { from acme.web.** } deny rest { from acme.ops.** } }
+             policy p { on ingress permit web { from acme.web.** } permit ops { from acme.ops.** } }"
+        ),
+        ["g.web redundant by ", "p.ops shadowed by g.rest"]
+    );
+    assert_eq!(
+        found(
+            "policy g { on ingress tier guardrails
+               pass web { from acme.web.front } permit some { from acme.web.** } }
+             policy p { on ingress deny web { from acme.web.front } }"
+        ),
+        [""; 0]
+    );
+    assert_eq!(
+        found(
+            "policy b { on ingress tier baseline
+               permit first { from acme.web.** } deny second { from acme.web.front } }"
+        ),
+        ["b.second shadowed by b.first"]
+    );
+}
+
+#[test]
+fn rules_found_wanting_decide_nothing_and_can_all_be_removed() {
+    let (mut findings, mut requests) = (0, 0);
+    for seed in 0..40 {
+        let random = &mut Random::new(20_000 + seed);
+        let count = *random.pick(&[3, 8, 20, 40]);
+        let text = random_policy_at(random, count, &HOOKS);
+        let all = compiled(&text);
+        let report = analysis::analyse(&all.policy, &all.table, &|_| {});
+        assert_eq!(report.undecided(), 0, "seed {seed}");
+        let mut rest = text.clone();
+        for &(position, _) in report.rules.iter().rev() {
+            let span = all.policy.rules()[position].span;
+            let mut start = span.start as usize;
+            if rest[..start].ends_with("observe ") {
+                start -= "observe ".len();
+            }
+            rest.replace_range(start..span.end as usize, "");
+        }
+        let rest = compiled(&rest);
+        for hook in 0..3 {
+            let aim = Aim::new(&all.table, program::INGRESS + hook as u32);
+            for _ in 0..300 {
+                let request = aim.next(hook, random);
+                let decision = interpret::decide(&all.policy, hook, &request);
+                for (position, finding) in &report.rules {
+                    let decides = decision.rule == Some(*position);
+                    let may = matches!(finding, Finding::Redundant(_));
+                    assert!(!decides || may, "seed {seed}, {position}: {request:?}\n{text}");
+                }
+                let without = interpret::decide(&rest.policy, hook, &request);
+                assert_eq!(decision.permit, without.permit, "seed {seed}: {request:?}\n{text}");
+                requests += 1;
+            }
+        }
+        findings += report.rules.len();
+    }
+    assert!(findings > 100 && requests > 30_000, "{findings} {requests}");
+}
+
+/// Whether an assertion does not hold for a packet, by the interpreter.
+fn refutes(compiled: &Compiled, assertion: &Assertion, hook: usize, request: &Request) -> bool {
+    interpret::matches(&assertion.matches, request)
+        && !assertion.unless.iter().any(|unless| interpret::matches(unless, request))
+        && interpret::decide(&compiled.policy, hook, request).permit != assertion.always
+}
+
+#[test]
+fn assertions_are_refuted_by_packets_and_proven_for_all() {
+    let (mut proven, mut refuted, mut long) = (0, 0, 0);
+    for seed in 0..120 {
+        let random = &mut Random::new(30_000 + seed);
+        let count = *random.pick(&[2, 6, 15]);
+        let hook = random.below(3);
+        let policy = random_policy_at(random, count, &HOOKS[hook..=hook]);
+        let about = random_clauses(random, hook == 0);
+        let claim = if random.one_in(4) { "always" } else { "never" };
+        let unless = if random.one_in(2) {
+            format!("unless {}", random_clauses(random, hook == 0))
+        } else {
+            String::new()
+        };
+        let at = HOOKS[hook];
+        let text = format!("{policy}assert a {{ on {at} {claim} permit {about} {unless} }}\n");
+        let compiled = compiled(&text);
+        let outcomes = assertions::check(&compiled.policy, &compiled.table).unwrap();
+        let assertion = &compiled.policy.assertions()[0];
+        // Aimed at what the policy and the assertion tell apart.
+        let aimed = self::compiled(&format!(
+            "{policy}policy aimed {{ on {at} deny about {{ {about} }} {} }}\n",
+            if unless.is_empty() {
+                String::new()
+            } else {
+                unless.replacen("unless", "deny but {", 1) + "}"
+            }
+        ));
+        let aim = Aim::new(&aimed.table, program::INGRESS + hook as u32);
+        match &outcomes[0] {
+            Outcome::Refuted(found) => {
+                refuted += 1;
+                let shown = || format!("seed {seed}: {found:?}\n{text}");
+                assert!(refutes(&compiled, assertion, hook, &found.request), "{}", shown());
+                let decision = interpret::decide(&compiled.policy, hook, &found.request);
+                assert_eq!(decision.rule, found.rule, "{}", shown());
+                if found.named {
+                    // The packet can be pasted into a test, and is the same there.
+                    let names = compiled.image.names();
+                    let packet = words::packet(names, Some(&compiled.policy), hook, &found.request);
+                    let verdict = if decision.permit { "permit" } else { "deny" };
+                    let test = format!("{text}test \"t\" {{ {packet} expect {verdict} }}\n");
+                    let again = self::compiled(&test);
+                    let case = &again.policy.tests()[0].cases[0];
+                    assert_eq!(
+                        (case.hook, case.request),
+                        (hook, found.request),
+                        "{}\n{packet}",
+                        shown()
+                    );
+                }
+            }
+            Outcome::Proven => {
+                proven += 1;
+                // Some are tried hard, the others in passing.
+                let packets = if long < 3 { 100_000 } else { 1_000 };
+                long += u32::from(packets == 100_000);
+                for _ in 0..packets {
+                    let request = aim.next(hook, random);
+                    let fails = refutes(&compiled, assertion, hook, &request);
+                    assert!(!fails, "seed {seed}: {request:?}\n{text}");
+                }
+            }
+            Outcome::Undecided => panic!("seed {seed}\n{text}"),
+        }
+    }
+    assert!(proven > 15 && refuted > 30, "{proven} {refuted}");
+}
+
+/// A policy that differs in one or a few rules.
+fn changed(text: &str, random: &mut Random) -> String {
+    let mut changed = text.to_owned();
+    for _ in 0..1 + random.below(3) {
+        let starts: Vec<usize> = ["  permit r", "  deny r", "  observe deny r"]
+            .iter()
+            .flat_map(|start| changed.match_indices(start).map(|(at, _)| at))
+            .collect();
+        if starts.is_empty() {
+            break;
+        }
+        let start = *random.pick(&starts);
+        let end = start + changed[start..].find("\n  }\n").unwrap();
+        match random.below(4) {
+            0 => changed.replace_range(start..end + "\n  }\n".len(), ""),
+            1 => {
+                let clauses = random_clauses(random, false);
+                changed.insert_str(
+                    end + 1,
+                    &clauses
+                        .replace("from", "where level >= public from")
+                        .lines()
+                        .filter(|line| line.contains("where"))
+                        .take(1)
+                        .map(|line| line.split(" from").next().unwrap().to_owned() + "\n")
+                        .collect::<String>(),
+                );
+            }
+            2 => changed.insert_str(
+                start,
+                &format!("  deny extra{start} {{\n{}  }}\n", random_clauses(random, false)),
+            ),
+            _ => changed = changed.replacen("  permit r", "  deny r", 1),
+        }
+    }
+    changed
+}
+
+#[test]
+fn differences_are_what_the_interpreter_sees() {
+    let (mut differing, mut equal, mut regions) = (0, 0, 0);
+    for seed in 0..60 {
+        let random = &mut Random::new(40_000 + seed);
+        let count = *random.pick(&[2, 6, 15, 30]);
+        let old_text = random_policy_at(random, count, &HOOKS);
+        let new_text = changed(&old_text, random);
+        let (old, new) = (compiled(&old_text), compiled(&new_text));
+        let none = diff::diff(&old.image, &old.image).unwrap();
+        assert!(none.changes.is_empty() && !none.incomplete, "seed {seed}");
+        let diff = diff::diff(&old.image, &new.image).unwrap();
+        assert!(!diff.incomplete, "seed {seed}");
+        regions += diff.changes.len();
+        for hook in 0..3 {
+            let which = program::INGRESS + hook as u32;
+            let aims = [Aim::new(&old.table, which), Aim::new(&new.table, which)];
+            for number in 0..300 {
+                let request = aims[number % 2].next(hook, random);
+                let verdict = |compiled: &Compiled| {
+                    let decision = interpret::decide(&compiled.policy, hook, &request);
+                    let rule = decision.rule.map(|at| analysis::rule_name(&compiled.policy, at));
+                    diff::Verdict { permit: decision.permit, rule }
+                };
+                let (before, now) = (verdict(&old), verdict(&new));
+                let holds = |change: &&diff::Change| {
+                    change.hook == hook
+                        && change
+                            .cells
+                            .iter()
+                            .all(|(attribute, set)| set.contains(value_of(&request, *attribute)))
+                };
+                let told: Vec<_> = diff.changes.iter().filter(holds).collect();
+                let place = || {
+                    format!(
+                        "seed {seed} hook {hook}: {request:?}\n{told:?}\n{old_text}\n\n{new_text}"
+                    )
+                };
+                if before == now {
+                    equal += 1;
+                    assert!(told.is_empty(), "{}", place());
+                } else {
+                    differing += 1;
+                    assert_eq!(told.len(), 1, "{}", place());
+                    assert_eq!((&told[0].old, &told[0].new), (&before, &now), "{}", place());
+                }
+            }
+        }
+    }
+    assert!(differing > 500 && equal > 20_000 && regions > 100, "{differing} {equal} {regions}");
+}
+
+#[test]
+fn names_are_matched_when_numbers_differ() {
+    let rules = "policy p { on ingress permit a { from acme.web.front operation web.get where ingress zone is lan } }";
+    let zones = |list: &str| format!("package acme.t\nuse acme.vocabulary\nzone {list}\n{rules}");
+    let one = zones("lan = interface \"a\"  wan = interface \"b\"");
+    let other = zones("wan = interface \"b\"  lan = interface \"a\"");
+    let vocabulary = VOCABULARY.replace("web { get post }", "web { head get post }");
+    assert_ne!(vocabulary, VOCABULARY);
+    let old = compile(&[("t.gov", &one), ("vocabulary.gov", VOCABULARY)]);
+    let new = compile(&[("t.gov", &other), ("vocabulary.gov", &vocabulary)]);
+    assert_ne!(old.image.names().domains, new.image.names().domains);
+    let diff = diff::diff(&old.image, &new.image).unwrap();
+    assert_eq!(diff.changes, []);
+}
