@@ -127,8 +127,9 @@ pub struct Control {
     pub flags: u32,
     /// What the buffers hold.
     pub generations: [Generation; 2],
-    /// Unix time of the last flip, nanoseconds.
-    pub flipped_ns: u64,
+    /// The value of `active` of which it is known that no packet is decided by an earlier one any
+    /// more: only then may the idle buffer be filled.
+    pub settled: u64,
 }
 
 /// Flags of [`Control`].
@@ -194,7 +195,7 @@ impl Control {
             rules: 0,
             digest: [0; 32],
         }; 2],
-        flipped_ns: 0,
+        settled: 0,
     };
 }
 

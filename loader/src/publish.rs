@@ -117,7 +117,7 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         }
     };
     let publish_us = (filled + flipped_in).as_micros() as u64;
-    wait_for_readers();
+    settle(&instance);
     Ok(Applied {
         generation,
         programs_loaded,
@@ -198,8 +198,8 @@ pub fn rollback(place: &Place) -> Result<u64, LoadError> {
     let generation = control.generations.get(idle).filter(|g| g.number != 0).ok_or_else(none)?;
     // A damaged image must not come into force.
     instance.image(idle)?.ok_or_else(none)?;
+    // Both buffers stay as they are, so nobody has to be waited for: the next apply does that.
     set_active(&instance, generation.number, idle);
-    wait_for_readers();
     Ok(generation.number)
 }
 
@@ -273,9 +273,9 @@ fn fill(
 ) -> Result<usize, LoadError> {
     let control = instance.control();
     let idle = idle_buffer(&control);
-    if unix_ns().saturating_sub(control.flipped_ns) < 1_000_000_000 {
-        // Whoever flipped last may have died before it waited.
-        wait_for_readers();
+    if control.settled != control.active {
+        // Whoever flipped last did not wait, or died before it had.
+        settle(instance);
     }
     let record_at = record_at(idle);
     // From here on the buffer holds no generation that anybody could return to.
@@ -318,7 +318,6 @@ fn flip(instance: &Instance) -> (u64, Duration) {
 
 fn set_active(instance: &Instance, number: u64, buffer: usize) {
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-    instance.control.write(0, std::mem::offset_of!(Control, flipped_ns), unix_ns());
     instance.control.write(0, std::mem::offset_of!(Control, active), number << 1 | buffer as u64);
     std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
 }
@@ -354,6 +353,13 @@ fn set_clock(instance: &Instance) {
 
 /// How far the clock may step back behind the last apply: an hour.
 const CLOCK_STEP_SLOTS: u64 = 3_600_000_000_000 / SLOT_NS;
+
+/// Waits until the generation word is the only one that packets are decided by, and notes that.
+fn settle(instance: &Instance) {
+    let active = instance.control().active;
+    wait_for_readers();
+    instance.control.write(0, std::mem::offset_of!(Control, settled), active);
+}
 
 /// Waits until no program runs that has read the generation word before the flip, so that the
 /// buffer which is idle now may be filled.

@@ -405,6 +405,32 @@ fn no_packet_is_decided_by_a_mix_of_generations() {
 }
 
 #[test]
+fn hundreds_of_flips_a_second_mix_nothing() {
+    if !kernel_available() {
+        return;
+    }
+    const FLIPS: u32 = 2000;
+    let rig = Rig::new();
+    let flipper = Flipper::new(&rig.receiver, [Policy::Even.image(0), Policy::Odd.image(60)]);
+    let flipper = Mutex::new(flipper);
+    let mut events = rig.receiver.report_everything();
+    let tally = under_traffic(&rig, &mut events, || {
+        let mut flipper = flipper.lock().unwrap();
+        let start = std::time::Instant::now();
+        for _ in 0..FLIPS {
+            flipper.rollback();
+            // Traffic gets a turn.
+            thread::sleep(Duration::from_micros(200));
+        }
+        println!("{:.0} flips a second", f64::from(FLIPS) / start.elapsed().as_secs_f64());
+    });
+    let flipper = flipper.into_inner().unwrap();
+    agree(&tally, &flipper.generations);
+    let generations: std::collections::BTreeSet<u64> = tally.keys().map(|key| key.0).collect();
+    assert_eq!(generations.len(), 2, "both generations decide");
+}
+
+#[test]
 fn what_is_sent_after_a_flip_is_decided_by_the_new_generation() {
     if !kernel_available() {
         return;
