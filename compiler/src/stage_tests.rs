@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use govc_grammar::span::FileId;
+use govc_grammar::{diagnostic::Code, span::FileId};
 
 use crate::{
-    check::check, checked::Policy, codes, compile, encode::EncodeError, explain_encode,
+    analysis, check::check, checked::Policy, codes, compile, encode::EncodeError, explain_encode,
     lock::Locks, lower::lower, sources::Source, testing,
 };
 
@@ -75,4 +75,73 @@ fn a_failed_test_shows_what_decided() {
     let code = codes::TEST_FAILED;
     assert_eq!(diagnostic.code, code);
     assert!(diagnostic.message.contains("permit by p.a"), "{}", diagnostic.message);
+}
+
+/// The codes of all that the analysis tells about the body of a policy and what follows.
+fn analysed(text: &str) -> Vec<Code> {
+    let (policy, sources) =
+        checked(&format!("package t\nuse acme.vocabulary\npolicy p {{ on ingress\n{text}"));
+    let (table, image) = compile(&policy, &sources, "t").unwrap();
+    let mut found = analysis::findings(&policy, &table, &image, &|_| {}).diagnostics;
+    found.extend(analysis::conflicts::diagnose(&policy, &table, image.names()));
+    found.extend(analysis::gaps::diagnose(&policy, &table, image.names()));
+    found.into_iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+#[test]
+fn the_analysis_tells_its_codes_and_stays_silent_otherwise() {
+    let sound = "permit a { from acme.web.** } }\n\
+        policy rest { on ingress tier baseline deny others { from anyone } }";
+    assert_eq!(analysed(sound), []);
+    let never = "permit a { source 10.0.0.0/8 destination ::/0 } deny rest { from anyone } }";
+    let shadowed = "permit a { from acme.web.** } permit b { from acme.web.** log }\n\
+        deny c { from acme.web.** } }";
+    let alternatives: Vec<String> = (0..250).map(|number| format!("proto {number}")).collect();
+    let any = |level: &str, radius: &str, residency: &str| {
+        format!(
+            "where level is {level} or radius is {radius} or operation is web.get or \
+             residency is {residency} or route is default or compartments has audit"
+        )
+    };
+    let open = format!(
+        "permit a {{ from acme.web.** }} }} assert a {{ never permit {} {} {} {} }}",
+        any("public", "node", "eu"),
+        any("internal", "any", "de"),
+        any("secret", "domain", "us"),
+        alternatives.join(" ")
+    );
+    for (code, text) in [
+        (codes::NEVER_MATCHES, never),
+        (codes::SHADOWED, shadowed),
+        (codes::REDUNDANT, "permit a { from acme.web.** } permit b { from acme.web.front } }"),
+        (codes::CONFLICT, "permit a { operation web.get } deny b { from acme.guest } }"),
+        (codes::GAP, "permit a { from acme.web.** } }"),
+        (
+            codes::UNDECIDED_TEST,
+            "permit a { from acme.web.** } }\n\
+             test \"t\" { packet { from acme.guest } expect deny }",
+        ),
+        (
+            codes::ASSERTION_FAILS,
+            "permit a { from acme.** } } assert a { never permit from acme.guest }",
+        ),
+        (codes::ASSERTION_OPEN, open.as_str()),
+    ] {
+        assert!(analysed(text).contains(&code), "{}: {:?}\n{text}", code.id, analysed(text));
+    }
+}
+
+#[test]
+fn an_assertion_logs_nothing() {
+    let source = "package t\nuse acme.vocabulary\n\
+        policy p { on ingress permit a { from acme.web.** } }\n\
+        assert a { never permit from acme.guest log }";
+    let files = [source, VOCABULARY];
+    let files: Vec<_> = (0..)
+        .zip(files)
+        .map(|(id, text)| (FileId(id), govc_grammar::parse(FileId(id), text).0))
+        .collect();
+    let diagnostics = check(&files, &Locks::default()).diagnostics;
+    let code = codes::ASSERTION_LOGS;
+    assert_eq!(diagnostics.iter().map(|d| d.code).collect::<Vec<_>>(), [code]);
 }

@@ -314,3 +314,23 @@ fn operators_mean_the_same_in_both_spellings() {
         .collect();
     assert_eq!(operators, [Operator::Is, Operator::Includes]);
 }
+
+#[test]
+fn assertions() {
+    let file = accept(
+        "package a\nassert no_guests \"stay out\" { on ingress on egress never permit from g.** to l \
+         unless where level >= high unless proto tcp source port 1..9 }\n\
+         assert unless { always permit }",
+    );
+    let [Item::Assert(first), Item::Assert(second)] = file.items.as_slice() else {
+        panic!("{:#?}", file.items);
+    };
+    assert_eq!(first.description.as_ref().map(|text| text.text.as_str()), Some("stay out"));
+    assert_eq!(
+        first.hooks.iter().map(|(hook, _)| *hook).collect::<Vec<_>>(),
+        [Hook::Ingress, Hook::Egress]
+    );
+    assert_eq!((first.always, first.clauses.len(), first.unless.len()), (false, 2, 2));
+    assert!(second.always && second.hooks.is_empty() && second.clauses.is_empty());
+    assert_eq!(second.name.text, "unless");
+}
