@@ -134,8 +134,6 @@ pub enum Mixture {
     Access,
     /// Many rules leave the source, the destination or both open.
     Firewall,
-    /// In between, with many prefixes of middle lengths.
-    Chain,
 }
 
 /// Rules over five-tuples, in the manner of ClassBench.
@@ -145,7 +143,6 @@ pub fn addresses(count: usize, mixture: Mixture, random: &mut Random) -> Decisio
     let (open, source_open, destination_open, short) = match mixture {
         Mixture::Access => (0, 3, 1, 5),
         Mixture::Firewall => (1, 35, 30, 5),
-        Mixture::Chain => (1, 8, 8, 12),
     };
     let mut rows = Vec::with_capacity(count);
     for _ in 0..count {
@@ -239,7 +236,6 @@ fn ports(mixture: Mixture, cells: &mut Vec<(Attribute, IntervalSet)>, random: &m
     let with_source_port = match mixture {
         Mixture::Access => 1,
         Mixture::Firewall => 30,
-        Mixture::Chain => 8,
     };
     if random.chance(with_source_port) {
         match random.below(10) {
