@@ -482,3 +482,12 @@ fn wait_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     }
     true
 }
+
+/// Calls a function when dropped.
+pub struct OnDrop<F: Fn()>(pub F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

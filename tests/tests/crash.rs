@@ -27,7 +27,7 @@ use govc_loader::{
 use govc_tests::{
     kernel_available,
     node::{
-        Keys, Node, PATIENCE, address, connect, drain, explain, image, receive, udp_socket,
+        Keys, Node, OnDrop, PATIENCE, address, connect, drain, explain, image, receive, udp_socket,
         workload,
     },
     random::Random,
@@ -434,15 +434,6 @@ impl Rig {
             assert!(!traffic.is_finished(), "the traffic has stopped");
         });
         println!("{} rounds of traffic", rounds.load(Ordering::Relaxed));
-    }
-}
-
-/// Calls a function when dropped.
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
     }
 }
 

@@ -20,7 +20,7 @@ use govc_image::Image;
 use govc_loader::{events::Events, status};
 use govc_tests::{
     kernel_available,
-    node::{Keys, Node, PATIENCE, address, connect, drain, image, udp_socket, wait_until},
+    node::{Keys, Node, OnDrop, PATIENCE, address, connect, drain, image, udp_socket, wait_until},
     random::Random,
 };
 
@@ -317,15 +317,6 @@ fn under_traffic(rig: &Rig, events: &mut Events, work: impl FnOnce() + Send) -> 
         ledger.close(stream);
     }
     tally
-}
-
-/// Calls a function when dropped.
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 /// Each generation has decided every packet as its policy says: verdict, reason and rule.

@@ -1,10 +1,6 @@
 //! Rows, diagrams and the walk over the image say the same, whatever the table.
 
-use std::{
-    cell::Cell,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use govc_abi::{
     attribute,
@@ -280,71 +276,4 @@ fn values_that_do_not_exist_are_an_error() {
         encode(&table, &Names::default()),
         Err(EncodeError::Value { program: program::FORWARD as usize, value: 1 })
     );
-}
-
-/// An image that counts how often it is read.
-struct Counted<'a>(ImageTables<'a>, Cell<u64>);
-
-impl walk::Tables for Counted<'_> {
-    fn word(&self, index: u32) -> u32 {
-        self.1.set(self.1.get() + 1);
-        self.0.word(index)
-    }
-}
-
-/// Prints the shortest of some runs, and what came out.
-fn measure(what: &str, table: &DecisionTable) {
-    let mut times: Vec<[Duration; 4]> = Vec::new();
-    let mut stages = None;
-    for _ in 0..10 {
-        let start = Instant::now();
-        let classification = Classification::new(table);
-        let classified = start.elapsed();
-        let (beginning, places) = beginning(table);
-        let (forest, class_tables) = join(
-            || Forest::new(table, &classification, Budgets::default()).unwrap(),
-            || ClassTables::new(&classification, classification.asked(), beginning.clone()),
-        );
-        let planted = start.elapsed();
-        let tables = MatchTables::new(&classification, &forest, class_tables.unwrap()).unwrap();
-        let flattened = start.elapsed();
-        let image = assemble(table, &tables, places, &Names::default()).unwrap();
-        times.push([start.elapsed(), classified, planted - classified, flattened - planted]);
-        stages = Some((forest, tables, image));
-    }
-    let (forest, tables, image) = stages.unwrap();
-    let parts = &forest.programs[program::INGRESS as usize];
-    let edges: usize = parts.iter().map(|part| part.diagram.edge_count()).sum();
-    let rows: Vec<usize> = parts.iter().map(|part| part.rows).collect();
-    let steps = tables.programs[program::INGRESS as usize].parts.iter().map(|part| part.steps);
-    let counted = Counted(ImageTables::new(&image), Cell::new(0));
-    let samples = Requests::new(table, program::INGRESS);
-    let random = &mut Random::new(9);
-    for _ in 0..10_000 {
-        let request = samples.next(random);
-        walk::walk(&counted, program::INGRESS, &request, &mut walk::Classes::default());
-    }
-    println!(
-        "{what}: {:.1?} (all, classes, forest, tables), {} KiB, rows of parts {rows:?}, {edges} \
-         edges, steps at most {:?}, words read on average {}",
-        times.iter().min().unwrap(),
-        image.bytes().len() / 1024,
-        steps.collect::<Vec<_>>(),
-        counted.1.get() / 10_000,
-    );
-    print!("{tables}");
-}
-
-#[test]
-#[ignore = "prints times; run by hand in release"]
-fn measure_large_tables() {
-    for count in [10, 1_000, 10_000, 100_000] {
-        measure(&format!("{count} identities"), &sample::identities(count, &mut Random::new(1)));
-    }
-    for mixture in [Mixture::Access, Mixture::Chain, Mixture::Firewall] {
-        for count in [1_000, 10_000, 100_000] {
-            let table = sample::addresses(count, mixture, &mut Random::new(1));
-            measure(&format!("{count} {mixture:?}"), &table);
-        }
-    }
 }
