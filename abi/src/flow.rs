@@ -143,9 +143,9 @@ pub mod control_flag {
 /// A decision about a verified label that one CPU remembers.
 ///
 /// What an ingress hook decides about a labelled packet that is no reply is a function of the
-/// bytes under the MAC, the zone, the generation and the key. All of them are compared, so a hit
-/// is exact; entries are written only after a good MAC, so nobody without a key can push others
-/// out.
+/// bytes under the MAC, the zone, the generation, the key and the age of the label. All of them are
+/// compared, so a hit is exact; entries are written only after a good MAC, so nobody without a key
+/// can push others out. Packets that open a connection and ICMP are not remembered.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Memo {
@@ -159,18 +159,24 @@ pub struct Memo {
     pub generation: u64,
     /// Zone of the interface that the packet came in by.
     pub zone: u32,
-    /// The object, [`crate::attribute::SCOPE_NONE`] for none.
-    pub object: u32,
     /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
     pub rule: u32,
     /// Rule in observe mode that would have decided otherwise; likewise.
     pub pending: u32,
+    /// The label is good for less than so many slots, counted from one before its own.
+    pub slots: u32,
+    /// The label's slot, counted from the Unix epoch.
+    pub slot: u64,
     /// 1 to let the packet through.
     pub permit: u8,
     /// One of [`reason`].
     pub reason: u8,
+    /// Entry of the key in [`crate::key::KeyTable::entries`].
+    pub key_index: u8,
+    /// 1 when packets decided so are reported while there is budget for events.
+    pub reports: u8,
     /// Zero.
-    pub pad: [u8; 14],
+    pub pad: [u8; 4],
 }
 
 /// Entry of [`Memo`] for a MAC, which is as good as random.
@@ -227,6 +233,10 @@ pub struct Packet {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CpuState {
+    /// The kernel's tick count when the coarse clock was last read.
+    pub tick: u64,
+    /// What it said, nanoseconds; good for all of that tick.
+    pub coarse_ns: u64,
     /// Coarse clock when the offset was last taken, nanoseconds.
     pub synced_ns: u64,
     /// Unix time minus coarse clock then.
@@ -265,5 +275,5 @@ const _: () = {
     assert!(size_of::<Generation>() == 56);
     assert!(size_of::<Control>() == 32 + 112 + 8);
     assert!(size_of::<Packet>() == 64);
-    assert!(size_of::<CpuState>() == 72 + 112 + 24 + 128 + 128 + 64);
+    assert!(size_of::<CpuState>() == 88 + 112 + 24 + 128 + 128 + 64);
 };

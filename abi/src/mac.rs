@@ -40,16 +40,31 @@ pub const fn v4_mapped(address: u32) -> [u64; 2] {
 #[must_use]
 pub const fn input(label: &Label, flow: &Flow) -> [u64; 8] {
     let (w0, w1, w2) = label.wire_words();
+    let ports = flow.source_port as u32 | (flow.destination_port as u32) << 16;
     [
         w0,
         w1,
-        w2 as u64 | (flow.protocol as u64) << 32 | 1 << 40,
+        word_2(w2, flow.protocol),
         flow.source[0],
         flow.source[1],
         flow.destination[0],
         flow.destination[1],
-        flow.source_port as u64 | (flow.destination_port as u64) << 16 | (flow.opener as u64) << 32,
+        word_7(ports, flow.opener),
     ]
+}
+
+/// Word 2 of [`input`], from the label's last word and the protocol.
+#[inline(always)]
+#[must_use]
+pub const fn word_2(label_tail: u32, protocol: u8) -> u64 {
+    label_tail as u64 | (protocol as u64) << 32 | 1 << 40
+}
+
+/// Word 7 of [`input`], from source and destination port and the opener, all in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn word_7(ports: u32, opener: u32) -> u64 {
+    ports as u64 | (opener as u64) << 32
 }
 
 /// The MAC of `label` on `flow` under the key `k0`, `k1`; its little-endian bytes are what

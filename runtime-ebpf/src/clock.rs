@@ -2,7 +2,7 @@
 //! TAI clock follows the wall but costs six times as much. Each CPU takes the difference now and
 //! then, so that steps and slews of the wall clock arrive within a quarter of a second.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns};
 use govc_abi::{flow::Control, label::SLOT_NS};
 
 use crate::maps::Cpu;
@@ -30,8 +30,18 @@ pub fn slot(coarse_ns: u64, control: &Control, mut cpu: Cpu) -> u64 {
 }
 
 /// The coarse clock since boot, nanoseconds.
+///
+/// It moves once for each tick of the kernel, and the tick count is one load where the clock is
+/// three calls. A CPU that reads the new count before the timekeeper has set the clock is one tick
+/// behind for one tick.
 #[inline(always)]
-pub fn coarse_ns() -> u64 {
+pub fn coarse_ns(mut cpu: Cpu) -> u64 {
     // SAFETY: no arguments, no side effects.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    let tick = unsafe { bpf_jiffies64() };
+    if tick != cpu.tick {
+        // SAFETY: likewise.
+        cpu.coarse_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        cpu.tick = tick;
+    }
+    cpu.coarse_ns
 }

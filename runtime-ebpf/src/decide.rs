@@ -40,6 +40,15 @@ impl Verdict {
     }
 }
 
+/// Forgets the packet before.
+#[inline(always)]
+pub fn begin(mut cpu: Cpu) {
+    maps::clear(&raw mut cpu.label);
+    maps::clear(&raw mut cpu.packet);
+    cpu.request.scalars[attribute::STATE as usize] = attribute::state::ABSENT;
+    cpu.request.scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
+}
+
 /// Walks one program over this CPU's request: the winner, and the pending rule in the upper half.
 ///
 /// A global function: the kernel's verifier looks at it once by itself, with unknown arguments,

@@ -121,7 +121,7 @@ fn reply(active: Active, table: Table, bare: bool, cpu: Cpu) -> Option<Verdict> 
 fn seal(active: Active, slot: u64, domain: u32, flags: u8, mut cpu: Cpu) -> Result<u64, u8> {
     let Some(keys) = maps::keys(active) else { return Err(reason::KEY_MISSING) };
     let epoch = slot >> (maps::epoch_shift(keys, domain) & 15);
-    let key = maps::key(keys, domain, epoch);
+    let key = maps::key(keys, maps::key_index(domain, epoch));
     if !key.covers(slot) {
         return Err(reason::KEY_MISSING);
     }

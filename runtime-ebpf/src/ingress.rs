@@ -18,6 +18,8 @@ use crate::{
     decide::{self, Verdict},
     flows,
     maps::{self, Active, Cpu, Table},
+    packet::has_ports,
+    report::reports,
 };
 
 /// Decides a parsed packet that arrived in `zone`. The label, if any, is in `cpu.label`.
@@ -33,57 +35,60 @@ pub fn decide(
     if cpu.packet.labelled == 0 {
         return decide_bare(zone, active, table, cpu);
     }
-    let (domain, key) = match check(active, slot, table, cpu) {
-        Ok(found) => found,
+    let checked = match check(active, slot, table, cpu) {
+        Ok(checked) => checked,
         Err(reason) => return Verdict::deny(reason),
     };
     let input = mac::input(&cpu.label, &cpu.packet.flow);
-    let answers = cpu.label.flags() & FLAG_REPLY != 0;
-    let memo = if answers || control.flags & control_flag::NO_MEMO != 0 {
-        None
-    } else {
-        maps::memo(cpu.packet.mac)
-    };
-    if let Some(memo) = &memo
-        && remembers(memo, &input, cpu.packet.mac, key, zone, active)
-    {
-        let scalars = &mut cpu.request.scalars;
-        scalars[attribute::STATE as usize] = state::VALID;
-        scalars[attribute::OBJECT as usize] = memo.object;
-        return Verdict {
-            permit: memo.permit != 0,
-            reason: memo.reason,
-            rule: memo.rule,
-            pending: memo.pending,
-        };
-    }
-    if siphash24_64(key.k0, key.k1, input) != cpu.packet.mac {
+    if siphash24_64(checked.key.k0, checked.key.k1, input) != cpu.packet.mac {
         return Verdict::deny(reason::BAD_MAC);
     }
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
     maps::clear_request(cpu);
     let label = cpu.label;
-    walk::set_label(&mut cpu.request, state::VALID, domain, &label);
+    walk::set_label(&mut cpu.request, state::VALID, checked.domain, &label);
     decide::set_packet(cpu);
     cpu.request.scalars[attribute::INGRESS_ZONE as usize] = zone;
     if answers && let Some(verdict) = reply(active, table, cpu) {
         return verdict;
     }
     let verdict = decide_request(active, table, false, cpu);
-    if let Some(memo) = memo {
-        // What follows from the packet is computed again: it would not survive the walk in
-        // registers.
-        memo.input = mac::input(&cpu.label, &cpu.packet.flow);
-        memo.mac = cpu.packet.mac;
-        memo.key = [key.k0, key.k1];
-        memo.generation = active.generation;
-        memo.zone = zone;
-        memo.object = cpu.request.scalars[attribute::OBJECT as usize];
-        memo.rule = verdict.rule;
-        memo.pending = verdict.pending;
-        memo.permit = verdict.permit as u8;
-        memo.reason = verdict.reason;
+    if !answers && control.flags & control_flag::NO_MEMO == 0 {
+        remember(&checked, zone, active, table, &verdict, cpu);
     }
     verdict
+}
+
+/// Keeps a decision for [`crate::recall`], which looks for established flows only.
+#[inline(always)]
+fn remember(
+    checked: &Checked,
+    zone: u32,
+    active: Active,
+    table: Table,
+    verdict: &Verdict,
+    cpu: Cpu,
+) {
+    if cpu.packet.syn != 0 || !has_ports(cpu.packet.flow.protocol) {
+        return;
+    }
+    let Some(memo) = maps::memo(cpu.packet.mac) else { return };
+    *memo = Memo {
+        input: mac::input(&cpu.label, &cpu.packet.flow),
+        mac: cpu.packet.mac,
+        key: [checked.key.k0, checked.key.k1],
+        generation: active.generation,
+        zone,
+        rule: verdict.rule,
+        pending: verdict.pending,
+        slots: checked.life + 2,
+        slot: checked.slot,
+        permit: verdict.permit as u8,
+        reason: verdict.reason,
+        key_index: checked.key_index,
+        reports: reports(table, verdict, cpu) as u8,
+        pad: [0; 4],
+    };
 }
 
 /// Decides a packet without a label.
@@ -117,32 +122,6 @@ fn decide_request(active: Active, table: Table, bare: bool, mut cpu: Cpu) -> Ver
     verdict
 }
 
-/// Whether a memory is about this very packet. All words are compared before the one branch.
-#[inline(always)]
-fn remembers(
-    memo: &Memo,
-    input: &[u64; 8],
-    mac: u64,
-    key: &KeyEntry,
-    zone: u32,
-    active: Active,
-) -> bool {
-    let mut differs = memo.mac ^ mac;
-    differs |= memo.generation ^ active.generation;
-    differs |= (memo.zone ^ zone) as u64;
-    differs |= memo.key[0] ^ key.k0;
-    differs |= memo.key[1] ^ key.k1;
-    differs |= memo.input[0] ^ input[0];
-    differs |= memo.input[1] ^ input[1];
-    differs |= memo.input[2] ^ input[2];
-    differs |= memo.input[3] ^ input[3];
-    differs |= memo.input[4] ^ input[4];
-    differs |= memo.input[5] ^ input[5];
-    differs |= memo.input[6] ^ input[6];
-    differs |= memo.input[7] ^ input[7];
-    differs == 0
-}
-
 /// Permits the reply of a flow that this node has sent. A flow of an older generation is decided
 /// again, as the policy of today decides its own direction.
 #[inline(always)]
@@ -163,13 +142,26 @@ fn reply(active: Active, table: Table, cpu: Cpu) -> Option<Verdict> {
     Some(Verdict::permit(reason::REPLY, verdict.rule))
 }
 
-/// Checks of a label before its MAC, and the key that the MAC must be made with, with the index of
-/// its domain.
+/// What is known about a label before its MAC is.
+struct Checked {
+    /// Index of its domain.
+    domain: u32,
+    /// Its slot, counted from the Unix epoch.
+    slot: u64,
+    /// Slots that it is good for after its own.
+    life: u32,
+    /// Where the key stands that the MAC must be made with.
+    key_index: u8,
+    /// That key.
+    key: &'static KeyEntry,
+}
+
+/// Checks of a label before its MAC.
 ///
 /// # Errors
 /// The reason to drop the packet.
 #[inline(always)]
-fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<(u32, &'static KeyEntry), u8> {
+fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<Checked, u8> {
     let label = &cpu.label;
     if label.version() != label::VERSION || label.flags() & (FLAG_RESERVED | FLAG_SEQ) != 0 {
         return Err(reason::VERSION);
@@ -185,9 +177,10 @@ fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<(u32, &'sta
     if age < -1 {
         return Err(reason::SLOT_FUTURE);
     }
-    let life = label.life() as u32;
+    let wanted = label.life() as u32;
     let most = table.header(image::AT_LIFE_MAX) & 15;
-    if age > 1 << (if life < most { life } else { most }) {
+    let life = 1 << (if wanted < most { wanted } else { most });
+    if age > life {
         return Err(reason::SLOT_EXPIRED);
     }
     let slot = now.wrapping_sub(age as i64 as u64);
@@ -196,9 +189,10 @@ fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<(u32, &'sta
     if epoch as u8 & 15 != label.epoch() {
         return Err(reason::EPOCH_MISMATCH);
     }
-    let key = maps::key(keys, domain, epoch);
+    let key_index = maps::key_index(domain, epoch);
+    let key = maps::key(keys, key_index);
     if !key.covers(slot) {
         return Err(reason::KEY_MISSING);
     }
-    Ok((domain, key))
+    Ok(Checked { domain, slot, life: life as u32, key_index, key })
 }

@@ -14,6 +14,7 @@ mod header;
 mod ingress;
 mod maps;
 mod packet;
+mod recall;
 mod report;
 mod tc;
 mod xdp;

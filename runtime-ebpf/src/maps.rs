@@ -224,11 +224,16 @@ pub fn keys(active: Active) -> Option<&'static KeyTable> {
     KEYS.get(active.buffer)
 }
 
-/// The entry of `table` for a domain index and an epoch.
+/// Position in a key table of a domain index and an epoch.
 #[inline(always)]
-pub fn key(table: &KeyTable, domain_index: u32, epoch: u64) -> &KeyEntry {
-    let index = (domain_index & 15) << 4 | (epoch as u32 & 15);
-    // SAFETY: the index is below 256, the length of `entries`.
+pub fn key_index(domain_index: u32, epoch: u64) -> u8 {
+    ((domain_index & 15) << 4 | (epoch as u32 & 15)) as u8
+}
+
+/// An entry of `table`.
+#[inline(always)]
+pub fn key(table: &KeyTable, index: u8) -> &KeyEntry {
+    // SAFETY: `entries` has 256 of them.
     unsafe { table.entries.get_unchecked(index as usize) }
 }
 
@@ -239,7 +244,10 @@ pub fn epoch_shift(table: &KeyTable, domain_index: u32) -> u32 {
     unsafe { *table.epoch_shift.get_unchecked((domain_index & 15) as usize) }
 }
 
-/// Counts a packet in one counter of a buffer (2: since the instance began).
+/// Buffer number of the counters that outlive generations.
+pub const LIFETIME: u32 = 2;
+
+/// Counts a packet in one counter of a buffer, or of [`LIFETIME`].
 #[inline(always)]
 pub fn count(buffer: u32, counter: u32, len: u32) {
     let Some(counters) = COUNTERS.get_ptr_mut(buffer) else { return };

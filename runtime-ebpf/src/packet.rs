@@ -10,13 +10,13 @@ use govc_abi::{
     reason,
 };
 
-use crate::maps::{self, Cpu};
+use crate::maps::Cpu;
 
 pub const ETH_LEN: usize = 14;
 pub const V4_LEN: usize = 20;
 pub const V6_LEN: usize = 40;
-const ETHERTYPE_V4: u16 = 0x0800_u16.to_be();
-const ETHERTYPE_V6: u16 = 0x86dd_u16.to_be();
+pub const ETHERTYPE_V4: u16 = 0x0800_u16.to_be();
+pub const ETHERTYPE_V6: u16 = 0x86dd_u16.to_be();
 const ETHERTYPE_ARP: u16 = 0x0806_u16.to_be();
 
 pub const TCP: u8 = 6;
@@ -29,13 +29,13 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 
 /// TCP flag.
-const SYN: u8 = 0x02;
+pub const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 /// ICMP type and code as the attribute.
@@ -50,14 +50,18 @@ pub fn has_ports(protocol: u8) -> bool {
     protocol == TCP || protocol == UDP || protocol == SCTP
 }
 
+/// Reads a value of the packet.
+///
+/// # Safety
+/// The caller has compared its end with the end of the packet.
 #[inline(always)]
-unsafe fn load<T: Copy>(at: usize) -> T {
+pub unsafe fn load<T: Copy>(at: usize) -> T {
     // SAFETY: the caller has compared `at` with the end of the packet.
     unsafe { core::ptr::read_unaligned(at as *const T) }
 }
 
 /// Reads the headers of the packet between `data` and `end`, `len` bytes long with what is not
-/// linear, into `cpu.packet` and `cpu.label`.
+/// linear, into `cpu.packet` and `cpu.label`, which are empty.
 ///
 /// # Errors
 /// A reason to drop it, or [`reason::LINK_CONTROL`] to let it through as it is.
@@ -70,7 +74,6 @@ pub fn parse_into(
     mut cpu: Cpu,
 ) -> Result<(), u8> {
     let cpu = &mut *cpu;
-    maps::clear(&raw mut cpu.packet);
     let parsed = parse(data, end, l2_len, len, &mut cpu.packet, &mut cpu.label);
     // What was parsed is read back from memory, where the verifier does not track it: without
     // this the compiler carries constants of each way through the parser along in registers.

@@ -12,7 +12,7 @@ use govc_abi::{
 
 use crate::{
     decide::{Verdict, rule_record},
-    maps::{Active, Cpu, EVENTS, Table, count},
+    maps::{Active, Cpu, EVENTS, LIFETIME, Table, count},
     packet::{has_ports, icmp},
 };
 
@@ -32,40 +32,59 @@ pub struct Place<'a> {
     pub hook: u8,
 }
 
-/// Buffer number of the counters that outlive generations.
-const LIFETIME: u32 = 2;
-
 /// Counts the packet, and publishes an event when its rule, its verdict or its label asks for
 /// one.
 #[inline(always)]
 pub fn report(place: &Place, table: Option<Table>, verdict: &Verdict, cpu: Cpu) {
-    let reason = reason_counter(place.hook, verdict.reason);
-    count(LIFETIME, reason, place.len);
-    let mut log = false;
-    if let Some(table) = table {
-        if verdict.rule != LEAF_NONE {
-            count(place.active.buffer, rule_counter(verdict.rule), place.len);
-            log = rule_record(table, verdict.rule) & rule::LOG != 0;
-        }
-        if verdict.pending != LEAF_NONE {
-            count(place.active.buffer, rule_counter(verdict.pending).wrapping_add(1), place.len);
-            log = true;
-        }
-    }
-    let trace = cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0;
+    count_verdict(place.hook, place.active, verdict, place.len);
     let all = place.control.flags & control_flag::REPORT_PERMITS != 0;
-    if !verdict.permit || log || trace || all {
+    if all || table.is_none_or(|table| reports(table, verdict, cpu)) {
         publish(place, verdict, cpu);
     }
+}
+
+/// Counts a packet by reason, rule and pending rule.
+#[inline(always)]
+pub fn count_verdict(hook: u8, active: Active, verdict: &Verdict, len: u32) {
+    count(LIFETIME, reason_counter(hook, verdict.reason), len);
+    if verdict.rule != LEAF_NONE {
+        count(active.buffer, rule_counter(verdict.rule), len);
+    }
+    if verdict.pending != LEAF_NONE {
+        count(active.buffer, rule_counter(verdict.pending).wrapping_add(1), len);
+    }
+}
+
+/// Whether rule, verdict or label ask for an event.
+#[inline(always)]
+pub fn reports(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
+    let trace = cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0;
+    let log = verdict.rule != LEAF_NONE && rule_record(table, verdict.rule) & rule::LOG != 0;
+    !verdict.permit || verdict.pending != LEAF_NONE || log || trace
+}
+
+/// How often the budget for events is filled up, nanoseconds.
+const REFILL_NS: u64 = 100_000_000;
+
+/// What a CPU may publish between two fillings.
+#[inline(always)]
+fn budget(control: &Control) -> u64 {
+    control.event_rate as u64 / 10
+}
+
+/// Whether an event would be lost to the rate limit.
+#[inline(always)]
+pub fn is_spent(control: &Control, coarse_ns: u64, cpu: Cpu) -> bool {
+    let full = coarse_ns.wrapping_sub(cpu.refilled_ns) >= REFILL_NS;
+    (if full { budget(control) } else { cpu.event_budget }) == 0
 }
 
 /// Takes one event out of this CPU's budget.
 #[inline(always)]
 fn take_budget(place: &Place, mut cpu: Cpu) -> bool {
-    const REFILL_NS: u64 = 100_000_000;
     if place.coarse_ns.wrapping_sub(cpu.refilled_ns) >= REFILL_NS {
         cpu.refilled_ns = place.coarse_ns;
-        cpu.event_budget = place.control.event_rate as u64 / 10;
+        cpu.event_budget = budget(place.control);
     }
     if cpu.event_budget == 0 {
         cpu.events_lost_rate += 1;

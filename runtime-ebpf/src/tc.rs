@@ -14,15 +14,16 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use govc_abi::{attribute, event::hook, flow::Interface, label::BLOCK_LEN, reason};
+use govc_abi::{event::hook, flow::Interface, label::BLOCK_LEN, reason};
 
 use crate::{
     clock,
-    decide::Verdict,
+    decide::{Verdict, begin},
     egress::{self, Carriage, Origin},
     header, ingress,
     maps::{self, Active, Cpu, Table},
     packet::{self, TCP, UDP},
+    recall::{self, Now, recall},
     report::{Place, report},
 };
 
@@ -37,17 +38,36 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
     let Some(cpu) = maps::cpu() else { return DROP };
     let Some((control, active)) = maps::control() else { return no_generation(skb, hook::INGRESS) };
     let place = place(skb, control, active, hook::INGRESS, cpu);
-    let verdict = match prepare(skb, active, place.ifindex, cpu) {
+    let Some(interface) = maps::interface(place.ifindex) else {
+        return unknown_interface(&place, cpu);
+    };
+    let slot = clock::slot(place.coarse_ns, control, cpu);
+    // SAFETY: the context is valid.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let now = Now { control, active, coarse_ns: place.coarse_ns, slot, interface };
+    if let Some(recalled) = recall(data, end, place.len, &now, cpu) {
+        let mut verdict = recalled.verdict();
+        if verdict.permit && !strip(skb, interface.l2_len, recalled.version, recalled.protocol) {
+            verdict = Verdict::deny(reason::HELPER_FAILED);
+        }
+        recall::tell(&recalled, &verdict, active, place.len, cpu);
+        return if verdict.permit { NEXT } else { DROP };
+    }
+    begin(cpu);
+    let verdict = match prepare(skb, active, interface, cpu) {
         Err(reason) => refuse(reason),
-        Ok((interface, table)) => {
-            let slot = clock::slot(place.coarse_ns, control, cpu);
+        Ok(table) => {
             let verdict = if slot < control.slot_floor {
                 Verdict::deny(reason::CLOCK_STALE)
             } else {
                 let zone = maps::zone(interface, active);
                 ingress::decide(zone, control, active, slot, table, cpu)
             };
-            if verdict.permit && cpu.packet.labelled != 0 && !strip(skb, interface.l2_len, cpu) {
+            let (version, protocol) = (cpu.packet.version, cpu.packet.flow.protocol);
+            if verdict.permit
+                && cpu.packet.labelled != 0
+                && !strip(skb, interface.l2_len, version, protocol)
+            {
                 Verdict::deny(reason::HELPER_FAILED)
             } else {
                 verdict
@@ -65,9 +85,13 @@ pub fn govc_egress(ctx: TcContext) -> i32 {
     let Some(cpu) = maps::cpu() else { return DROP };
     let Some((control, active)) = maps::control() else { return no_generation(skb, hook::EGRESS) };
     let place = place(skb, control, active, hook::EGRESS, cpu);
-    let verdict = match prepare(skb, active, place.ifindex, cpu) {
+    let Some(interface) = maps::interface(place.ifindex) else {
+        return unknown_interface(&place, cpu);
+    };
+    begin(cpu);
+    let verdict = match prepare(skb, active, interface, cpu) {
         Err(reason) => refuse(reason),
-        Ok((interface, table)) => {
+        Ok(table) => {
             let slot = clock::slot(place.coarse_ns, control, cpu);
             if slot < control.slot_floor {
                 Verdict::deny(reason::CLOCK_STALE)
@@ -101,31 +125,36 @@ fn no_generation(skb: *mut __sk_buff, hook: u8) -> i32 {
     DROP
 }
 
+/// The hook is attached to an interface that the loader has said nothing about.
+#[inline(always)]
+fn unknown_interface(place: &Place, cpu: Cpu) -> i32 {
+    begin(cpu);
+    let verdict = Verdict::deny(reason::INTERFACE_UNKNOWN);
+    report(place, Table::of(place.active), &verdict, cpu);
+    DROP
+}
+
 #[inline(always)]
 fn place<'a>(
     skb: *mut __sk_buff,
     control: &'a govc_abi::flow::Control,
     active: Active,
     hook: u8,
-    mut cpu: Cpu,
+    cpu: Cpu,
 ) -> Place<'a> {
-    maps::clear(&raw mut cpu.label);
-    cpu.request.scalars[attribute::STATE as usize] = attribute::state::ABSENT;
-    cpu.request.scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
     // SAFETY: the context is valid.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
-    Place { control, active, coarse_ns: clock::coarse_ns(), ifindex, len, hook }
+    Place { control, active, coarse_ns: clock::coarse_ns(cpu), ifindex, len, hook }
 }
 
-/// Finds interface and table, makes the headers linear and parses them.
+/// Finds the table, makes the headers linear and parses them.
 #[inline(always)]
 fn prepare(
     skb: *mut __sk_buff,
     active: Active,
-    ifindex: u32,
+    interface: &Interface,
     cpu: Cpu,
-) -> Result<(&'static Interface, Table), u8> {
-    let interface = maps::interface(ifindex).ok_or(reason::INTERFACE_UNKNOWN)?;
+) -> Result<Table, u8> {
     let table = Table::of(active).ok_or(reason::GENERATION_UNKNOWN)?;
     let l2_len = interface.l2_len as usize;
     // SAFETY: the context is valid.
@@ -143,12 +172,12 @@ fn prepare(
         }
     }
     packet::parse_into(data, end, l2_len, len, cpu)?;
-    Ok((interface, table))
+    Ok(table)
 }
 
 /// Cuts the label out of a verified packet.
 #[inline(always)]
-fn strip(skb: *mut __sk_buff, l2_len: u16, cpu: Cpu) -> bool {
+fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> bool {
     let flags = (BPF_F_ADJ_ROOM_NO_CSUM_RESET | BPF_F_ADJ_ROOM_FIXED_GSO) as u64;
     // SAFETY: the context is valid; all pointers into the packet are read again.
     let (data, end) = unsafe {
@@ -162,11 +191,7 @@ fn strip(skb: *mut __sk_buff, l2_len: u16, cpu: Cpu) -> bool {
         return false;
     }
     let ip = data + l2_len;
-    if cpu.packet.version == 4 {
-        header::strip_v4(ip, end)
-    } else {
-        header::strip_v6(ip, end, cpu.packet.flow.protocol)
-    }
+    if version == 4 { header::strip_v4(ip, end) } else { header::strip_v6(ip, end, protocol) }
 }
 
 /// Where a leaving packet comes from.

@@ -1,0 +1,214 @@
+//! What this CPU has decided before: a labelled packet whose bytes, zone, key and generation are
+//! those of an earlier one, and whose label is still young enough, gets the same verdict.
+//!
+//! This is the way of nearly all packets, so it reads the packet in place, compares everything
+//! before it branches, and leaves whatever is unusual to [`crate::ingress::decide`].
+
+use govc_abi::{
+    event::hook,
+    flow::{Control, Interface, Memo, control_flag},
+    label::{
+        BLOCK_LEN, IHL_LABELLED, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
+        V6_OPTION_SKIP,
+    },
+    mac::{v4_mapped, word_2, word_7},
+};
+
+use crate::{
+    decide::Verdict,
+    maps::{self, Active, Cpu},
+    packet::{ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, SYN, TCP, V4_LEN, V6_LEN, has_ports, load},
+    report,
+};
+
+/// A packet that was decided before.
+pub struct Recalled {
+    memo: &'static Memo,
+    /// IP version.
+    pub version: u8,
+    /// What follows the label.
+    pub protocol: u8,
+}
+
+impl Recalled {
+    /// What was decided.
+    #[inline(always)]
+    pub fn verdict(&self) -> Verdict {
+        let Memo { permit, reason, rule, pending, .. } = *self.memo;
+        Verdict { permit: permit != 0, reason, rule, pending }
+    }
+}
+
+/// What the comparison needs beside the packet.
+pub struct Now<'a> {
+    pub control: &'a Control,
+    pub active: Active,
+    pub coarse_ns: u64,
+    pub slot: u64,
+    pub interface: &'a Interface,
+}
+
+/// Looks a packet up, of which the bytes from `data` to `end` are linear and `len` are there.
+/// [`None`] for whatever has to be parsed, verified and decided.
+#[inline(always)]
+pub fn recall(data: usize, end: usize, len: u32, now: &Now<'_>, cpu: Cpu) -> Option<Recalled> {
+    const NOT_NOW: u32 = control_flag::NO_MEMO | control_flag::REPORT_PERMITS;
+    let l2_len = now.interface.l2_len as usize;
+    if now.control.flags & NOT_NOW != 0
+        || now.slot < now.control.slot_floor
+        || l2_len > ETH_LEN
+        || data + ETH_LEN > end
+    {
+        return None;
+    }
+    // SAFETY: 14 bytes are there.
+    let ethertype: u16 = unsafe { load(data + 12) };
+    let ip = data + l2_len;
+    let len = len.wrapping_sub(l2_len as u32);
+    // Up to the ports: 52 bytes of IPv4, which IPv6 has too, and 4.
+    if ip + V4_LEN + BLOCK_LEN + 4 > end {
+        return None;
+    }
+    // SAFETY: 56 bytes are there.
+    let first: u8 = unsafe { load(ip) };
+    let found = if first == 0x40 | IHL_LABELLED {
+        if l2_len != 0 && ethertype != ETHERTYPE_V4 {
+            return None;
+        }
+        recall_v4(ip, end, len)?
+    } else if first >> 4 == 6 {
+        if l2_len != 0 && ethertype != ETHERTYPE_V6 {
+            return None;
+        }
+        recall_v6(ip, end, len)?
+    } else {
+        return None;
+    };
+    let (memo, differs, version, protocol) = found;
+    let key = maps::key(maps::keys(now.active)?, memo.key_index);
+    let zone = maps::zone(now.interface, now.active);
+    let differs = differs
+        | memo.generation ^ now.active.generation
+        | (memo.zone ^ zone) as u64
+        | memo.key[0] ^ key.k0
+        | memo.key[1] ^ key.k1;
+    let young = now.slot.wrapping_sub(memo.slot).wrapping_add(1) < memo.slots as u64;
+    if differs != 0 || !young || !key.covers(memo.slot) {
+        return None;
+    }
+    if memo.reports != 0 && !report::is_spent(now.control, now.coarse_ns, cpu) {
+        return None;
+    }
+    Some(Recalled { memo, version, protocol })
+}
+
+/// Counts a packet and, where it would have been reported, the lost event.
+#[inline(always)]
+pub fn tell(recalled: &Recalled, verdict: &Verdict, active: Active, len: u32, mut cpu: Cpu) {
+    report::count_verdict(hook::INGRESS, active, verdict, len);
+    if recalled.memo.reports != 0 {
+        cpu.events_lost_rate += 1;
+    }
+}
+
+/// The entry for a labelled IPv4 packet, non-zero when it is about another one, version and
+/// protocol.
+#[inline(always)]
+fn recall_v4(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8, u8)> {
+    const HEADER_LEN: usize = V4_LEN + BLOCK_LEN;
+    if ip + HEADER_LEN + 4 > end {
+        return None;
+    }
+    // SAFETY: 56 bytes are there.
+    let (total, fragment, protocol, addresses, prefix): (u16, u16, u8, [u32; 2], u32) =
+        unsafe { (load(ip + 2), load(ip + 6), load(ip + 9), load(ip + 12), load(ip + 20)) };
+    let total = u16::from_be(total) as u32;
+    if total < HEADER_LEN as u32
+        || total > len
+        || fragment & 0x3fff_u16.to_be() != 0
+        || prefix != u32::from_ne_bytes(PREFIX_V4)
+    {
+        return None;
+    }
+    let ports = established(ip + HEADER_LEN, end, protocol)?;
+    // SAFETY: 56 bytes are there.
+    let (memo, differs) = unsafe { compare(ip + V4_LEN + 4, protocol, ports)? };
+    let (source, destination) = (v4_mapped(addresses[0]), v4_mapped(addresses[1]));
+    let differs = differs
+        | memo.input[3] ^ source[0]
+        | memo.input[4] ^ source[1]
+        | memo.input[5] ^ destination[0]
+        | memo.input[6] ^ destination[1];
+    Some((memo, differs, 4, protocol))
+}
+
+/// Likewise for IPv6.
+#[inline(always)]
+fn recall_v6(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8, u8)> {
+    const HEADER_LEN: usize = V6_LEN + BLOCK_LEN;
+    // The two option types differ in one bit.
+    const EITHER: u8 = V6_OPTION_SKIP ^ V6_OPTION_DISCARD;
+    const SHAPE: u32 = u32::from_ne_bytes([0, V6_HDR_EXT_LEN, V6_OPTION_SKIP, V6_OPTION_LEN]);
+    const MASK: u32 = u32::from_ne_bytes([0, 0xff, !EITHER, 0xff]);
+    if ip + HEADER_LEN + 4 > end {
+        return None;
+    }
+    // SAFETY: 76 bytes are there.
+    let (payload, next, shape, protocol): (u16, u8, u32, u8) =
+        unsafe { (load(ip + 4), load(ip + 6), load(ip + 40), load(ip + 40)) };
+    if next != crate::packet::DESTINATION_OPTIONS
+        || shape & MASK != SHAPE & MASK
+        || u16::from_be(payload) as u32 + V6_LEN as u32 > len
+    {
+        return None;
+    }
+    let ports = established(ip + HEADER_LEN, end, protocol)?;
+    // SAFETY: 76 bytes are there.
+    let ((memo, differs), flow): (_, [u64; 4]) =
+        unsafe { (compare(ip + V6_LEN + 4, protocol, ports)?, load(ip + 8)) };
+    let differs = differs
+        | memo.input[3] ^ flow[0]
+        | memo.input[4] ^ flow[1]
+        | memo.input[5] ^ flow[2]
+        | memo.input[6] ^ flow[3];
+    Some((memo, differs, 6, protocol))
+}
+
+/// The ports at `l4`, of which 4 bytes are there, if such packets are remembered: those of a
+/// protocol that has ports, whole, and no SYN, whose MAC covers its sequence number too.
+#[inline(always)]
+fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
+    if protocol == TCP {
+        if l4 + 20 > end {
+            return None;
+        }
+        // SAFETY: 20 bytes are there.
+        let flags: u8 = unsafe { load(l4 + 13) };
+        if flags & SYN != 0 {
+            return None;
+        }
+    } else if !has_ports(protocol) || l4 + 8 > end {
+        return None;
+    }
+    // SAFETY: 8 bytes are there.
+    Some(unsafe { load(l4) })
+}
+
+/// The entry for the label at `label`, and non-zero when label, protocol, ports or MAC are
+/// others.
+///
+/// # Safety
+/// The caller has compared `label + 28` with the end of the packet.
+#[inline(always)]
+unsafe fn compare(label: usize, protocol: u8, ports: u32) -> Option<(&'static Memo, u64)> {
+    // SAFETY: by the caller.
+    let (w0, w1, w2, mac): (u64, u64, u32, u64) =
+        unsafe { (load(label), load(label + 8), load(label + 16), load(label + 20)) };
+    let memo: &Memo = maps::memo(mac)?;
+    let differs = memo.input[0] ^ w0
+        | memo.input[1] ^ w1
+        | memo.input[2] ^ word_2(w2, protocol)
+        | memo.input[7] ^ word_7(ports, 0)
+        | memo.mac ^ mac;
+    Some((memo, differs))
+}
