@@ -4,14 +4,15 @@
 use std::{
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aya::{
     TestRun as _, TestRunOptions,
     programs::{SchedClassifier, Xdp},
 };
-use govc_abi::{event::Event, names};
+use govc_abi::{event::Event, label::SLOT_NS, names};
 use govc_image::Image;
 use govc_loader::{
     attach::HookChoice,
@@ -22,6 +23,8 @@ use govc_loader::{
     status,
 };
 use govc_netlab::{Namespace, veth};
+
+use crate::reference::Verifier;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -115,6 +118,40 @@ impl Kernel {
         let (epoch, entry) =
             keys.entries(slot).find(|(_, entry)| entry.covers(slot)).expect("a key");
         ((entry.k0, entry.k1), epoch as u8)
+    }
+
+    /// What verifies labels of a domain now. The kernel's clock may be a tick off ours, so a slot
+    /// that begins or ends is waited for: labels at the ends of the window would tell the two
+    /// apart.
+    pub fn verifier(&self, domain: u16) -> Verifier {
+        const MARGIN_NS: u64 = 30_000_000;
+        let phase = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+            now.as_nanos() as u64 % SLOT_NS
+        };
+        while !(MARGIN_NS..SLOT_NS - MARGIN_NS).contains(&phase()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (key, epoch) = self.key(domain);
+        Verifier { slot: slot_now(), key, epoch, zone: 1 }
+    }
+
+    /// Publishes no events any more: what a CPU remembers is used only where there is nothing to
+    /// tell.
+    pub fn silence(&self) {
+        status::report_permits(&self.place, false).expect("flag");
+        status::set_event_rate(&self.place, 0).expect("rate");
+        // What was left to be published is forgotten at the next filling of the budget.
+        thread::sleep(Duration::from_millis(150));
+    }
+
+    /// Puts other keys in force under the same policy.
+    pub fn change_keys(&mut self) {
+        for keys in &mut self.keys {
+            *keys = DomainKeys::generate(&keys.domain, keys.number, 14, 2).expect("keys");
+            self.ring.write(keys).expect("keys are written");
+        }
+        publish::refresh_keys(&self.place, &self.ring).expect("keys");
     }
 
     /// Runs one packet through a program.

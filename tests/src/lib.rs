@@ -2,6 +2,7 @@
 
 pub mod frame;
 pub mod kernel;
+pub mod ledger;
 pub mod node;
 pub mod policies;
 pub mod random;

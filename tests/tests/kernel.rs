@@ -1,15 +1,6 @@
 //! The kernel against the reference: the same packets, the same policies, the same answers.
 
-use std::{
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-
-use govc_abi::{
-    label::{Label, SLOT_NS},
-    node::LEAF_NONE,
-    reason,
-};
+use govc_abi::{node::LEAF_NONE, reason};
 use govc_compiler::{interpret::Decision, testing};
 use govc_loader::{keyring::slot_now, status};
 use govc_tests::{
@@ -17,80 +8,25 @@ use govc_tests::{
     frame::{self, Spec, Transport},
     kernel::{Answer, Hook, Kernel},
     kernel_available,
+    ledger::{self, SYN, api_label, spec},
     policies::{VOCABULARY, random_label, random_policy_at, random_spec},
     random::Random,
     reference::{self, Verifier},
 };
-
-const LEDGER: &str = "package acme.k\nuse acme.vocabulary\n\
-    zone lan = interface \"eth0\", \"lo\"\n\
-    deliver on lan { object acme.payments.ledger }\n\
-    policy p { on ingress to acme.payments.ledger\n\
-      permit read { from acme.payments.api  operation ledger.read  proto tcp port 443  proto udp port 443 } }\n";
-
-fn ledger() -> Compiled {
-    compile(&[("ledger.gov", LEDGER), ("vocabulary.gov", VOCABULARY)])
-}
-
-/// What verifies labels now. The kernel's clock may be a tick off ours, so a slot that begins or
-/// ends is waited for: labels at the ends of the window would tell the two apart.
-fn verifier(kernel: &Kernel, domain: u16) -> Verifier {
-    const MARGIN_NS: u64 = 30_000_000;
-    let phase = || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64 % SLOT_NS
-    };
-    while !(MARGIN_NS..SLOT_NS - MARGIN_NS).contains(&phase()) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    let (key, epoch) = kernel.key(domain);
-    Verifier { slot: slot_now(), key, epoch, zone: 1 }
-}
-
-/// A label that the ledger's policy permits.
-fn api_label(compiled: &Compiled, verifier: &Verifier) -> Label {
-    let domain = &compiled.policy.domains()[0];
-    let api = domain.scopes.iter().find(|scope| scope.path == "payments.api").unwrap();
-    Label::default()
-        .with_version(1)
-        .with_domain(domain.number)
-        .with_epoch(verifier.epoch)
-        .with_life(2)
-        .with_slot(verifier.slot as u16)
-        .with_subject(api.subjects.unwrap().0)
-        .with_level(10)
-        .with_operation(1)
-}
-
-fn spec(v6: bool, transport: Transport) -> Spec {
-    let (source, destination) = if v6 {
-        ("[2001:db8::1]:40000", "[2001:db8::2]:443")
-    } else {
-        ("10.1.0.1:40000", "10.1.0.2:443")
-    };
-    Spec {
-        source: source.parse().unwrap(),
-        destination: destination.parse().unwrap(),
-        transport,
-        payload: 100,
-    }
-}
-
-const SYN: Transport = Transport::Tcp { syn: true, ack: false, sequence: 77 };
 
 #[test]
 fn a_verified_packet_leaves_the_hook_as_it_was_before_it_was_stamped() {
     if !kernel_available() {
         return;
     }
-    let compiled = ledger();
+    let compiled = ledger::compiled();
     let mut kernel = Kernel::new(&compiled.image);
     for hook in [Hook::Ingress, Hook::Xdp] {
         for v6 in [false, true] {
             for transport in [SYN, Transport::Udp] {
-                let verifier = verifier(&kernel, 7);
+                let verifier = kernel.verifier(7);
                 let spec = spec(v6, transport);
-                let labelled = spec.labelled(&api_label(&compiled, &verifier), verifier.key);
+                let labelled = spec.labelled(&api_label(&compiled, &verifier, 2), verifier.key);
                 let answer = kernel.ask(hook, &labelled);
                 assert!(answer.permit, "{hook:?} {spec:?}: {answer:?}");
                 assert_eq!(answer.frame, spec.frame(), "{hook:?} {spec:?}");
@@ -104,14 +40,14 @@ fn every_single_bit_flip_of_a_label_is_denied() {
     if !kernel_available() {
         return;
     }
-    let compiled = ledger();
+    let compiled = ledger::compiled();
     let mut kernel = Kernel::new(&compiled.image);
     for hook in [Hook::Ingress, Hook::Xdp] {
         for v6 in [false, true] {
             for bit in 0..28 * 8 {
-                let verifier = verifier(&kernel, 7);
+                let verifier = kernel.verifier(7);
                 let spec = spec(v6, Transport::Udp);
-                let mut frame = spec.labelled(&api_label(&compiled, &verifier), verifier.key);
+                let mut frame = spec.labelled(&api_label(&compiled, &verifier, 2), verifier.key);
                 let body = frame::body_at(&frame);
                 assert!(kernel.ask(hook, &frame).permit, "positive control");
                 frame[body + bit / 8] ^= 1 << (bit % 8);
@@ -127,12 +63,12 @@ fn a_label_is_worth_nothing_on_another_flow() {
     if !kernel_available() {
         return;
     }
-    let compiled = ledger();
+    let compiled = ledger::compiled();
     let mut kernel = Kernel::new(&compiled.image);
     for v6 in [false, true] {
-        let verifier = verifier(&kernel, 7);
+        let verifier = kernel.verifier(7);
         let own = spec(v6, SYN);
-        let label = api_label(&compiled, &verifier);
+        let label = api_label(&compiled, &verifier, 2);
         let good = own.labelled(&label, verifier.key);
         assert!(kernel.ask(Hook::Ingress, &good).permit, "positive control");
         let (_, mac) = frame::label_of(&good);
@@ -156,14 +92,14 @@ fn no_mutation_gets_through_that_the_reference_would_not_let_through() {
     if !kernel_available() {
         return;
     }
-    let compiled = ledger();
+    let compiled = ledger::compiled();
     let mut kernel = Kernel::new(&compiled.image);
     for seed in 0..6_000 {
         let random = &mut Random::new(seed);
-        let verifier = verifier(&kernel, 7);
+        let verifier = kernel.verifier(7);
         let transport =
             *random.pick(&[SYN, Transport::Udp, Transport::Icmp(8, 0), Transport::Other(47)]);
-        let label = api_label(&compiled, &verifier);
+        let label = api_label(&compiled, &verifier, 2);
         let mut frame = spec(random.one_in(2), transport).labelled(&label, verifier.key);
         for _ in 0..random.below(4) {
             let at = random.below(frame.len().min(100));
@@ -204,7 +140,7 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
         let mut kernel = Kernel::new(&compiled.image);
         for packet in 0..250 {
             let spec = random_spec(random, packet % 2 == 1);
-            let verifier = verifier(&kernel, 7);
+            let verifier = kernel.verifier(7);
             let frame = if random.one_in(5) {
                 spec.frame()
             } else {
@@ -260,7 +196,7 @@ fn kernel_and_interpreter_agree_about_what_leaves_and_how() {
         for packet in 0..250 {
             let spec = random_spec(random, packet % 2 == 1);
             let frame = spec.frame();
-            let verifier = verifier(&kernel, 7);
+            let verifier = kernel.verifier(7);
             let answer = kernel.ask(Hook::Egress, &frame);
             let told = || format!("seed {seed} packet {packet} {spec:?}\n{answer:?}\n{text}");
             let Some((wanted, label)) = reference::decide_egress(&compiled.policy, &frame, 1)
