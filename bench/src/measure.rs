@@ -99,8 +99,6 @@ pub struct Figure {
     pub median: f64,
     /// Half of what lies between the quartiles.
     pub spread: f64,
-    /// Shortest round of all, over the shortest of the floor.
-    pub best: f64,
 }
 
 /// All cases, with what they run on.
@@ -215,14 +213,11 @@ impl<'a> Bench<'a> {
         let Some(case) = self.cases.get(id.0) else { return Figure::default() };
         let floor = case.floor.and_then(|CaseId(floor)| self.cases.get(floor));
         let floor = floor.map_or(&[][..], |floor| floor.samples.as_slice());
-        let shortest = |samples: &[f64]| samples.iter().copied().min_by(f64::total_cmp);
-        let best =
-            shortest(&case.samples).unwrap_or_default() - shortest(floor).unwrap_or_default();
         let floor = floor.iter().copied().chain(std::iter::repeat(0.0));
         let mut samples: Vec<f64> = case.samples.iter().zip(floor).map(|(a, b)| a - b).collect();
         samples.sort_unstable_by(f64::total_cmp);
         let at = |part: usize| samples.get(samples.len() * part / 4).copied().unwrap_or_default();
-        Figure { median: at(2), spread: (at(3) - at(1)) / 2.0, best }
+        Figure { median: at(2), spread: (at(3) - at(1)) / 2.0 }
     }
 
     /// How many packets a case has been given, all in all.

@@ -105,8 +105,6 @@ pub struct Row {
     pub permits: bool,
     /// Whether decisions were remembered.
     pub remembers: bool,
-    /// Whether the program ran without the one that restores packets.
-    pub direct: bool,
     /// By size.
     pub cases: Vec<CaseId>,
 }
@@ -117,8 +115,8 @@ pub struct Empty<'a> {
     pub tc: Program<'a>,
     /// XDP.
     pub xdp: Program<'a>,
-    /// Alone.
-    pub tc_direct: CaseId,
+    /// Their cases without the program that restores packets.
+    pub alone: [CaseId; 2],
 }
 
 /// Adds govc's ingress path at both hooks.
@@ -137,19 +135,12 @@ pub fn add<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], empty: &Empty<'a>
             {
                 for hook in ["tcx", "xdp"] {
                     let place = Place { hook, version, traffic, permits, remembers };
-                    rows.push(place.restored(bench, subjects, &sets, empty));
+                    rows.push(place.row(bench, subjects, &sets, empty));
                 }
-            }
-            if !permits && version == Version::V4 {
-                let traffic = Traffic::Hot;
-                let place = Place { hook: "tcx", version, traffic, permits, remembers: false };
-                rows.push(place.direct(bench, subjects, &sets, empty));
             }
         }
     }
-    rows.sort_by_key(|row| {
-        (row.version == Version::V6, row.hook, row.permits, !row.remembers, row.direct)
-    });
+    rows.sort_by_key(|row| (row.version == Version::V6, row.hook, row.permits, !row.remembers));
     rows
 }
 
@@ -164,11 +155,6 @@ struct Place {
 }
 
 impl Place {
-    fn row(self, direct: bool, cases: Vec<CaseId>) -> Row {
-        let Self { hook, version, traffic, permits, remembers } = self;
-        Row { hook, version, traffic, permits, remembers, direct, cases }
-    }
-
     fn name(self, size: u32) -> String {
         let Self { hook, version, traffic, permits, remembers } = self;
         let verdict = if permits { "permitted" } else { "denied" };
@@ -186,45 +172,40 @@ impl Place {
         if self.hook == "tcx" { Program::Tc(tc) } else { Program::Xdp(xdp) }
     }
 
-    fn restored<'a>(
+    /// Whether the packet comes out of the program as it went in, so that nobody has to restore
+    /// it.
+    fn is_alone(self) -> bool {
+        !self.permits && self.traffic == Traffic::Hot
+    }
+
+    fn row<'a>(
         self,
         bench: &mut Bench<'a>,
         subjects: &'a [Subject],
         sets: &[usize],
         empty: &Empty<'a>,
     ) -> Row {
-        let ([pass, _], nothing) =
-            if self.hook == "tcx" { (TC, empty.tc) } else { (XDP, empty.xdp) };
-        let first = sets.first().copied().unwrap_or_default();
-        let run = Run::Restored(nothing);
-        let floor = Case::new(self.name(0), run, first, self.traffic, pass);
-        let floor = bench.add(floor);
+        let is_tc = self.hook == "tcx";
+        let alone = self.is_alone();
+        let floor = if alone {
+            let [tc, xdp] = empty.alone;
+            if is_tc { tc } else { xdp }
+        } else {
+            let ([pass, _], nothing) = if is_tc { (TC, empty.tc) } else { (XDP, empty.xdp) };
+            let first = sets.first().copied().unwrap_or_default();
+            let run = Run::Restored(nothing);
+            bench.add(Case::new(self.name(0), run, first, self.traffic, pass))
+        };
         let case = |(subject, &set): (&'a Subject, &usize)| {
-            let run = Run::Restored(self.program(subject));
+            let program = self.program(subject);
+            let run = if alone { Run::Direct(program) } else { Run::Restored(program) };
             let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
             let computes = (!self.remembers).then(|| subject.instance.place());
             bench.add(case.keys(&subject.instance.keys).computes(computes).over(floor))
         };
         let cases = subjects.iter().zip(sets).map(case).collect();
-        self.row(false, cases)
-    }
-
-    fn direct<'a>(
-        self,
-        bench: &mut Bench<'a>,
-        subjects: &'a [Subject],
-        sets: &[usize],
-        empty: &Empty<'a>,
-    ) -> Row {
-        let case = |(subject, &set): (&'a Subject, &usize)| {
-            let run = Run::Direct(self.program(subject));
-            let name = format!("{}, alone", self.name(subject.size));
-            let case = Case::new(name, run, set, self.traffic, self.answer());
-            let case = case.computes(Some(subject.instance.place()));
-            bench.add(case.keys(&subject.instance.keys).over(empty.tc_direct))
-        };
-        let cases = subjects.iter().zip(sets).map(case).collect();
-        self.row(true, cases)
+        let Self { hook, version, traffic, permits, remembers } = self;
+        Row { hook, version, traffic, permits, remembers, cases }
     }
 }
 

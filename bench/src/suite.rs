@@ -65,11 +65,8 @@ pub fn run(plan: Plan, only: Option<&str>) -> Result<Report, BenchError> {
     let (object, empty) = (&object, Program::Tc(object.tc("bench_tc_empty")?));
     let mut bench = Bench::new(object, &mut maps);
     let floors = add_floors(&mut bench, object, &subjects)?;
-    let empty = Empty {
-        tc: empty,
-        xdp: Program::Xdp(object.xdp("bench_xdp_empty")?),
-        tc_direct: floors.empty[0],
-    };
+    let empty =
+        Empty { tc: empty, xdp: Program::Xdp(object.xdp("bench_xdp_empty")?), alone: floors.empty };
     let rows = subject::add(&mut bench, &subjects, &empty);
     let live = subject::add_live(&mut bench, &subjects, &live_floor);
     let standin_cases = standins.add(&mut bench, empty.tc)?;
