@@ -235,7 +235,17 @@ const OPENINGS: [&str; 3] = ["always", "never", "unless"];
 
 /// Words that go on with what stands before them.
 const GOING_ON: [&str; 11] = [
-    "by", "code", "encrypted", "has", "includes", "is", "ordered", "port", "type", "within", "zone",
+    "by",
+    "code",
+    "encrypted",
+    "has",
+    "includes",
+    "is",
+    "ordered",
+    "port",
+    "type",
+    "within",
+    "zone",
 ];
 
 /// Words and signs between two values.

@@ -212,7 +212,8 @@ impl<'s> Writer<'s> {
     /// Comments behind the code of lines that follow each other stand under each other.
     fn finish(self) -> String {
         let mut text = String::new();
-        for run in self.lines.chunk_by(|one, next| one.comment.is_some() && next.comment.is_some()) {
+        for run in self.lines.chunk_by(|one, next| one.comment.is_some() && next.comment.is_some())
+        {
             let width = run.iter().map(|line| line.code.chars().count()).max().unwrap_or(0);
             for Line { code, comment } in run {
                 text.push_str(code);
