@@ -1,8 +1,13 @@
 //! Highlighting in editors, held token by token against the lexer and the syntax tree; and the
 //! commands that hooks and workflows for CI call.
 
-use std::path::{Path, PathBuf};
-use std::{collections::HashMap, collections::HashSet, fmt::Write as _, fs, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use clap::{CommandFactory as _, Parser as _};
 use govc::arguments::Arguments;
@@ -44,16 +49,13 @@ fn highlight(tokenizer: &mut Tokenizer, source: &str) -> Highlighted {
     highlighted
 }
 
-/// The scopes that a range has as a whole; it may be split only inside texts and comments.
-fn scopes<'h>(highlighted: &'h Highlighted, range: &Range<usize>) -> &'h [String] {
-    let at = highlighted.partition_point(|(token, _)| token.end <= range.start);
+/// The scopes of a byte.
+fn scopes(highlighted: &Highlighted, byte: usize) -> &[String] {
+    let at = highlighted.partition_point(|(token, _)| token.end <= byte);
     highlighted.get(at).map_or(&[], |(_, scopes)| scopes)
 }
 
-fn innermost<'h>(highlighted: &'h Highlighted, range: &Range<usize>) -> &'h str {
-    scopes(highlighted, range).last().map_or("", String::as_str)
-}
-
+/// Whether a scope is one of these or below one.
 fn starts(scope: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| scope.strip_prefix(prefix).is_some_and(|x| x.starts_with('.')))
 }
@@ -114,74 +116,84 @@ fn words() -> HashSet<&'static str> {
     words
 }
 
+/// Whether a token of the lexer has the scope that belongs to it. `defined` says of a name whether
+/// it is defined here; a word that is no name has a meaning.
+fn is_right(token: Token, text: &str, defined: Option<bool>, scopes: &[String]) -> bool {
+    let scope = scopes.last().map_or("", String::as_str);
+    let built_in = ["default", "encrypted", "node", "cluster", "domain", "federation", "any"];
+    match (token, defined) {
+        (Token::Text, _) => scopes.iter().any(|scope| scope.starts_with("string.quoted.double")),
+        (Token::Int | Token::Prefix, _) => starts(scope, &["constant.numeric"]),
+        (_, Some(true)) => starts(scope, &["entity.name"]),
+        // Names that govc itself gives.
+        (_, Some(false)) if starts(scope, &["constant.language"]) => built_in.contains(&text),
+        (_, Some(false)) => starts(scope, &["variable.other", "entity.name"]),
+        (token, None) if token.is_word() => {
+            starts(scope, &["keyword", "storage", "constant.language", "support.type"])
+        }
+        // Signs; wildcards and ranges are operators.
+        _ => starts(scope, &["punctuation", "keyword.operator"]),
+    }
+}
+
+/// What is coloured wrongly in a source; words that are keywords go into `seen`.
+fn faults(
+    source: &str,
+    tree: &Value,
+    highlighted: &Highlighted,
+    seen: &mut HashSet<String>,
+) -> Vec<String> {
+    let names = names(tree, source);
+    let mut faults = Vec::new();
+    let mut check = |range: Range<usize>, right: &dyn Fn(&[String]) -> bool| {
+        let (first, last) = (scopes(highlighted, range.start), scopes(highlighted, range.end - 1));
+        let valid = !first.iter().any(|scope| scope.starts_with("invalid"));
+        if !(valid && right(first) && right(last)) {
+            let line = source[..range.start].matches('\n').count() + 1;
+            faults.push(format!("{line}: `{}` is {first:?}, {last:?}", &source[range]));
+        }
+    };
+    let mut outside = 0;
+    let end = (Token::Unknown, source.len()..source.len());
+    for (token, range) in govc_grammar::tokens(source).chain([end]) {
+        // Comments are what the lexer leaves out.
+        for (at, _) in source[outside..range.start].match_indices("//") {
+            let start = outside + at;
+            let length = source[start..].lines().next().map_or(0, str::len);
+            check(start..start + length, &|scopes| {
+                scopes.last().is_some_and(|scope| starts(scope, &["comment.line"]))
+            });
+        }
+        outside = range.end;
+        if range.is_empty() {
+            break;
+        }
+        let text = &source[range.clone()];
+        let defined = names.get(&range.start).copied();
+        if defined.is_none() && token.is_word() {
+            seen.insert(text.to_owned());
+        }
+        check(range, &|scopes| is_right(token, text, defined, scopes));
+    }
+    faults
+}
+
 #[test]
 fn words_are_keywords_where_they_mean_something_and_names_elsewhere() {
     let mut tokenizer = tokenizer();
     let mut seen = HashSet::new();
-    let (mut held, mut wrong) = (0, String::new());
+    let mut held = 0;
     for (path, source) in policies() {
         let (tree, diagnostics) = govc_grammar::parse(FileId(0), &source);
-        if !diagnostics.is_empty() {
-            continue;
-        }
-        held += 1;
-        let names = names(&serde_json::to_value(&tree).unwrap(), &source);
-        let highlighted = highlight(&mut tokenizer, &source);
-        let mut outside = 0;
-        for (token, range) in govc_grammar::tokens(&source) {
-            // Comments are what the lexer leaves out.
-            let between = outside..range.start;
-            if let Some(at) = source[between.clone()].find("//") {
-                let comment = between.start + at..between.end;
-                if !innermost(&highlighted, &comment).starts_with("comment.line.") {
-                    let _ = writeln!(
-                        wrong,
-                        "{path}: a comment is {:?}",
-                        scopes(&highlighted, &comment)
-                    );
-                }
-            }
-            outside = range.end;
-            let scope = innermost(&highlighted, &range);
-            let whole = scopes(&highlighted, &(range.end - 1..range.end)).last().unwrap() == scope;
-            let right = match (token, names.get(&range.start)) {
-                (Token::Text, _) => scopes(&highlighted, &range)
-                    .iter()
-                    .any(|scope| scope.starts_with("string.quoted.double")),
-                (Token::Int | Token::Prefix, _) => whole && starts(scope, &["constant.numeric"]),
-                (token, None) if token.is_word() => {
-                    seen.insert(source[range.clone()].to_owned());
-                    whole
-                        && starts(
-                            scope,
-                            &["keyword", "storage", "constant.language", "support.type"],
-                        )
-                }
-                (_, Some(true)) => whole && starts(scope, &["entity.name"]),
-                // Names that govc itself gives.
-                (_, Some(false)) if starts(scope, &["constant.language"]) => {
-                    let built_in =
-                        ["default", "encrypted", "node", "cluster", "domain", "federation", "any"];
-                    whole && built_in.contains(&&source[range.clone()])
-                }
-                (_, Some(false)) => {
-                    whole && starts(scope, &["variable.other", "entity.name", "constant.other"])
-                }
-                // Signs; wildcards and ranges are operators.
-                _ => starts(scope, &["punctuation", "keyword.operator"]),
-            };
-            if !right
-                || scopes(&highlighted, &range).iter().any(|scope| scope.starts_with("invalid"))
-            {
-                let line = source[..range.start].matches('\n').count() + 1;
-                let text = &source[range.clone()];
-                let found = scopes(&highlighted, &range);
-                let _ = writeln!(wrong, "{path}:{line}: {token:?} `{text}` is {found:?}");
-            }
+        if diagnostics.is_empty() {
+            held += 1;
+            let tree = serde_json::to_value(&tree).unwrap();
+            let highlighted = highlight(&mut tokenizer, &source);
+            let faults = faults(&source, &tree, &highlighted, &mut seen);
+            assert!(faults.is_empty(), "{path}:{}", faults.join("\n"));
         }
     }
     assert!(held >= 50, "only {held} files parse");
-    assert!(wrong.is_empty(), "{wrong}");
     // Words of later versions are in no policy yet.
     let reserved = HashSet::from(["authority", "translate", "carriage"]);
     let missing: Vec<_> = words()
@@ -191,7 +203,8 @@ fn words_are_keywords_where_they_mean_something_and_names_elsewhere() {
     assert!(missing.is_empty(), "no policy holds the highlighting of {missing:?}");
     for word in reserved {
         let highlighted = highlight(&mut tokenizer, word);
-        assert!(starts(innermost(&highlighted, &(0..1)), &["storage.type"]), "{word}");
+        let scope = scopes(&highlighted, 0).last().unwrap();
+        assert!(starts(scope, &["storage.type"]), "{word}: {scope}");
     }
 }
 
