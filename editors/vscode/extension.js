@@ -95,7 +95,10 @@ async function start() {
 async function stop() {
   const stopping = client;
   client = undefined;
-  await stopping?.dispose();
+  // A client whose server did not start cannot be stopped.
+  if (!stopping?.needsStop()) return;
+  // A server that does not answer is ended all the same, and the next one can start.
+  await stopping.dispose().catch(() => undefined);
 }
 
 /** What the settings say, read anew each time. */

@@ -60,12 +60,19 @@ class LanguageClient {
    */
   constructor(_id, _name, server) {
     this.server = server;
+    this.running = false;
+  }
+  needsStop() {
+    return this.running;
   }
   async start() {
     await new Promise((resolve) => setTimeout(resolve, 20));
+    if (this.server.args.includes("broken")) throw new Error("no answer");
+    this.running = true;
     events.push(`start ${path.basename(this.server.command)} ${this.server.args.join(" ")}`);
   }
   async dispose() {
+    if (!this.running) throw new Error("not running");
     events.push("stop");
   }
 }
@@ -109,13 +116,22 @@ test("the extension", { skip: process.platform === "win32" }, async (t) => {
     assert.match(events.join(), /old lsp` does not start.*unrecognized subcommand/);
   });
 
+  await t.test("says that a server broke, and starts the next one", async () => {
+    events = [];
+    settings = { path: program("new", "exit 0"), "lsp.arguments": ["broken"] };
+    await configure?.({ affectsConfiguration: () => true });
+    settings = { path: settings.path };
+    await configure?.({ affectsConfiguration: () => true });
+    assert.deepStrictEqual(events, ["govc: no answer", "start new lsp"]);
+  });
+
   await t.test("starts one server at a time", async () => {
     events = [];
     settings = { path: program("govc", 'echo "{\\"page\\":\\"# $2\\"}"') };
     const restart = commands.get("govc.restart");
     assert(restart);
     await Promise.all([restart(), restart()]);
-    assert.deepStrictEqual(events, ["start govc lsp", "stop", "start govc lsp"]);
+    assert.deepStrictEqual(events, ["stop", "start govc lsp", "stop", "start govc lsp"]);
   });
 
   await t.test("shows the page of a code", async () => {
