@@ -39,6 +39,8 @@ pub enum Command {
     Check(Check),
     /// Run the tests that policies contain
     Test(Test),
+    /// Lay policies out
+    Fmt(Fmt),
     /// Compile policies into an image
     Build(Build),
     /// Show what an image holds
@@ -215,6 +217,20 @@ pub struct Test {
     /// Fail when fewer rules than this are covered, in percent
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub coverage_min: Option<u8>,
+}
+
+#[derive(Args)]
+pub struct Fmt {
+    /// Policy files, directories with policies, or - for standard input; the current directory when
+    /// nothing is named
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// List the files that would change and change nothing; fails if there are any
+    #[arg(long)]
+    pub check: bool,
+    /// Show what would change and change nothing; fails if something would
+    #[arg(long)]
+    pub diff: bool,
 }
 
 #[derive(Args)]

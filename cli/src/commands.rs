@@ -1,11 +1,13 @@
 //! The commands, a file each where they are more than a few lines.
 
 mod apply;
+mod changes;
 mod check;
 mod coverage;
 mod diff;
 mod explain;
 mod fix;
+mod fmt;
 mod inspect;
 mod keys;
 mod observe;
@@ -28,6 +30,7 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
     match arguments.command {
         Command::Check(check) => check::check(&check, style),
         Command::Test(test) => check::test(&test, style),
+        Command::Fmt(fmt) => fmt::run(&fmt, style),
         Command::Build(build) => check::build(&build, style),
         Command::Inspect(inspect) => inspect::run(&inspect, style),
         Command::Apply(apply) => apply::apply(&apply, style),

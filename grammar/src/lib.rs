@@ -21,7 +21,7 @@ mod syntax_error;
 mod tree;
 
 pub use lexer::{Token, tokens};
-pub use parse::parse;
+pub use parse::{item_starts, parse};
 
 /// Syntax errors that are told per file.
 pub const DIAGNOSTICS_MAX: usize = 20;

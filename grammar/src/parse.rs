@@ -53,6 +53,18 @@ pub fn parse(file: FileId, source: &str) -> (File, Vec<Diagnostic>) {
     driver.finish(&lexemes)
 }
 
+/// Where the items of a source start, for tools that lay text out: the parser cuts it at the same
+/// places. Expectations stand before the items that they speak about.
+#[must_use]
+pub fn item_starts(source: &str) -> Vec<usize> {
+    let mut problems = Problems::new(FileId(0));
+    let mut lexemes = lexer::lex(source, &mut problems);
+    expectation::take(&mut lexemes);
+    let chunks = chunk::items(&lexemes);
+    let first = |chunk: &Chunk<'_>| Some(chunk.lexemes.first()?.start as usize);
+    chunks.iter().filter(|chunk| chunk.kind.is_some()).filter_map(first).collect()
+}
+
 struct Driver<'s> {
     session: Session<'s>,
     parser: gov::PieceParser,

@@ -1,12 +1,10 @@
 //! `check --fix`: applying the fixes that are sure.
 
-use std::path::{Path, PathBuf};
-
 use govc_compiler::fixes;
 use govc_grammar::diagnostic::Fix;
-use similar::TextDiff;
 
 use super::{
+    changes::{self, Change},
     check::{conclude, findings},
     plural,
 };
@@ -32,20 +30,20 @@ pub fn fix(arguments: &Check, style: &Style) -> Result<(), Failure> {
         input = input::read(sources, json, &overlay, findings(arguments))?;
     }
     let mut changed = Vec::new();
-    for (path, original) in sources.files.iter().zip(originals) {
-        if let Some(text) = overlay.get(path).filter(|text| **text != original) {
-            changed.push((path.clone(), original, text.clone()));
+    for (path, before) in sources.files.iter().zip(originals) {
+        if let Some(after) = overlay.get(path).filter(|text| **text != before) {
+            changed.push(Change { path: path.clone(), before, after: after.clone() });
         }
     }
     if arguments.diff {
-        for (path, original, text) in &changed {
-            show(path, original, text, style)?;
+        for change in &changed {
+            change.show(style)?;
         }
         input.report(style)?;
         input.compiled()?;
         return if changed.is_empty() { Ok(()) } else { Err(Failure::Told) };
     }
-    write(&changed)?;
+    changes::write(&changed)?;
     input.finish(sources, style)?;
     if !changed.is_empty() && input.format().is_chatty() {
         line(&format!("{} fixed", plural(changed.len(), "file")))?;
@@ -67,35 +65,4 @@ fn round(input: &Input, files_named: usize, overlay: &mut Overlay) -> bool {
         }
     }
     changed
-}
-
-fn show(path: &Path, original: &str, text: &str, style: &Style) -> Result<(), Failure> {
-    let diff = TextDiff::from_lines(original, text);
-    let (before, after) = (format!("a/{}", path.display()), format!("b/{}", path.display()));
-    let diff = diff.unified_diff().header(&before, &after).to_string();
-    for text in diff.lines() {
-        line(&match text.chars().next() {
-            Some('+') => style.good(text),
-            Some('-') => style.bad(text),
-            Some('@') => style.dim(text),
-            _ => text.to_owned(),
-        })?;
-    }
-    Ok(())
-}
-
-/// Writes the files, each whole or not at all, unless somebody changed them meanwhile.
-fn write(changed: &[(PathBuf, String, String)]) -> Result<(), Failure> {
-    for (path, original, _) in changed {
-        if input::read_text(path)? != *original {
-            return Err(Failure::Machine {
-                message: format!("`{}` was changed while it was checked", path.display()),
-                help: Some("Run the command again.".into()),
-            });
-        }
-    }
-    for (path, _, text) in changed {
-        input::write_whole(path, text.as_bytes())?;
-    }
-    Ok(())
 }
