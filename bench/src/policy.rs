@@ -231,8 +231,8 @@ fn compile_once(sources: &[Source], count: usize) -> Result<Compiled, BenchError
     });
     drop(forest.map_err(|error| refused(error.to_string()))?);
     let (stages, all) = timed(|| {
-        let names = names::names(&policy, &table, sources, "bench");
-        encode::encode_stages(&table, &names, budgets)
+        let names = || names::names(&policy, &table, sources, "bench");
+        encode::encode_stages(&table, names, budgets)
     });
     let stages = stages.map_err(|error| refused(error.to_string()))?;
     let ingress = stages.forest.programs.get(govc_abi::image::program::INGRESS as usize);

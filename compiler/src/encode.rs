@@ -71,16 +71,33 @@ fn name(program: usize) -> &'static str {
 
 /// The image of a decision table.
 pub fn encode(table: &DecisionTable, names: &Names) -> Result<Image, EncodeError> {
-    Ok(encode_stages(table, names, Budgets::default())?.image)
+    Ok(encode_stages(table, || names.clone(), Budgets::default())?.image)
 }
 
-/// The image of a decision table, and everything on the way.
+/// The image of a decision table, and everything on the way. `names` makes the names; large
+/// tables are laid out meanwhile.
 pub fn encode_stages(
     table: &DecisionTable,
-    names: &Names,
+    names: impl FnOnce() -> Names,
     budgets: Budgets,
 ) -> Result<Stages, EncodeError> {
     check(table)?;
+    let lay_out = || lay_out(table, budgets);
+    let names = || {
+        let names = names();
+        (names.encode(), names)
+    };
+    let ((section, names), laid_out) =
+        if row_count(table) < ROWS_MANY { (names(), lay_out()) } else { join(names, lay_out) };
+    let (classification, forest, tables, places) = laid_out?;
+    let image = assemble(table, &tables, places, names, &section?)?;
+    Ok(Stages { classification, forest, tables, image })
+}
+
+fn lay_out(
+    table: &DecisionTable,
+    budgets: Budgets,
+) -> Result<(Classification, Forest, MatchTables, Places), EncodeError> {
     let classification = Classification::new(table);
     let (beginning, places) = beginning(table);
     let plant = || Forest::new(table, &classification, budgets);
@@ -89,8 +106,7 @@ pub fn encode_stages(
         if row_count(table) < ROWS_MANY { (plant(), lay_out()) } else { join(plant, lay_out) };
     let forest = forest?;
     let tables = MatchTables::new(&classification, &forest, class_tables?)?;
-    let image = assemble(table, &tables, places, names)?;
-    Ok(Stages { classification, forest, tables, image })
+    Ok((classification, forest, tables, places))
 }
 
 fn row_count(table: &DecisionTable) -> usize {
@@ -155,9 +171,9 @@ fn assemble(
     table: &DecisionTable,
     tables: &MatchTables,
     places: Places,
-    names: &Names,
+    names: Names,
+    section: &[u8],
 ) -> Result<Image, EncodeError> {
-    let section = names.encode()?;
     let names_at = tables.words.len();
     let words = names_at + section.len().div_ceil(4);
     if words > IMAGE_WORDS_MAX {
@@ -174,9 +190,9 @@ fn assemble(
         *place = word.to_le_bytes();
     }
     for (place, byte) in bytes.iter_mut().skip(names_at * 4).zip(section) {
-        *place = byte;
+        *place = *byte;
     }
-    Ok(Image::seal(bytes, names.clone())?)
+    Ok(Image::seal(bytes, names)?)
 }
 
 /// Everything in the header but the sizes of what follows the tables.

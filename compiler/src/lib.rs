@@ -69,8 +69,8 @@ pub fn stages(
     title: &str,
 ) -> Result<(DecisionTable, Stages), Box<Diagnostic>> {
     let table = lower::lower(policy).map_err(|error| Box::new(explain_lower(policy, &error)))?;
-    let names = names::names(policy, &table, sources, title);
-    let stages = encode::encode_stages(&table, &names, Budgets::default())
+    let names = || names::names(policy, &table, sources, title);
+    let stages = encode::encode_stages(&table, names, Budgets::default())
         .map_err(|error| Box::new(explain_encode(policy, &table, &error)))?;
     Ok((table, stages))
 }

@@ -73,7 +73,7 @@ fn interpreter_diagrams_and_walk_agree_at_every_hook() {
         let text = random_policy_at(random, rules, &["ingress", "egress", "forward"]);
         let compiled = compile(&[("random.gov", &text), ("vocabulary.gov", VOCABULARY)]);
         let budgets = BUDGETS[seed as usize % 2];
-        let stages = encode::encode_stages(&compiled.table, &Names::default(), budgets).unwrap();
+        let stages = encode::encode_stages(&compiled.table, Names::default, budgets).unwrap();
         for hook in 0..3 {
             let which = program::INGRESS + hook as u32;
             let aim = Aim::new(&compiled.table, which);
@@ -121,7 +121,7 @@ fn interpreter_diagrams_and_walk_agree_at_the_edges() {
         let sources = [Source { name: "random.gov".into(), text: text.clone() }];
         let names = names::names(&compiled.policy, &compiled.table, &sources, "t");
         let budgets = BUDGETS[seed as usize % 2];
-        let stages = encode::encode_stages(&compiled.table, &names, budgets).unwrap();
+        let stages = encode::encode_stages(&compiled.table, || names, budgets).unwrap();
         for (at, which) in
             [program::STAMP, program::DELIVER, program::LEGACY].into_iter().enumerate()
         {

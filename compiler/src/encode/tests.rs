@@ -55,7 +55,7 @@ fn by_diagrams(stages: &Stages, rules: &[u32], which: u32, classes: &walk::Class
 /// parts are left out.
 fn compare(table: &DecisionTable, budgets: Budgets, requests: u32, seed: u64) -> usize {
     let random = &mut Random::new(seed);
-    let stages = match encode_stages(table, &Names::default(), budgets) {
+    let stages = match encode_stages(table, Names::default, budgets) {
         Err(EncodeError::Forest(ForestError::Groups { .. })) => return 0,
         result => result.unwrap(),
     };
@@ -157,7 +157,9 @@ fn rows_of_all_kinds_agree() {
     }
     // Rows of sparse rows take a step more than the order has attributes.
     assert_eq!(tables.programs[program::INGRESS as usize].parts[0].steps, 3);
-    let image = assemble(&table, &tables, places, &Names::default()).unwrap();
+    let image =
+        assemble(&table, &tables, places, Names::default(), &Names::default().encode().unwrap())
+            .unwrap();
     let samples = Requests::new(&table, program::INGRESS);
     for _ in 0..2_000 {
         let request = samples.next(random);
@@ -240,7 +242,7 @@ fn more_tiers_than_parts_are_an_error_only_if_they_must_be_told_apart() {
         encode(&table_of(true), &Names::default()),
         Err(EncodeError::Forest(ForestError::Groups { program: program::EGRESS, parts: 40 }))
     );
-    let stages = encode_stages(&table_of(false), &Names::default(), TINY).unwrap();
+    let stages = encode_stages(&table_of(false), Names::default, TINY).unwrap();
     assert_eq!(stages.forest.programs[program::EGRESS as usize].len(), 1);
 }
 
@@ -257,7 +259,7 @@ fn rows_beyond_all_budgets_are_named() {
         )));
     }
     let budgets = Budgets { edges_max: 8, ..TINY };
-    match encode_stages(&sample::table_of(rows), &Names::default(), budgets) {
+    match encode_stages(&sample::table_of(rows), Names::default, budgets) {
         Err(EncodeError::Forest(ForestError::TooBig { program, values })) => {
             assert_eq!(program, program::INGRESS);
             assert!(!values.is_empty() && values.len() < 40 && values.is_sorted(), "{values:?}");
