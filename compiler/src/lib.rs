@@ -14,6 +14,7 @@ pub mod encode;
 pub mod expectations;
 pub mod fixes;
 pub mod forest;
+pub mod index;
 pub mod interpret;
 pub mod lock;
 pub mod lower;
