@@ -19,6 +19,7 @@ pub mod interpret;
 pub mod lock;
 pub mod lower;
 pub mod names;
+pub mod packages;
 pub mod pages;
 pub mod sources;
 pub mod table;

@@ -53,7 +53,8 @@ impl Flat {
 
 impl Kind {
     /// The noun with its article: `a level`.
-    pub(crate) fn with_article(self) -> &'static str {
+    #[must_use]
+    pub fn with_article(self) -> &'static str {
         match self {
             Self::Level => "a level",
             Self::Compartment => "a compartment",

@@ -218,7 +218,9 @@ impl<'w> Lookup<'w, '_> {
         let id = domain.id;
         let mut segments = name.segments.iter().rev();
         let mut next = |meant: Meant| {
-            segments.next().into_iter().for_each(|segment| self.note(segment.span, || meant));
+            if let Some(segment) = segments.next() {
+                self.note(segment.span, || meant);
+            }
         };
         match name.name {
             Owned::Flat(flat, text) => next(Meant::Flat(id, flat, text.clone())),
