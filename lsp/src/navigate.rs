@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use govc_compiler::index::Kind;
+use govc_compiler::index::{Definition, Kind};
 use govc_grammar::Token;
 use govc_grammar::span::Span;
 use lsp_types as lsp;
@@ -100,19 +100,9 @@ impl Workspace<'_> {
         let old = old.unwrap_or_default().to_owned();
         let full = definition.full.strip_suffix(old.as_str()).unwrap_or_default();
         let full = format!("{full}{new}");
-        let taken = |unit: &Unit| {
-            unit.index.definitions.iter().any(|other| {
-                other.kind == definition.kind
-                    && other.package == definition.package
-                    && other.full == full
-                    && other.span.file == definition.span.file
-            })
-        };
-        if new != old && self.all_units().any(taken) {
-            return Err(format!(
-                "there is {} named `{full}` already",
-                definition.kind.with_article()
-            ));
+        if new != old && self.all_units().any(|unit| is_taken(unit, &definition, &full)) {
+            let what = definition.kind.with_article();
+            return Err(format!("there is {what} named `{full}` already"));
         }
         let places = self.places(definition.span);
         let same = |span: &Span| self.files.get(span.file).is_some_and(|f| f.text_of(*span) == old);
@@ -122,6 +112,19 @@ impl Workspace<'_> {
         let changes = places.into_iter().map(|span| (span, new.to_owned())).collect();
         Ok(self.edits(changes))
     }
+}
+
+/// Whether a unit that knows the definition has the other name for something of its kind.
+fn is_taken(unit: &Unit, definition: &Definition, full: &str) -> bool {
+    let all = &unit.index.definitions;
+    let Some(here) = all.iter().find(|one| one.span == definition.span) else { return false };
+    // These are known under one name in all packages.
+    let everywhere = matches!(here.kind, Kind::Zone | Kind::Tier | Kind::Policy | Kind::Rule);
+    all.iter().any(|other| {
+        other.kind.noun() == here.kind.noun()
+            && other.full == full
+            && (everywhere || other.package == here.package)
+    })
 }
 
 /// Words with a meaning are names in many places, and confuse in all of them.

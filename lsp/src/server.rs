@@ -203,7 +203,13 @@ impl Server<'_, '_> {
     /// Checks one unit, or starts an analysis; answers how long to wait before the next piece.
     fn work(&mut self, waited: Option<Duration>) -> Result<Option<Duration>, ServerError> {
         if let Some(key) = self.workspace.next_stale(self.edited) {
-            self.check(&key)?;
+            self.check(&key);
+        }
+        if let Some(key) = self.workspace.next_unpublished() {
+            self.publish(&key)?;
+            return Ok(Some(Duration::ZERO));
+        }
+        if self.workspace.next_stale(self.edited).is_some() {
             return Ok(Some(Duration::ZERO));
         }
         if self.analyst.busy {
@@ -219,21 +225,18 @@ impl Server<'_, '_> {
         Ok(None)
     }
 
-    fn check(&mut self, key: &UnitKey) -> Result<(), ServerError> {
+    fn check(&mut self, key: &UnitKey) {
         let workspace = &mut self.workspace;
-        let refreshed = catch_unwind(AssertUnwindSafe(|| workspace.refresh(key)));
-        match refreshed {
-            Ok(true) => self.publish(key),
-            Ok(false) => Ok(()),
-            Err(_) => {
-                // The unit is gone with what broke it, and is made anew with the next edit.
-                tracing::error!("checking {} broke off", key.0.display());
-                Ok(())
-            }
+        if catch_unwind(AssertUnwindSafe(|| workspace.refresh(key))).is_err() {
+            // The unit is gone with what broke it, and is made anew with the next edit.
+            tracing::error!("checking {} broke off", key.0.display());
         }
     }
 
-    fn publish(&self, key: &UnitKey) -> Result<(), ServerError> {
+    fn publish(&mut self, key: &UnitKey) -> Result<(), ServerError> {
+        if let Some(unit) = self.workspace.unit_mut(key) {
+            unit.published = unit.generation;
+        }
         let Some(unit) = self.workspace.unit(key) else { return Ok(()) };
         for file in unit.roots.iter().filter_map(|id| self.workspace.files.get(*id)) {
             let params = lsp::PublishDiagnosticsParams {
@@ -350,12 +353,12 @@ impl Server<'_, '_> {
         true
     }
 
-    fn publish_file(&self, file: Option<FileId>) {
+    fn publish_file(&mut self, file: Option<FileId>) {
         let units = self.workspace.units();
         let about =
             file.and_then(|id| units.into_iter().find(|(_, unit)| unit.roots.contains(&id)));
-        if let Some((key, _)) = about {
-            let _ = self.publish(key);
+        if let Some(key) = about.map(|(key, _)| key.clone()) {
+            let _ = self.publish(&key);
         }
     }
 

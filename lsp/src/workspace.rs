@@ -54,6 +54,8 @@ pub(crate) struct Unit {
     pub(crate) policy: Option<Policy>,
     /// Grows with every check.
     pub(crate) generation: u64,
+    /// The check whose findings the editor was told.
+    pub(crate) published: u64,
 }
 
 impl Unit {
@@ -116,7 +118,14 @@ impl<'h> Workspace<'h> {
         self.units.iter().find(|(_, unit)| stale(unit)).map(|(key, _)| key.clone())
     }
 
-    /// The unit that is about a file, checked if it is not.
+    /// A unit that was checked for a question in between, so that nobody was told.
+    pub(crate) fn next_unpublished(&self) -> Option<UnitKey> {
+        let mut units = self.units.iter();
+        let unit = units.find(|(_, unit)| unit.published != unit.generation);
+        unit.map(|(key, _)| key.clone())
+    }
+
+    /// Diagnostics of the unit that is about a file, checked if it is not.
     pub fn checked(&mut self, file: &Path) -> Option<&[Diagnostic]> {
         let id = self.files.at(file)?.id;
         self.unit_of(id).map(Unit::told)
