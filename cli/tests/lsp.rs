@@ -1,6 +1,11 @@
 //! A whole session of an editor with `govc lsp`, over standard input and output.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the helpers of tests may panic as tests do"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -287,6 +292,10 @@ fn names_are_told_found_and_renamed() {
     assert!(hover["result"]["contents"]["value"].as_str().unwrap().contains("let through"));
     let hover = session.at("hover", "ledger.gov", find(&text, "web }"), json!({}));
     assert!(hover["result"]["contents"]["value"].as_str().unwrap().contains("80, 443"));
+
+    session.open("known.gov", "package known\n@expect GOV4104 \"both\" let a = 1, 1\n");
+    let hover = session.at("hover", "known.gov", (1, 10), json!({}));
+    assert!(hover["result"]["contents"]["value"].as_str().unwrap().starts_with("# GOV4104"));
 
     let definition = session.at("definition", "ledger.gov", api, json!({}));
     assert_eq!(definition["result"]["uri"], session.uri("acme/vocabulary.gov"));

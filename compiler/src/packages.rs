@@ -17,7 +17,9 @@ pub fn candidates<'p>(
     long.set_extension("gov");
     let short = PathBuf::from(format!("{}.gov", names.last().copied().unwrap_or_default()));
     let beside = origin.ancestors().skip(1).take(names.len() + 1);
-    search.iter().map(PathBuf::as_path).chain(beside).flat_map(move |folder| {
-        [folder.join(&long), folder.join(&short)]
-    })
+    search
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(beside)
+        .flat_map(move |folder| [folder.join(&long), folder.join(&short)])
 }

@@ -1,6 +1,10 @@
 //! What policies look like.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "the helpers of tests may panic as tests do"
+)]
 
 use std::path::{Path, PathBuf};
 

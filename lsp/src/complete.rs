@@ -149,7 +149,7 @@ struct Typed<'t> {
     path: Vec<&'t str>,
     /// Where the word that is being typed starts.
     start: usize,
-    /// The words that the open braces follow, each with the position of its brace in `before`.
+    /// Positions of the open braces in `before`.
     open: Vec<usize>,
     /// Position of the keyword that the item starts with.
     item: usize,
