@@ -1,10 +1,6 @@
 //! What policies look like.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "the helpers of tests may panic as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
 
 use std::path::{Path, PathBuf};
 
