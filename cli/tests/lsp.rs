@@ -257,6 +257,19 @@ fn diagnostics_come_and_go_with_edits() {
 }
 
 #[test]
+fn files_for_different_nodes_are_not_mixed_up() {
+    let (mut session, _) = Session::start(&json!({}));
+    session.open("one.gov", "package nodes\npolicy p { on ingress  permit r { source office } }\n");
+    session.open("two.gov", "package nodes\npolicy p { on ingress  deny r { source offce } }\n");
+    session.wait_for("one.gov", &["GOV1007"]);
+    session.open("sets.gov", "package nodes\nlet office = 10.0.0.0/8\n");
+    session.wait_for("one.gov", &[]);
+    session.wait_for("sets.gov", &[]);
+    session.wait_for("two.gov", &["GOV1007"]);
+    session.end();
+}
+
+#[test]
 fn columns_are_those_that_were_agreed_on() {
     let text = "package odd\nzone z = interface \"é😀\" let b = 1, 1\n";
     for (encoding, width) in [("utf-16", 3), ("utf-8", 6)] {

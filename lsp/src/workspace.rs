@@ -14,6 +14,7 @@ use govc_grammar::ast::{self, Item};
 use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::{FileId, Span};
 use lsp_types::Uri;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Host;
 use crate::files::{File, Files, path_text};
@@ -27,12 +28,15 @@ pub struct Workspace<'h> {
     /// Directories in which packages are looked for.
     search: Vec<PathBuf>,
     units: BTreeMap<UnitKey, Unit>,
+    /// The unit that is about each file.
+    unit_of_file: FxHashMap<FileId, UnitKey>,
     /// The files' revision that `units` was made for.
     grouped: Option<u64>,
 }
 
 /// A directory and a package: files of one package that lie beside each other are checked
-/// together. Files without a package are on their own.
+/// together. Where two of them define the same name they are meant for different nodes, and each
+/// file has a unit of its own, by its path. So do files without a package.
 pub(crate) type UnitKey = (PathBuf, String);
 
 /// Files that are checked together.
@@ -40,6 +44,8 @@ pub(crate) type UnitKey = (PathBuf, String);
 pub(crate) struct Unit {
     /// The files that it is about.
     pub(crate) roots: Vec<FileId>,
+    /// Files of their package that go with them, and that other units are about.
+    companions: Vec<FileId>,
     /// These, and all that they use, with the revision that was checked.
     pub(crate) members: Vec<(FileId, u64)>,
     /// Trees of the members.
@@ -84,6 +90,7 @@ impl<'h> Workspace<'h> {
             files: Files::default(),
             search: search.iter().chain(folders).cloned().collect(),
             units: BTreeMap::new(),
+            unit_of_file: FxHashMap::default(),
             grouped: None,
         };
         for folder in folders {
@@ -160,7 +167,7 @@ impl<'h> Workspace<'h> {
     }
 
     fn key_of(&self, file: FileId) -> Option<UnitKey> {
-        self.files.get(file).filter(|file| file.exists).map(key)
+        self.unit_of_file.get(&file).cloned()
     }
 
     /// Sorts all files into units, keeping what is known of those that stay the same.
@@ -172,15 +179,36 @@ impl<'h> Workspace<'h> {
         for file in self.files.all() {
             roots.entry(key(file)).or_default().push(file.id);
         }
-        let mut units = std::mem::take(&mut self.units);
-        self.units = roots
-            .into_iter()
-            .map(|(key, roots)| {
-                let known = units.remove(&key).filter(|unit| unit.roots == roots);
-                (key, known.unwrap_or_else(|| Unit { roots, ..Unit::default() }))
-            })
-            .collect();
+        let mut old = std::mem::take(&mut self.units);
+        self.unit_of_file.clear();
+        for (key, roots) in roots {
+            for (key, roots, companions) in self.split(key, roots) {
+                self.unit_of_file.extend(roots.iter().map(|root| (*root, key.clone())));
+                let same = |unit: &Unit| unit.roots == roots && unit.companions == companions;
+                let known = old.remove(&key).filter(same);
+                let unit = known.unwrap_or_else(|| Unit { roots, companions, ..Unit::default() });
+                self.units.insert(key, unit);
+            }
+        }
         self.grouped = Some(self.files.revision);
+    }
+
+    /// One unit for files that go together; else one for each, with those that go with it.
+    fn split(&self, key: UnitKey, roots: Vec<FileId>) -> Vec<(UnitKey, Vec<FileId>, Vec<FileId>)> {
+        let names: Vec<FxHashSet<(&str, &str)>> =
+            roots.iter().map(|id| self.files.get(*id).map(defined).unwrap_or_default()).collect();
+        let mut all = FxHashSet::default();
+        if names.iter().flatten().all(|name| all.insert(*name)) {
+            return vec![(key, roots, Vec::new())];
+        }
+        let alone = |(root, own): (&FileId, &FxHashSet<(&str, &str)>)| {
+            let path = self.files.get(*root)?.path.clone();
+            let others = roots.iter().zip(&names).filter(|(other, _)| *other != root);
+            let fitting = others.filter(|(_, names)| names.is_disjoint(own));
+            let companions = fitting.map(|(other, _)| *other).collect();
+            Some(((path, key.1.clone()), vec![*root], companions))
+        };
+        roots.iter().zip(&names).filter_map(alone).collect()
     }
 
     /// Brings a unit up to date; whether it had to be checked.
@@ -189,7 +217,8 @@ impl<'h> Workspace<'h> {
         if unit.fresh_at == Some(self.files.revision) {
             return false;
         }
-        let members = self.members(&unit.roots.clone());
+        let family = [unit.roots.as_slice(), unit.companions.as_slice()].concat();
+        let members = self.members(family);
         let Some(mut unit) = self.units.remove(key) else { return false };
         unit.fresh_at = Some(self.files.revision);
         let changed = unit.members != members;
@@ -202,8 +231,7 @@ impl<'h> Workspace<'h> {
     }
 
     /// Files with all that they use, packages looked for as the command line does.
-    fn members(&mut self, roots: &[FileId]) -> Vec<(FileId, u64)> {
-        let mut members: Vec<FileId> = roots.to_vec();
+    fn members(&mut self, mut members: Vec<FileId>) -> Vec<(FileId, u64)> {
         let mut searched: Vec<String> = Vec::new();
         let mut next = 0;
         while let Some(file) = members.get(next).and_then(|id| self.files.get(*id)) {
@@ -255,7 +283,7 @@ impl<'h> Workspace<'h> {
         let locks = self.locks(unit);
         let (checked, index) = check::check_parsed_indexed(&unit.trees, syntax, &locks);
         let told = checked.diagnostics.into_iter();
-        let told = told.filter(|diagnostic| !is_about_alternatives(diagnostic, &unit.roots));
+        let told = told.filter(|diagnostic| !is_about_alternatives(diagnostic, unit));
         unit.diagnostics = expectations::settle(&unit.trees, told.collect(), false);
         (unit.policy, unit.index, unit.analysed) = (checked.policy, index, None);
         unit.generation += 1;
@@ -302,12 +330,34 @@ fn key(file: &File) -> UnitKey {
     }
 }
 
+/// The names that only one file of a package can define, with what they are.
+fn defined(file: &File) -> FxHashSet<(&str, &str)> {
+    let mut names = FxHashSet::default();
+    for item in &file.tree.items {
+        match item {
+            Item::Policy(policy) => drop(names.insert(("policy", policy.name.text.as_str()))),
+            Item::Zone(list) => {
+                names.extend(list.iter().map(|zone| ("zone", zone.name.text.as_str())));
+            }
+            Item::Let(list) => names.extend(list.iter().map(|set| ("let", set.name.text.as_str()))),
+            Item::Tier(list) => {
+                names.extend(list.iter().map(|tier| ("tier", tier.name.text.as_str())));
+            }
+            Item::Domain(_) => drop(names.insert(("domain", ""))),
+            _ => {}
+        }
+    }
+    names
+}
+
 /// Files of one package may be meant for different nodes and never be loaded together. What is
 /// only strange when they are is not told.
-fn is_about_alternatives(diagnostic: &Diagnostic, roots: &[FileId]) -> bool {
+fn is_about_alternatives(diagnostic: &Diagnostic, unit: &Unit) -> bool {
     use govc_grammar::diagnostic::Severity;
     let mut files = diagnostic.labels.iter().map(|label| label.span.file);
     let first = files.next();
     diagnostic.severity() != Severity::Error
-        && files.any(|file| Some(file) != first && roots.contains(&file))
+        && files.any(|file| {
+            Some(file) != first && (unit.roots.contains(&file) || unit.companions.contains(&file))
+        })
 }
