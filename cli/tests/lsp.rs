@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Session {
     child: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     messages: Receiver<Value>,
     /// The newest diagnostics of each file.
     diagnostics: BTreeMap<String, Value>,
@@ -67,7 +67,7 @@ impl Session {
                 }
             }
         });
-        let input = child.stdin.take().unwrap();
+        let input = child.stdin.take();
         let diagnostics = BTreeMap::new();
         let mut session = Self { child, input, messages, diagnostics, folder, next: 0 };
         let root = session.uri("");
@@ -85,8 +85,9 @@ impl Session {
 
     fn send(&mut self, message: &Value) {
         let text = message.to_string();
-        write!(self.input, "Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
-        self.input.flush().unwrap();
+        let input = self.input.as_mut().unwrap();
+        write!(input, "Content-Length: {}\r\n\r\n{text}", text.len()).unwrap();
+        input.flush().unwrap();
     }
 
     fn tell(&mut self, method: &str, params: Value) {
@@ -470,6 +471,6 @@ fn an_editor_that_is_gone_ends_the_server() {
     session.tell("exit", Value::Null);
     assert!(!session.child.wait().unwrap().success());
     let (mut session, _) = Session::start(&json!({}));
-    drop(std::mem::replace(&mut session.input, Session::start(&json!({})).0.input));
+    session.input = None;
     assert!(!session.child.wait().unwrap().success());
 }
