@@ -70,6 +70,8 @@ pub enum Command {
     Explain(Explain),
     /// Show the whole thing on real packets, in network namespaces of its own
     Demo(Demo),
+    /// Speak to an editor over standard input and output (language server protocol)
+    Lsp(Lsp),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -461,6 +463,13 @@ pub struct RingArguments {
     /// Directory of the key ring
     #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
     pub keys: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Lsp {
+    /// Speak over standard input and output, which is the only way there is; editors say it
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 #[derive(Args)]

@@ -10,6 +10,7 @@ mod fix;
 mod fmt;
 mod inspect;
 mod keys;
+mod lsp;
 mod observe;
 mod query;
 mod status;
@@ -43,6 +44,7 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Query(query) => query::run(&query, style),
         Command::Explain(explain) => explain::run(&explain, style),
         Command::Demo(demo) => demo::run(&demo, style),
+        Command::Lsp(_) => lsp::run(),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

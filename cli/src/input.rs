@@ -7,7 +7,7 @@ use std::{
 };
 
 use govc_compiler::{
-    analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
+    analysis, checked::Policy, lock::Locks, packages, sources::Source, table::DecisionTable,
 };
 use govc_grammar::{
     ast::{self, Item},
@@ -284,38 +284,61 @@ fn add(input: &mut Input, path: PathBuf, text: String) {
     input.diagnostics.extend(diagnostics);
 }
 
-/// Looks for `a/b.gov`, then for `b.gov`, beside the file that uses package `a.b`, in the
-/// directories above it, and under the search path. A package that is not found is the
-/// checker's to report.
+/// Looks for a package that a file uses. One that is not found is the checker's to report.
 fn find_package(
     input: &mut Input,
     package: &ast::Path,
     origin: &Path,
     include: &[PathBuf],
 ) -> Result<(), Failure> {
-    let names: Vec<&str> = package.segments.iter().map(|name| name.text.as_str()).collect();
-    let mut long = names.iter().collect::<PathBuf>();
-    long.set_extension("gov");
-    let short = PathBuf::from(format!("{}.gov", names.last().copied().unwrap_or_default()));
-    let beside =
-        origin.ancestors().skip(1).take(names.len() + 1).map(|dir| {
-            if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_path_buf() }
-        });
-    for dir in include.iter().cloned().chain(beside) {
-        for candidate in [dir.join(&long), dir.join(&short)] {
-            if !candidate.is_file() {
-                continue;
-            }
-            let text = read_text(&candidate)?;
-            let (file, _) = govc_grammar::parse(FileId(0), &text);
-            if file.package.is_some_and(|p| path_text(&p) == path_text(package)) {
-                let tidy = candidate.strip_prefix(".").map(Path::to_path_buf).unwrap_or(candidate);
-                add(input, tidy, text);
-                return Ok(());
-            }
+    for candidate in packages::candidates(package, origin, include) {
+        if !candidate.is_file() {
+            continue;
+        }
+        let text = read_text(&candidate)?;
+        let (file, _) = govc_grammar::parse(FileId(0), &text);
+        if file.package.is_some_and(|p| path_text(&p) == path_text(package)) {
+            let tidy = candidate.strip_prefix(".").map(Path::to_path_buf).unwrap_or(candidate);
+            add(input, tidy, text);
+            return Ok(());
         }
     }
     Ok(())
+}
+
+/// The policies below a directory, but for those in hidden ones, in no order.
+///
+/// # Errors
+/// What `excuse` makes of a directory that cannot be read.
+pub fn policies_below(
+    directory: &Path,
+    excuse: impl Fn(Failure) -> Result<(), Failure>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = Vec::new();
+    let mut waiting = vec![directory.to_path_buf()];
+    while let Some(directory) = waiting.pop() {
+        let entries = fs::read_dir(&directory).and_then(|entries| {
+            entries.map(|entry| entry.and_then(|entry| Ok((entry.file_type()?, entry)))).collect()
+        });
+        let entries: Vec<(fs::FileType, fs::DirEntry)> = match entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                excuse(file("read", &directory)(error))?;
+                continue;
+            }
+        };
+        for (kind, entry) in entries {
+            // Links are not followed: they may lead in circles, or out of the directory.
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let inside = directory.strip_prefix(".").unwrap_or(&directory).join(entry.file_name());
+            if kind.is_dir() && !hidden {
+                waiting.push(inside);
+            } else if kind.is_file() && inside.extension().is_some_and(|suffix| suffix == "gov") {
+                found.push(inside);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The text of a file.

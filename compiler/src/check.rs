@@ -25,13 +25,14 @@ mod unused;
 #[cfg(test)]
 mod tests;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 
 use govc_grammar::ast;
 use govc_grammar::diagnostic::{Diagnostic, Severity};
 use govc_grammar::span::{FileId, Span};
 
 use crate::checked::{Policy, Zone};
+use crate::index::{self, Index};
 use crate::lock::Locks;
 use crate::resolve::{Packages, World};
 use crate::vocabulary;
@@ -58,10 +59,24 @@ pub struct Checked {
 #[must_use]
 pub fn check_parsed(
     files: &[(FileId, ast::File)],
-    mut syntax: Vec<Diagnostic>,
+    syntax: Vec<Diagnostic>,
     locks: &Locks,
 ) -> Checked {
-    let mut checked = check(files, locks);
+    with_syntax(check(files, locks), syntax)
+}
+
+/// Likewise, with what every name means, right or wrong as the files are: for editors.
+#[must_use]
+pub fn check_parsed_indexed(
+    files: &[(FileId, ast::File)],
+    syntax: Vec<Diagnostic>,
+    locks: &Locks,
+) -> (Checked, Index) {
+    let (checked, index) = check_all(files, locks, true);
+    (with_syntax(checked, syntax), index)
+}
+
+fn with_syntax(mut checked: Checked, mut syntax: Vec<Diagnostic>) -> Checked {
     // What could not be parsed may be the use of a name, or the item that another one hides; and
     // what is ill-formed in itself has a value of no meaning in the tree.
     let parsed = syntax.is_empty();
@@ -81,11 +96,16 @@ pub fn check_parsed(
 /// Checks all files together. Never fails: whatever is wrong is a diagnostic.
 #[must_use]
 pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
+    check_all(files, locks, false).0
+}
+
+fn check_all(files: &[(FileId, ast::File)], locks: &Locks, indexed: bool) -> (Checked, Index) {
     let mut sink = Sink::default();
     let packages = Packages::new(files, &mut sink);
     let mut updated = locks.clone();
     let domains = vocabulary::domains(files, &packages, &mut updated, &mut sink);
     let mut world = World::new(files, packages, domains, &mut sink);
+    world.noted = indexed.then(RefCell::default);
     sets::evaluate_all(&mut world, &mut sink);
     // Made before the sets had values, it may call a set by the wrong kind.
     world.catalogue = OnceCell::new();
@@ -97,14 +117,13 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
     let assertions = assertions::check_all(&world, &mut sink);
     unused::warn(&world, &mut sink);
     crate::expectations::check(files, &mut sink);
+    let index = world.noted.take().map(|noted| index::build(&world, noted.into_inner()));
+    let index = index.unwrap_or_default();
     if sink.failed() {
         let diagnostics = sink.finish();
-        return Checked {
-            policy: None,
-            locks: locks.clone(),
-            locks_changed: Vec::new(),
-            diagnostics,
-        };
+        let locks = locks.clone();
+        let checked = Checked { policy: None, locks, locks_changed: Vec::new(), diagnostics };
+        return (checked, index);
     }
     let policy = Policy {
         zones: zones(&world),
@@ -122,7 +141,7 @@ pub fn check(files: &[(FileId, ast::File)], locks: &Locks) -> Checked {
     let changed = updated.iter().filter(|(package, lock)| locks.get(package) != Some(lock));
     let locks_changed = changed.map(|(package, _)| package.into()).collect();
     let diagnostics = sink.finish();
-    Checked { policy: Some(policy), locks: updated, locks_changed, diagnostics }
+    (Checked { policy: Some(policy), locks: updated, locks_changed, diagnostics }, index)
 }
 
 fn zones(world: &World<'_>) -> Vec<Zone> {

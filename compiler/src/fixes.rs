@@ -36,15 +36,19 @@ pub fn apply<'f>(
     for edit in accepted.into_iter().rev() {
         let Some(source) = sources.get(edit.span.file.0 as usize) else { continue };
         let text = texts.entry(edit.span.file).or_insert_with(|| source.text.clone());
-        let mut range = edit.span.start as usize..edit.span.end as usize;
-        if edit.replacement.is_empty() {
-            range = with_blanks(text, range);
-        }
+        let range = range(text, edit);
         if text.get(range.clone()).is_some() {
             text.replace_range(range, &edit.replacement);
         }
     }
     texts
+}
+
+/// The bytes of a text that an edit replaces: what is removed takes the blanks around it along.
+#[must_use]
+pub fn range(text: &str, edit: &Edit) -> std::ops::Range<usize> {
+    let range = edit.span.start as usize..edit.span.end as usize;
+    if edit.replacement.is_empty() { with_blanks(text, range) } else { range }
 }
 
 fn text_of<'s>(sources: &'s [Source], edit: &Edit) -> Option<&'s str> {

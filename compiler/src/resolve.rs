@@ -4,7 +4,7 @@
 //! these use. Levels, compartments, constraints, operations, residencies, routes and scopes
 //! belong to the domain of a package; zones, tiers, sets and policies to the package itself.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use govc_abi::limits;
 use govc_grammar::ast;
@@ -19,6 +19,7 @@ use crate::check::sets::SetValue;
 use crate::check::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
+use crate::index::{Meant, Noted};
 use crate::suggest;
 use crate::vocabulary::{DomainNames, define, defined_twice};
 
@@ -136,6 +137,11 @@ impl Packages {
         });
     }
 
+    /// How many packages there are.
+    pub(crate) fn count(&self) -> usize {
+        self.list.len()
+    }
+
     /// The package's path.
     pub(crate) fn text(&self, package: usize) -> SmolStr {
         self.list.get(package).map(|package| package.text.clone()).unwrap_or_default()
@@ -185,6 +191,8 @@ pub(crate) struct World<'a> {
     pub(crate) set_values: Vec<SetValue>,
     /// Made when the first name is not found.
     pub(crate) catalogue: OnceCell<Catalogue>,
+    /// What names mean, where somebody wants to know.
+    pub(crate) noted: Option<RefCell<Vec<Noted>>>,
 }
 
 impl<'a> World<'a> {
@@ -216,6 +224,7 @@ impl<'a> World<'a> {
             set_ids: FxHashMap::default(),
             set_values: Vec::new(),
             catalogue: OnceCell::new(),
+            noted: None,
         };
         world.define_all(sink);
         world
@@ -334,6 +343,7 @@ impl<'w> Lookup<'w, '_> {
         match at.and_then(|at| Some((at, self.world.zones.get(at)?))) {
             Some((at, zone)) if self.sees_package(zone.package) => {
                 zone.used.set(true);
+                self.note(name.span, || Meant::Zone(at));
                 u8::try_from(at + 1).ok()
             }
             _ => self.unknown(Kind::Zone, &name.text, name.span, sink),
@@ -346,6 +356,7 @@ impl<'w> Lookup<'w, '_> {
         match at.and_then(|at| Some((at, self.world.tiers.get(at)?))) {
             Some((at, tier)) if self.sees_package(tier.package) || name.text == DEFAULT_TIER => {
                 tier.used.set(true);
+                self.note(name.span, || Meant::Tier(at));
                 Some(at)
             }
             None if name.text == DEFAULT_TIER => Some(self.world.tiers.len()),
@@ -376,7 +387,15 @@ impl<'w> Lookup<'w, '_> {
                     .help("give one of the two sets another name"),
             );
         }
+        self.note(name.span, || Meant::Set(at));
         Some(at)
+    }
+
+    /// Remembers what a name means.
+    pub(crate) fn note(&self, place: Span, meant: impl FnOnce() -> Meant) {
+        if let Some(noted) = &self.world.noted {
+            noted.borrow_mut().push((place, meant()));
+        }
     }
 }
 

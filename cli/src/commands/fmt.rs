@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     io::{Read as _, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use govc_compiler::sources::Source;
@@ -40,7 +39,11 @@ pub fn run(arguments: &Fmt, style: &Style) -> Result<(), Failure> {
     let mut files = BTreeSet::new();
     let here = [PathBuf::from(".")];
     for path in if named.is_empty() { &here } else { named } {
-        collect(path, &mut files)?;
+        if path.is_dir() {
+            files.extend(input::policies_below(path, Err)?);
+        } else {
+            files.insert(path.clone());
+        }
     }
     let mut changed = Vec::new();
     let mut faulty = false;
@@ -104,25 +107,4 @@ fn lay_out(name: &str, text: &str, style: &Style) -> Result<Option<String>, Fail
             help: Some("This is a mistake in govc: please report it with the policy.".into()),
         }),
     }
-}
-
-/// A file, or the policies below a directory, but for those in hidden ones.
-fn collect(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<(), Failure> {
-    if !path.is_dir() {
-        files.insert(path.to_path_buf());
-        return Ok(());
-    }
-    for entry in fs::read_dir(path).map_err(input::file("read", path))? {
-        let entry = entry.map_err(input::file("read", path))?;
-        // Links are not followed: they may lead in circles, or out of the directory.
-        let kind = entry.file_type().map_err(input::file("read", path))?;
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        let inside = path.strip_prefix(".").unwrap_or(path).join(entry.file_name());
-        if kind.is_dir() && !hidden {
-            collect(&inside, files)?;
-        } else if kind.is_file() && inside.extension().is_some_and(|suffix| suffix == "gov") {
-            files.insert(inside);
-        }
-    }
-    Ok(())
 }

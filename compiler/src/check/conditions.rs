@@ -122,6 +122,7 @@ impl Lookup<'_, '_> {
                 let flat = flat_of(test.attribute)?;
                 asked.uses.extend(names.iter().map(|name| Use {
                     name: Owned::Flat(flat, &name.text),
+                    segments: std::slice::from_ref(name),
                     span: name.span,
                     domain: None,
                     compared,

@@ -6,7 +6,8 @@ use crate::codes;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+#[expect(missing_docs, reason = "the nouns of the language say themselves what they are")]
+pub enum Kind {
     Level,
     Compartment,
     Constraint,
@@ -21,10 +22,12 @@ pub(crate) enum Kind {
     Prefixes,
     Ports,
     Policy,
+    Rule,
+    Package,
 }
 
 /// A kind whose names are one word and belong to a domain; an index into arrays of five.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flat {
     Level,
     Compartment,
@@ -50,7 +53,8 @@ impl Flat {
 
 impl Kind {
     /// The noun with its article: `a level`.
-    pub(crate) fn with_article(self) -> &'static str {
+    #[must_use]
+    pub fn with_article(self) -> &'static str {
         match self {
             Self::Level => "a level",
             Self::Compartment => "a compartment",
@@ -66,6 +70,8 @@ impl Kind {
             Self::Prefixes => "a set of prefixes",
             Self::Ports => "a set of ports",
             Self::Policy => "a policy",
+            Self::Rule => "a rule",
+            Self::Package => "a package",
         }
     }
 
@@ -78,7 +84,8 @@ impl Kind {
     }
 
     /// The bare noun: `level`.
-    pub(crate) fn noun(self) -> &'static str {
+    #[must_use]
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Prefixes | Self::Ports => "set",
             _ => self.with_article().split_once(' ').map_or("name", |(_, noun)| noun),
@@ -101,6 +108,8 @@ impl Kind {
             Self::Tier => "tiers",
             Self::Prefixes | Self::Ports => "sets",
             Self::Policy => "policies",
+            Self::Rule => "rules",
+            Self::Package => "packages",
         }
     }
 
@@ -115,7 +124,8 @@ impl Kind {
             Self::Zone => codes::UNKNOWN_ZONE,
             Self::Tier => codes::UNKNOWN_TIER,
             Self::Prefixes | Self::Ports => codes::UNKNOWN_SET,
-            Self::Policy => codes::UNKNOWN_RULE,
+            Self::Policy | Self::Rule => codes::UNKNOWN_RULE,
+            Self::Package => codes::UNKNOWN_PACKAGE,
         }
     }
 
@@ -135,6 +145,8 @@ impl Kind {
             Self::Prefixes => "declare it with `let NAME = 10.0.0.0/8`",
             Self::Ports => "declare it with `let NAME = 80, 443`",
             Self::Policy => "declare it with `policy NAME {}`",
+            Self::Rule => "declare it with `permit NAME {}` in a policy",
+            Self::Package => "begin a file with `package NAME`",
         }
     }
 

@@ -79,6 +79,7 @@ fn as_path(name: &ast::Name) -> ast::Path {
 fn flat_uses<'n>(flat: Flat, names: &'n [ast::Name]) -> impl Iterator<Item = Use<'n>> {
     names.iter().map(move |name| Use {
         name: Owned::Flat(flat, &name.text),
+        segments: std::slice::from_ref(name),
         span: name.span,
         domain: None,
         compared: None,

@@ -13,6 +13,7 @@ use super::kind::{Flat, Kind};
 use super::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
+use crate::index::Meant;
 use crate::resolve::{Lookup, path_text};
 use crate::suggest::{self, Near};
 use crate::vocabulary::DomainNames;
@@ -33,6 +34,8 @@ pub(crate) enum Owned<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Use<'a> {
     pub(crate) name: Owned<'a>,
+    /// As it is written.
+    pub(crate) segments: &'a [ast::Name],
     pub(crate) span: Span,
     /// The domain in front of the name: `acme.internal`.
     pub(crate) domain: Option<DomainId>,
@@ -121,7 +124,8 @@ impl<'w> Lookup<'w, '_> {
             [domain, name] => (name, Some(self.domain_named(&domain.text)?)),
             _ => return None,
         };
-        Some(Use { name: Owned::Flat(flat, &name.text), span: path.span, domain, compared })
+        let (name, segments) = (Owned::Flat(flat, &name.text), path.segments.as_slice());
+        Some(Use { name, segments, span: path.span, domain, compared })
     }
 
     /// An operation, a group of them, or all of a domain, when the path has the shape of one.
@@ -146,7 +150,7 @@ impl<'w> Lookup<'w, '_> {
             }
             _ => return None,
         };
-        Some(Use { name, span: path.span, domain, compared: None })
+        Some(Use { name, segments: &path.segments, span: path.span, domain, compared: None })
     }
 
     /// Reports a path that cannot name an operation, where groups of them are no help either
@@ -192,6 +196,45 @@ impl<'w> Lookup<'w, '_> {
     /// The domain that all these names belong to. `Ok(None)` when there are no names; errors
     /// were reported.
     pub(crate) fn domain_of(
+        &self,
+        uses: &[Use<'_>],
+        senders: Senders,
+        sink: &mut Sink,
+    ) -> Result<Option<&'w DomainNames>, ()> {
+        let domain = self.common_domain(uses, senders, sink);
+        if self.world.noted.is_some() {
+            let known = domain.as_ref().ok().copied().flatten();
+            uses.iter().for_each(|name| self.note_use(name, known));
+        }
+        domain
+    }
+
+    /// Remembers what the parts of a name mean, in the domain of all names or else in the first
+    /// that knows it.
+    fn note_use(&self, name: &Use<'_>, domain: Option<&DomainNames>) {
+        let Some(domain) = domain.or_else(|| self.domains().find(|one| name.known_in(one))) else {
+            return;
+        };
+        let id = domain.id;
+        let mut segments = name.segments.iter().rev();
+        let mut next = |meant: Meant| {
+            if let Some(segment) = segments.next() {
+                self.note(segment.span, || meant);
+            }
+        };
+        match name.name {
+            Owned::Flat(flat, text) => next(Meant::Flat(id, flat, text.clone())),
+            Owned::Operation(group, text) => {
+                next(Meant::Operation(id, group.clone(), text.clone()));
+                next(Meant::Group(id, group.clone()));
+            }
+            Owned::Group(group) => next(Meant::Group(id, group.clone())),
+            Owned::AllOperations => {}
+        }
+        next(Meant::Domain(id));
+    }
+
+    fn common_domain(
         &self,
         uses: &[Use<'_>],
         senders: Senders,

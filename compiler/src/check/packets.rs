@@ -16,6 +16,7 @@ use super::sets;
 use super::sink::Sink;
 use crate::checked::{DomainId, ExpectedRule, Hook, Legacy, Prefix, Test, TestCase};
 use crate::codes;
+use crate::index::Meant;
 use crate::resolve::{Lookup, World};
 use crate::suggest;
 
@@ -46,7 +47,7 @@ pub(crate) fn check_all(
             let ast::Item::Test(test) = item else { continue };
             let cases = test.cases.iter().filter_map(|case| {
                 let packet = packet(lookup, case, edges, sink);
-                let by = expected(outline, case, sink);
+                let by = expected(lookup, outline, case, sink);
                 let (hook, request) = packet?;
                 Some(TestCase {
                     hook,
@@ -66,6 +67,7 @@ pub(crate) fn check_all(
 
 /// The rule that is expected to decide, when one is; `None` after an error.
 fn expected(
+    lookup: Lookup<'_, '_>,
     outline: &Outline<'_>,
     case: &ast::TestCase,
     sink: &mut Sink,
@@ -89,7 +91,9 @@ fn expected(
             );
         }
     };
+    lookup.note(policy.span, || Meant::Policy(policy.text.clone()));
     let (position, found) = outline.rule(policy, rule, sink)?;
+    lookup.note(rule.span, || Meant::Rule(policy.text.clone(), rule.text.clone()));
     let gives = match found.action {
         Action::Permit if case.permit => return Some(Some(ExpectedRule::Rule(position))),
         Action::Deny if !case.permit => return Some(Some(ExpectedRule::Rule(position))),

@@ -8,6 +8,7 @@ use super::kind::Kind;
 use super::sink::Sink;
 use crate::checked::{DomainId, Scope, ScopeRange};
 use crate::codes;
+use crate::index::Meant;
 use crate::lock::SUBJECT_LAST;
 use crate::resolve::{Lookup, path_text};
 use crate::suggest;
@@ -132,7 +133,10 @@ impl<'w> Lookup<'w, '_> {
     fn target(&self, path: &ast::Path, sink: &mut Sink) -> Option<Target<'w>> {
         let (first, rest) = path.segments.split_first()?;
         let (domain, mut segments) = match self.domain_named(&first.text) {
-            Some(id) => (self.world.domain(id)?, rest),
+            Some(id) => {
+                self.note(first.span, || Meant::Domain(id));
+                (self.world.domain(id)?, rest)
+            }
             None => (self.domain_of_top(first, path, sink)?, path.segments.as_slice()),
         };
         let mut scope = None;
@@ -140,6 +144,7 @@ impl<'w> Lookup<'w, '_> {
             let Some(next) = domain.scope(scope, &segment.text) else {
                 return self.unknown_scope(Target { domain, scope }, path, segment, sink);
             };
+            self.note(segment.span, || Meant::Scope(domain.id, next));
             (scope, segments) = (Some(next), rest);
         }
         Some(Target { domain, scope })

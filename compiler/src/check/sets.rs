@@ -25,6 +25,31 @@ pub(crate) enum SetValue {
     Broken,
 }
 
+/// Members that a description lists.
+const DESCRIBED_MAX: usize = 8;
+
+impl SetValue {
+    /// Its kind and its members, in words.
+    pub(crate) fn describe(&self) -> (Kind, String) {
+        let (kind, count, members): (_, _, Vec<String>) = match self {
+            Self::Broken => return (Kind::Prefixes, "has errors".to_owned()),
+            Self::Prefixes(list) => {
+                let member = |prefix: &Prefix| format!("{}/{}", prefix.address, prefix.length);
+                (Kind::Prefixes, list.len(), list.iter().take(DESCRIBED_MAX).map(member).collect())
+            }
+            Self::Ports(list) => {
+                let member = |&(first, last): &(u16, u16)| match first == last {
+                    true => first.to_string(),
+                    false => format!("{first}..{last}"),
+                };
+                (Kind::Ports, list.len(), list.iter().take(DESCRIBED_MAX).map(member).collect())
+            }
+        };
+        let more = if count > DESCRIBED_MAX { ", .." } else { "" };
+        (kind, format!("{}{more}", members.join(", ")))
+    }
+}
+
 /// What the numbers of a list mean, and how large they may be.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers {

@@ -1,0 +1,351 @@
+//! What every name in a set of files means, for editors: definitions, and the places that name
+//! them. It is noted while names are resolved, so that nobody resolves them a second time.
+
+use govc_abi::limits;
+use govc_grammar::ast;
+use govc_grammar::span::Span;
+use rustc_hash::FxHashMap;
+use smol_str::{SmolStr, format_smolstr};
+
+use crate::check::kind::Flat;
+pub use crate::check::kind::Kind;
+use crate::checked::DomainId;
+use crate::resolve::{World, path_text};
+use crate::vocabulary::DomainNames;
+
+/// Definitions, uses, and which file sees what.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Everything that has a name, in no order.
+    pub definitions: Vec<Definition>,
+    /// Places of names with positions in `definitions`, by place; a definition is a use of itself.
+    pub uses: Vec<(Span, usize)>,
+    /// Packages that each file sees, by its position, as positions in `packages`.
+    pub visible: Vec<Vec<usize>>,
+    /// Paths of all packages.
+    pub packages: Vec<SmolStr>,
+}
+
+/// Something that has a name.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// What it is.
+    pub kind: Kind,
+    /// How it is written where nothing else is visible: `internal`, `ledger.read`,
+    /// `acme.payments.api`.
+    pub full: SmolStr,
+    /// The package that it belongs to.
+    pub package: usize,
+    /// Its name, where it is defined.
+    pub span: Span,
+    /// What is known about it, in words: numbers, level, compartments, members.
+    pub facts: Vec<String>,
+}
+
+impl Index {
+    /// What stands at a byte of a file, or ends there.
+    #[must_use]
+    pub fn at(&self, place: Span) -> Option<(Span, &Definition)> {
+        let key = |span: &Span| (span.file, span.start);
+        let behind = self.uses.partition_point(|(span, _)| key(span) <= key(&place));
+        let (span, definition) = self.uses.get(behind.checked_sub(1)?)?;
+        let touches = span.file == place.file && place.start <= span.end;
+        Some((*span, self.definitions.get(*definition).filter(|_| touches)?))
+    }
+
+    /// All places that name what is defined at `definition`, itself among them.
+    pub fn places(&self, definition: Span) -> impl Iterator<Item = Span> + '_ {
+        let named = self.definitions.iter().position(move |one| one.span == definition);
+        self.uses.iter().filter(move |(_, at)| Some(*at) == named).map(|(span, _)| *span)
+    }
+
+    /// What a file can name, by its position.
+    pub fn visible_from(&self, file: usize) -> impl Iterator<Item = &Definition> {
+        let packages = self.visible.get(file).map_or(&[][..], Vec::as_slice);
+        self.definitions.iter().filter(|definition| packages.contains(&definition.package))
+    }
+}
+
+/// What a name was found to mean.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Meant {
+    Package(SmolStr),
+    Domain(DomainId),
+    Scope(DomainId, u32),
+    Flat(DomainId, Flat, SmolStr),
+    Group(DomainId, SmolStr),
+    Operation(DomainId, SmolStr, SmolStr),
+    Zone(usize),
+    Tier(usize),
+    Set(usize),
+    Policy(SmolStr),
+    Rule(SmolStr, SmolStr),
+}
+
+/// A place with what the name there means.
+pub(crate) type Noted = (Span, Meant);
+
+/// Puts together what was noted and what is defined.
+pub(crate) fn build(world: &World<'_>, noted: Vec<Noted>) -> Index {
+    let mut builder = Builder { world, by_meaning: FxHashMap::default(), index: Index::default() };
+    builder.index.packages =
+        (0..world.packages.count()).map(|at| world.packages.text(at)).collect();
+    builder.index.visible = world.packages.views.iter().map(|view| view.packages.clone()).collect();
+    builder.world_names();
+    for ((_, file), view) in world.files.iter().zip(&world.packages.views) {
+        builder.file(file, view.package);
+    }
+    let (uses, definitions) = (&mut builder.index.uses, &builder.by_meaning);
+    uses.extend(noted.iter().filter_map(|(span, meant)| Some((*span, *definitions.get(meant)?))));
+    builder.names_in_vocabularies();
+    let mut index = builder.index;
+    index.uses.sort_unstable();
+    index.uses.dedup_by_key(|(span, _)| *span);
+    index
+}
+
+struct Builder<'w, 'a> {
+    world: &'w World<'a>,
+    by_meaning: FxHashMap<Meant, usize>,
+    index: Index,
+}
+
+impl Builder<'_, '_> {
+    /// Of two definitions of a name the first one counts.
+    fn define(&mut self, meant: Meant, definition: Definition) {
+        let at = self.index.definitions.len();
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.by_meaning.entry(meant) {
+            entry.insert(at);
+            self.index.uses.push((definition.span, at));
+            self.index.definitions.push(definition);
+        }
+    }
+
+    fn note(&mut self, place: Span, meant: &Meant) {
+        self.index.uses.extend(self.by_meaning.get(meant).map(|&at| (place, at)));
+    }
+
+    fn plain(
+        &mut self,
+        meant: Meant,
+        kind: Kind,
+        name: &ast::Name,
+        package: usize,
+        facts: Vec<String>,
+    ) {
+        let (full, span) = (name.text.clone(), name.span);
+        self.define(meant, Definition { kind, full, package, span, facts });
+    }
+
+    /// Zones, tiers and sets, and the scopes of all domains.
+    fn world_names(&mut self) {
+        let world = self.world;
+        for (at, zone) in world.zones.iter().enumerate() {
+            let names = zone.source.interfaces.iter().map(|one| format!("`\"{}\"`", one.text));
+            let interfaces = names.collect::<Vec<_>>().join(", ");
+            let encrypted = if zone.source.encrypted { ", encrypted" } else { "" };
+            let facts =
+                vec![format!("number {}", at + 1), format!("interface {interfaces}{encrypted}")];
+            self.plain(Meant::Zone(at), Kind::Zone, &zone.source.name, zone.package, facts);
+        }
+        for (at, tier) in world.tiers.iter().enumerate() {
+            let ordered = if tier.source.ordered { ", ordered: the first rule counts" } else { "" };
+            let facts = vec![format!("tried as number {}{ordered}", at + 1)];
+            self.plain(Meant::Tier(at), Kind::Tier, &tier.source.name, tier.package, facts);
+        }
+        for (at, (set, value)) in world.sets.iter().zip(&world.set_values).enumerate() {
+            let (kind, facts) = value.describe();
+            self.plain(Meant::Set(at), kind, &set.source.name, set.package, vec![facts]);
+        }
+        for domain in &world.domains {
+            let name = domain.name();
+            for ((at, scope), source) in
+                (0..).zip(&domain.checked.scopes).zip(&domain.scope_sources)
+            {
+                let definition = Definition {
+                    kind: Kind::Scope,
+                    full: format_smolstr!("{name}.{}", scope.path),
+                    package: domain.package,
+                    span: source.span,
+                    facts: scope_facts(domain, scope),
+                };
+                self.define(Meant::Scope(domain.id, at), definition);
+            }
+        }
+    }
+
+    /// The names that a file defines, but for those of [`Builder::world_names`].
+    fn file(&mut self, file: &ast::File, package: usize) {
+        if let Some(path) = &file.package {
+            let full = path_text(path);
+            let (kind, span) = (Kind::Package, path.span);
+            let definition =
+                Definition { kind, full: full.clone(), package, span, facts: Vec::new() };
+            self.define(Meant::Package(full), definition);
+        }
+        let world = self.world;
+        let domain = world.domains.iter().find(|domain| domain.package == package);
+        for item in &file.items {
+            if let Some(domain) = domain {
+                self.vocabulary(item, domain);
+            }
+            let ast::Item::Policy(policy) = item else { continue };
+            let name = &policy.name.text;
+            let count = match policy.rules.len() {
+                1 => "1 rule".to_owned(),
+                count => format!("{count} rules"),
+            };
+            let observed = policy.observe.then(|| "only observes".to_owned());
+            let facts = std::iter::once(count).chain(observed).collect();
+            self.plain(Meant::Policy(name.clone()), Kind::Policy, &policy.name, package, facts);
+            for rule in &policy.rules {
+                let action = match rule.action {
+                    ast::Action::Permit => "permits",
+                    ast::Action::Deny => "denies",
+                    ast::Action::Pass => "passes to the next tier",
+                };
+                let observed = if rule.observe { ", only observes" } else { "" };
+                let described = rule.description.as_ref().map(|text| text.text.to_string());
+                let facts = described.into_iter().chain([format!("{action}{observed}")]).collect();
+                let definition = Definition {
+                    kind: Kind::Rule,
+                    full: format_smolstr!("{name}.{}", rule.name.text),
+                    package,
+                    span: rule.name.span,
+                    facts,
+                };
+                self.define(Meant::Rule(name.clone(), rule.name.text.clone()), definition);
+            }
+        }
+    }
+
+    fn vocabulary(&mut self, item: &ast::Item, domain: &DomainNames) {
+        match item {
+            ast::Item::Domain(source) => {
+                let facts = vec![format!("number {} in labels", domain.checked.number)];
+                let (package, meant) = (domain.package, Meant::Domain(domain.id));
+                self.plain(meant, Kind::Domain, &source.name, package, facts);
+                self.flat(Flat::Level, &source.levels, domain);
+                self.flat(Flat::Compartment, &source.compartments, domain);
+            }
+            ast::Item::Constraint(names) => self.flat(Flat::Constraint, names, domain),
+            ast::Item::Route(names) => self.flat(Flat::Route, names, domain),
+            ast::Item::Residency(list) => {
+                for one in list {
+                    let within = match &one.jurisdictions {
+                        None => "everywhere".to_owned(),
+                        Some(names) => {
+                            let names = names.iter().map(|name| name.text.as_str());
+                            format!("within {}", names.collect::<Vec<_>>().join(", "))
+                        }
+                    };
+                    self.one_flat(Flat::Residency, &one.name, domain, Some(within));
+                }
+            }
+            ast::Item::Operation(groups) => {
+                groups.iter().for_each(|group| self.group(group, domain));
+            }
+            _ => {}
+        }
+    }
+
+    fn group(&mut self, group: &ast::OperationGroup, domain: &DomainNames) {
+        let id = domain.id;
+        let name = &group.name.text;
+        let names = group.operations.iter().map(|operation| operation.text.as_str());
+        let facts = vec![names.collect::<Vec<_>>().join(", ")];
+        let (meant, package) = (Meant::Group(id, name.clone()), domain.package);
+        self.plain(meant, Kind::OperationGroup, &group.name, package, facts);
+        // A group may go on at another place.
+        self.note(group.name.span, &Meant::Group(id, name.clone()));
+        for operation in &group.operations {
+            let number = domain.operation(name, &operation.text);
+            let definition = Definition {
+                kind: Kind::Operation,
+                full: format_smolstr!("{name}.{}", operation.text),
+                package,
+                span: operation.span,
+                facts: number.iter().map(|number| format!("number {number} in labels")).collect(),
+            };
+            self.define(Meant::Operation(id, name.clone(), operation.text.clone()), definition);
+        }
+    }
+
+    fn flat(&mut self, flat: Flat, names: &[ast::Name], domain: &DomainNames) {
+        names.iter().for_each(|name| self.one_flat(flat, name, domain, None));
+    }
+
+    fn one_flat(
+        &mut self,
+        flat: Flat,
+        name: &ast::Name,
+        domain: &DomainNames,
+        fact: Option<String>,
+    ) {
+        let bit = matches!(flat, Flat::Compartment | Flat::Constraint);
+        let what = if bit { "bit" } else { "number" };
+        let number = domain.flat(flat, &name.text).map(|n| format!("{what} {n} in labels"));
+        let facts = number.into_iter().chain(fact).collect();
+        let meant = Meant::Flat(domain.id, flat, name.text.clone());
+        self.plain(meant, flat.kind(), name, domain.package, facts);
+    }
+
+    /// Names that vocabularies and `use` lines mention; they are found without a lookup.
+    fn names_in_vocabularies(&mut self) {
+        let world = self.world;
+        for ((_, file), view) in world.files.iter().zip(&world.packages.views) {
+            file.package.iter().for_each(|path| self.note_package(path));
+            let domain = world.domains.iter().find(|domain| domain.package == view.package);
+            for item in &file.items {
+                match item {
+                    ast::Item::Use(path) => self.note_package(path),
+                    ast::Item::Scope(root) => {
+                        let Some(id) = domain.map(|domain| domain.id) else { continue };
+                        self.note(root.domain.span, &Meant::Domain(id));
+                        root.entries.iter().for_each(|scope| self.scope(scope, id));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn note_package(&mut self, path: &ast::Path) {
+        self.note(path.span, &Meant::Package(path_text(path)));
+    }
+
+    fn scope(&mut self, scope: &ast::Scope, id: DomainId) {
+        if let Some(level) = &scope.level {
+            self.note(level.span, &Meant::Flat(id, Flat::Level, level.text.clone()));
+        }
+        for name in scope.compartments.iter().flatten() {
+            self.note(name.span, &Meant::Flat(id, Flat::Compartment, name.text.clone()));
+        }
+        scope.children.iter().for_each(|child| self.scope(child, id));
+    }
+}
+
+fn scope_facts(domain: &DomainNames, scope: &crate::checked::Scope) -> Vec<String> {
+    let mut facts = Vec::new();
+    match scope.subjects {
+        Some((first, last)) if first == last => facts.push(format!("subject {first}")),
+        Some((first, last)) => {
+            facts.push(format!("{} subjects, {first} to {last}", last - first + 1))
+        }
+        None => {}
+    }
+    let blocks = scope.blocks.iter().map(|(first, last)| format!("{first} to {last}"));
+    let blocks = blocks.collect::<Vec<_>>().join(", ");
+    if scope.subjects.is_none() && !blocks.is_empty() {
+        facts.push(format!("subjects {blocks}"));
+    }
+    facts.push(format!("level {}", domain.level_name(scope.level)));
+    let named = domain.checked.compartments.iter();
+    let held = named.filter(|(_, bit)| scope.compartments >> u32::from(*bit) & 1 == 1);
+    let names: Vec<&str> =
+        held.map(|(name, _)| name.as_str()).take(limits::COMPARTMENTS_MAX).collect();
+    if !names.is_empty() {
+        facts.push(format!("compartments {}", names.join(", ")));
+    }
+    facts
+}
