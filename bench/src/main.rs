@@ -1,5 +1,6 @@
 //! `cargo run --release -p govc-bench`: what govc costs, beside floors and peers, in one run.
 
+mod editor;
 mod error;
 mod frames;
 mod instance;

@@ -1,6 +1,7 @@
 //! The whole run.
 
 use crate::{
+    editor::{self, Waits},
     error::BenchError,
     machine::Machine,
     measure::{Bench, Case, CaseId, Effort, Run, Traffic},
@@ -36,6 +37,8 @@ pub struct Floors {
 
 /// Everything that was measured.
 pub struct Results<'a> {
+    /// What an editor waits for, by size and number of files.
+    pub editor: &'a [Vec<Waits>],
     /// Times.
     pub bench: &'a Bench<'a>,
     /// Policies.
@@ -80,7 +83,12 @@ pub fn run(plan: Plan, only: Option<&str>) -> Result<Report, BenchError> {
     if let (Some(nft), Some(cases)) = (&nft, &nft_cases) {
         nft.check(&bench, cases)?;
     }
+    let editor = match only {
+        Some(_) => Vec::new(),
+        None => measure_editor(progress)?,
+    };
     let results = Results {
+        editor: &editor,
         bench: &bench,
         subjects: &subjects,
         floors: &floors,
@@ -94,6 +102,15 @@ pub fn run(plan: Plan, only: Option<&str>) -> Result<Report, BenchError> {
         None => tables::sections(&results, plan),
     };
     Ok(Report { machine: Machine::find().to_string(), sections })
+}
+
+/// By size, then by number of files.
+fn measure_editor(progress: &Progress) -> Result<Vec<Vec<Waits>>, BenchError> {
+    let of_size = |rules: usize| {
+        progress.say(|| format!("an editor with {rules} rules"));
+        editor::FILES.iter().map(|&files| editor::measure(rules, files)).collect()
+    };
+    editor::SIZES.iter().map(|&rules| of_size(rules)).collect()
 }
 
 fn add_floors<'a>(
