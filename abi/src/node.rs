@@ -73,8 +73,9 @@ pub mod trie {
     pub const fn rank(lanes: [u64; 2], byte: u32) -> u32 {
         const ONES: u64 = 0x0001_0001_0001_0001;
         let x = (0xff + byte as u64) * ONES;
-        let a = ((x - lanes[0]) >> 8) & ONES;
-        let b = ((x - lanes[1]) >> 8) & ONES;
+        // Ends that are no bytes give some index; in an image that somebody else has sealed.
+        let a = (x.wrapping_sub(lanes[0]) >> 8) & ONES;
+        let b = (x.wrapping_sub(lanes[1]) >> 8) & ONES;
         ((a + b).wrapping_mul(ONES) >> 48) as u32
     }
 

@@ -1,8 +1,10 @@
 //! What the tests share: compiling texts, building packets, asking the kernel.
 
 pub mod frame;
+#[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod ledger;
+#[cfg(feature = "kernel")]
 pub mod node;
 pub mod policies;
 pub mod random;
@@ -90,6 +92,7 @@ pub fn findings_on_demand(checked: &Checked) -> Vec<Diagnostic> {
 
 /// Whether kernel tests can run here. Without root they are skipped, unless
 /// `GOVC_REQUIRE_KERNEL` is set: then they have to run.
+#[cfg(feature = "kernel")]
 pub fn kernel_available() -> bool {
     let available =
         govc_netlab::require_root().and(Ok(())).is_ok() && govc_loader::kernel::check().is_ok();

@@ -1,6 +1,7 @@
 //! Developer commands of govc: `cargo xtask --help`.
 
 mod ebpf;
+mod fuzz;
 
 use clap::{Parser, Subcommand};
 
@@ -20,12 +21,32 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Feed the readers of outside bytes with inputs that reach ever more of their code
+    Fuzz {
+        /// Only this target: parse, check, format, image or lock
+        target: Option<String>,
+        /// How long to run each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Ebpf(#[from] ebpf::EbpfError),
+    #[error(transparent)]
+    Fuzz(#[from] fuzz::FuzzError),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
-        Command::Ebpf { check: false } => ebpf::build(),
-        Command::Ebpf { check: true } => ebpf::check(),
+        Command::Ebpf { check: false } => ebpf::build().map_err(Error::from),
+        Command::Ebpf { check: true } => ebpf::check().map_err(Error::from),
+        Command::Fuzz { target, seconds } => {
+            fuzz::run(target.as_deref(), seconds).map_err(Error::from)
+        }
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -1,0 +1,169 @@
+//! Questions about policies as people and CI ask them: `diff`, `query`, `explain`, coverage.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const VOCABULARY: &str = include_str!("../../examples/policies/acme/vocabulary.gov");
+const LEDGER: &str = "package p\nuse acme.vocabulary\n\
+    policy ledger {\n\
+    on ingress to acme.payments.ledger\n\
+    permit read { from acme.payments.api  operation ledger.read  proto tcp port 5432 }\n\
+    permit audit { from acme.audit.**  operation ledger.read }\n\
+    deny guests { from acme.guest }\n\
+    }\n\
+    test \"reads\" {\n\
+    packet { from acme.payments.api  to acme.payments.ledger  operation ledger.read  proto tcp port 5432 }\n\
+    expect permit\n\
+    }\n";
+
+/// A directory with the vocabulary and the policy, changed in these ways.
+fn directory(changes: &[(&str, &str, &str)]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("acme")).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("acme/vocabulary.gov", VOCABULARY);
+    write("a.gov", LEDGER);
+    for (name, from, to) in changes {
+        assert!(LEDGER.contains(from));
+        write(name, &LEDGER.replacen(from, to, 1));
+    }
+    directory
+}
+
+/// Exit code, standard output and standard error.
+fn govc(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_govc"))
+        .current_dir(directory)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn diff_tells_widening_from_narrowing_by_its_exit_code() {
+    let directory = directory(&[
+        ("wide.gov", "port 5432 }\npermit", "port 5432..5433 }\npermit"),
+        ("narrow.gov", "permit audit { from acme.audit.**  operation ledger.read }\n", ""),
+        ("renamed.gov", "permit read ", "permit reads "),
+    ]);
+    let at = directory.path();
+    let diff = |old: &str, new: &str| govc(at, &["diff", old, new]);
+    let (code, out, _) = diff("a.gov", "a.gov");
+    assert_eq!((code, out.contains("every packet gets the same verdict")), (0, true), "{out}");
+    let (code, out, _) = diff("a.gov", "wide.gov");
+    assert_eq!(
+        (code, out.contains("+ permitted") && out.contains("port 5433")),
+        (12, true),
+        "{out}"
+    );
+    let (code, out, _) = diff("wide.gov", "a.gov");
+    assert_eq!((code, out.contains("- denied") && out.contains("port 5433")), (11, true), "{out}");
+    let (code, out, _) = diff("a.gov", "narrow.gov");
+    assert_eq!((code, out.contains("permit by ledger.audit")), (11, true), "{out}");
+    let (code, out, _) = diff("a.gov", "renamed.gov");
+    assert_eq!((code, out.contains("permit by ledger.reads")), (10, true), "{out}");
+}
+
+#[test]
+fn diff_compares_sources_and_images_alike() {
+    let directory = directory(&[("wide.gov", "port 5432 }\npermit", "port 5432..5433 }\npermit")]);
+    let at = directory.path();
+    for name in ["a", "wide"] {
+        let image = format!("{name}.img");
+        assert_eq!(govc(at, &["build", &format!("{name}.gov"), "-o", &image]).0, 0);
+    }
+    let sources = govc(at, &["diff", "--json", "a.gov", "wide.gov"]);
+    assert_eq!(sources.0, 12);
+    for (old, new) in [("a.img", "wide.img"), ("a.gov", "wide.img"), ("a.img", "wide.gov")] {
+        assert_eq!(govc(at, &["diff", "--json", old, new]), sources, "{old} {new}");
+    }
+    let told: Value = serde_json::from_str(&sources.1).unwrap();
+    assert_eq!(told["complete"], json!(true));
+    let [change] = told["changes"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!(change["change"], json!("permitted"));
+    assert_eq!(change["old"], json!({ "permit": false, "rule": null }));
+    assert_eq!(change["new"], json!({ "permit": true, "rule": "ledger.read" }));
+}
+
+#[test]
+fn diff_of_what_is_wrong_says_why_and_never_equal() {
+    let directory = directory(&[("faulty.gov", "acme.guest", "acme.gest")]);
+    let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "faulty.gov"]);
+    assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");
+    let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "missing.gov"]);
+    assert_eq!((code, err.contains("missing.gov")), (1, true), "{err}");
+}
+
+#[test]
+fn query_tells_who_reaches_whom() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let (code, out, _) = govc(at, &["query", "a.gov"]);
+    assert_eq!(code, 0);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(lines[1].contains("acme.payments.api") && lines[1].contains("a.gov:5"), "{out}");
+    assert!(lines[2].contains("acme.audit.**") && lines[2].contains("a.gov:6"), "{out}");
+
+    let (code, out, _) = govc(at, &["query", "a.gov", "--from", "acme.audit.exporter", "--json"]);
+    assert_eq!(code, 0);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let [answer] = told.as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!(answer["from"], json!("acme.audit.exporter"));
+    assert_eq!(answer["rule"], json!("ledger.audit"));
+
+    let (code, out, _) = govc(at, &["query", "a.gov", "--dot"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("digraph {") && out.contains("acme.payments.ledger"), "{out}");
+
+    let (_, out, _) = govc(at, &["query", "a.gov", "--from", "acme.guest", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), json!([]));
+}
+
+#[test]
+fn explain_tells_the_rule_and_why_no_other() {
+    let directory = directory(&[]);
+    let explain = |packet: &str, more: &[&str]| {
+        govc(directory.path(), &[&["explain", "a.gov", packet], more].concat())
+    };
+    let denied = "packet { from acme.guest to acme.payments.ledger operation ledger.read }";
+    let (code, out, _) = explain(denied, &[]);
+    assert_eq!((code, out.contains("deny by ledger.guests  a.gov:7")), (0, true), "{out}");
+    let (_, out, _) = explain(denied, &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["rule"], json!("ledger.guests"));
+    assert_eq!(told["place"], json!("a.gov:7"));
+    let (_, out, _) = explain(
+        "packet { from acme.payments.api to acme.payments.ledger operation ledger.read \
+         proto tcp port 5432 }",
+        &["--all"],
+    );
+    assert!(out.contains("permit by ledger.read  a.gov:5"), "{out}");
+    assert!(out.contains("not ledger.guests") && out.contains("`from` wants acme.guest"), "{out}");
+    let (code, _, err) = explain("packet { from acme.gest }", &[]);
+    assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");
+}
+
+#[test]
+fn coverage_lists_what_no_test_needs_and_can_be_demanded() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let (code, out, _) = govc(at, &["test", "a.gov", "--coverage"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("untested ledger.audit  a.gov:6"), "{out}");
+    assert!(out.contains("1 of 3 rules covered, 33 %"), "{out}");
+    let (code, ..) = govc(at, &["test", "a.gov", "--coverage-min", "33"]);
+    assert_eq!(code, 0);
+    let (code, out, err) = govc(at, &["test", "a.gov", "--coverage-min", "34"]);
+    assert_eq!((code, format!("{out}{err}").contains("at least 34 %")), (1, true), "{out}{err}");
+}
