@@ -15,6 +15,7 @@ mod owned;
 pub(crate) mod packets;
 mod policies;
 mod proto;
+mod ranges;
 mod rules;
 pub(crate) mod scope_tree;
 mod scopes;

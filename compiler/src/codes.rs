@@ -73,6 +73,8 @@ codes! {
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
     EXPECTED_ERROR = "GOV2020", "expectation of an error", Error;
     ASSERTION_LOGS = "GOV2021", "assertion that logs", Error;
+    NOTHING_LEFT = "GOV2030", "exceptions that leave nothing", Error;
+    EXCEPTION_OF_ALL = "GOV2031", "exception from senders that are no scopes", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;
@@ -99,6 +101,7 @@ codes! {
     REPEATED = "GOV4107", "repeated without effect", Warning;
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
+    NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
 
     // GOV5xxx: limits.
     TOO_MANY_DOMAINS = "GOV5001", "too many domains", Error;

@@ -187,7 +187,7 @@ impl Reader<'_, '_> {
         };
         if entry && name && !first {
             Gap::Entry
-        } else if self.token(Some(at)) == Some(Token::And) {
+        } else if matches!(self.token(Some(at)), Some(Token::And | Token::Except)) {
             Gap::Soft
         } else {
             Gap::Space
@@ -252,8 +252,8 @@ const GOING_ON: [&str; 11] = [
 const OPERATORS: [&str; 11] =
     ["=", "==", "!=", "<", "<=", ">", ">=", "is", "has", "includes", "within"];
 
-/// Words that join conditions.
-const JOINTS: [&str; 2] = ["and", "or"];
+/// Words that join conditions, or a list and its exceptions.
+const JOINTS: [&str; 3] = ["and", "except", "or"];
 
 /// Whether what follows a piece is its value, and no new part, whatever word it is.
 fn wants_value(piece: &Piece<'_>, is_value: bool) -> bool {

@@ -54,6 +54,7 @@ pub enum Token {
     #[token("destination")] Destination,
     #[token("egress")] Egress,
     #[token("encrypted")] Encrypted,
+    #[token("except")] Except,
     #[token("expect")] Expect,
     #[token("forward")] Forward,
     #[token("from")] From,

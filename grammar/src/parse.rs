@@ -485,6 +485,12 @@ impl Iterator for Feed<'_> {
             self.next += 1;
             return Some((lexeme.start, Terminal::SourcePort, port.end));
         }
+        // A set of this name starts here; the set before ends.
+        if matches!(lexeme.token, Token::Except | Token::Within)
+            && token(self.lexemes, self.next) == Some(Token::Equal)
+        {
+            return Some((lexeme.start, Terminal::Token(Token::Word), lexeme.end));
+        }
         Some((lexeme.start, Terminal::Token(lexeme.token), lexeme.end))
     }
 }

@@ -87,6 +87,7 @@ pub(crate) const KEYWORDS: &[(&str, &str)] = &[
     ("domain", "the owner of one vocabulary and key ring, with its number in labels"),
     ("egress", "leaving this node"),
     ("encrypted", "what leaves by the zone is encrypted on the wire"),
+    ("except", "what is taken out of the list before it"),
     ("expect", "the verdict that a packet must get, or a warning that is known"),
     ("forward", "passing through this node"),
     ("from", "who a packet is from: subjects, `anyone`, `labelled`, `legacy`, `unlabelled`"),

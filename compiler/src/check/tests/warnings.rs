@@ -146,3 +146,14 @@ fn unfulfilled_expectations() {
     let text = format!("package p\n{expected}\nlet b = 1\nlet c = 70000");
     assert_eq!(said(&text).len(), 1);
 }
+
+#[test]
+fn exceptions_without_effect() {
+    let code = codes::NO_EXCEPTION;
+    let texts = ["package p\nlet a = 10.0.0.0/8 except 10.1.0.0/16, 11.0.0.0/8"];
+    assert_told(&texts, code, "11.0.0.0/8", &["`11.0.0.0/8` takes nothing out"]);
+    assert_told(&["package p\nlet a = 80 except 81"], code, "81", &[]);
+    let texts = rule("from acme.payments.** except acme.guest");
+    assert_told(&texts, code, "acme.guest", &["`acme.guest` takes nothing out"]);
+    assert_told(&rule("operation ledger.* except web.*"), code, "web.*", &["`web.*`"]);
+}
