@@ -50,6 +50,8 @@ codes! {
     OPERATION_GROUP = "GOV1019", "group where an operation is wanted", Error;
     SAID_TWICE = "GOV1020", "said twice", Error;
     UNKNOWN_CODE = "GOV1021", "unknown diagnostic code", Error;
+    USE_CYCLE = "GOV1030", "packages that use each other", Error;
+    PRIVATE_NAME = "GOV1031", "private name of another package", Error;
 
     // GOV2xxx: types.
     TYPE_MISMATCH = "GOV2001", "comparison with a value of another type", Error;
@@ -102,6 +104,7 @@ codes! {
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
     NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
+    DEPRECATED = "GOV4121", "deprecated name", Warning;
 
     // GOV5xxx: limits.
     TOO_MANY_DOMAINS = "GOV5001", "too many domains", Error;

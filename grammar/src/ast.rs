@@ -77,6 +77,45 @@ pub struct File {
     pub items: Vec<Item>,
     /// Warnings that the author knows of.
     pub expectations: Vec<Expectation>,
+    /// `private`, `@deprecated` and documentation.
+    pub marks: Vec<Mark>,
+    /// The documentation of the file, behind `//!`.
+    pub documentation: Option<SmolStr>,
+}
+
+/// What is said about an item, a rule or an entry of a vocabulary in front of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// What is said.
+    pub kind: MarkKind,
+    /// The mark itself.
+    pub span: Span,
+    /// What it is about.
+    pub covered: Covered,
+    /// Where that stands; of an entry, its name.
+    pub covers: Span,
+}
+
+/// The kinds of marks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum MarkKind {
+    /// `private`: other packages do not see the names of the item.
+    Private,
+    /// `@deprecated "use acme.payments.api instead"`
+    Deprecated(Text),
+    /// Lines behind `///`.
+    Documentation(SmolStr),
+}
+
+/// What a mark is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Covered {
+    /// An item with all names that it defines.
+    Item,
+    /// A rule, or another part of a policy.
+    Rule,
+    /// One name of a vocabulary, inside of braces.
+    Entry,
 }
 
 /// `@expect GOV4104 "the list is copied from the contract"`, before an item or a rule

@@ -82,6 +82,7 @@ pub enum Token {
     #[token("pass")] Pass,
     #[token("permit")] Permit,
     #[token("port")] Port,
+    #[token("private")] Private,
     #[token("proto")] Proto,
     #[token("radius")] Radius,
     #[token("sctp")] Sctp,

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use govc_grammar::ast::{
-    Action, Attribute, ClauseKind, Condition, ConditionKind, File, FromItem, Hook, Item,
-    LabelField, Name, Operator, PacketField, Path, ProtoKind, Reach, SetMember, StampCondition,
-    Value,
+    Action, Attribute, ClauseKind, Condition, ConditionKind, Covered, File, FromItem, Hook, Item,
+    LabelField, MarkKind, Name, Operator, PacketField, Path, ProtoKind, Reach, SetMember,
+    StampCondition, Value,
 };
 use govc_grammar::span::FileId;
 use govc_grammar::{Token, parse, tokens};
@@ -359,4 +359,46 @@ fn assertions() {
     assert_eq!((first.always, first.clauses.len(), first.unless.len()), (false, 2, 2));
     assert!(second.always && second.hooks.is_empty() && second.clauses.is_empty());
     assert_eq!(second.name.text, "unless");
+}
+
+#[test]
+fn marks_belong_to_what_stands_behind_them() {
+    let file = accept(EVERYTHING);
+    assert!(file.documentation.unwrap().starts_with("Every construct of the language"));
+    let told: Vec<_> = file
+        .marks
+        .iter()
+        .map(|mark| {
+            let kind = match &mark.kind {
+                MarkKind::Private => "private".to_owned(),
+                MarkKind::Deprecated(text) => format!("instead: {}", text.text),
+                MarkKind::Documentation(text) => text.to_string(),
+            };
+            let covers = &EVERYTHING[mark.covers.start as usize..mark.covers.end as usize];
+            (kind, mark.covered, covers.split([' ', '\n']).next().unwrap())
+        })
+        .collect();
+    let told: Vec<_> = told.iter().map(|(kind, at, first)| (kind.as_str(), *at, *first)).collect();
+    assert_eq!(
+        told,
+        [
+            ("Who is not known.", Covered::Entry, "guest"),
+            ("instead: use web", Covered::Entry, "guest"),
+            ("Obligations,\nin two lines.", Covered::Item, "constraint"),
+            ("instead: use the new ones", Covered::Item, "constraint"),
+            ("private", Covered::Item, "let"),
+            ("Reads only.", Covered::Rule, "permit"),
+        ]
+    );
+}
+
+#[test]
+fn private_is_a_name_where_one_belongs() {
+    let names = ["constraint private", "let a = private", "use a.private", "tier b, private"];
+    for before in names {
+        let file = accept(&format!("package p\n{before}\nlet b = 1"));
+        assert!(file.marks.is_empty(), "{before}");
+    }
+    let file = accept("package p let private = 1 private let b = 2 scope d { private }");
+    assert_eq!(file.marks.len(), 1);
 }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use govc_grammar::ast::{self, SetMember};
 use govc_grammar::diagnostic::{Code, Diagnostic};
 use govc_grammar::span::Span;
-use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
-use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
 
+use super::cycles::{self, Circle};
 use super::kind::Kind;
 use super::ranges::{self, blocks, common, meets, without};
 use super::sink::Sink;
@@ -95,14 +95,13 @@ pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
             }
         }
     }
-    // Strongly connected sets come in reverse topological order: what is referred to first.
-    for component in kosaraju_scc(&graph) {
-        let Some(&first) = component.iter().min() else { continue };
-        if component.len() > 1 || graph.contains_edge(first, first) {
-            sink.push(cycle(world, &graph, &component, first));
+    for (component, circle) in cycles::components(&graph) {
+        if let Some(first) = circle {
+            let diagnostic = circle_of_sets(world).diagnostic(&graph, &component, first);
+            sink.push(diagnostic);
             continue;
         }
-        let at = first.index();
+        let Some(at) = component.first().map(|only| only.index()) else { continue };
         let value = world
             .sets
             .get(at)
@@ -113,68 +112,16 @@ pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
     }
 }
 
-/// The diagnostic for sets that contain each other: the shortest way round from `first`.
-fn cycle(
-    world: &World<'_>,
-    graph: &DiGraph<(), Span>,
-    component: &[NodeIndex],
-    first: NodeIndex,
-) -> Diagnostic {
-    let mut came_from: FxHashMap<NodeIndex, (NodeIndex, Span)> = FxHashMap::default();
-    let mut reached = vec![first];
-    let mut next = 0;
-    while let Some(&node) = reached.get(next)
-        && !came_from.contains_key(&first)
-    {
-        next += 1;
-        // Edges come newest first; the chain shall start with what was written first.
-        let mut edges: Vec<_> = graph
-            .edges(node)
-            .map(|edge| (*edge.weight(), petgraph::visit::EdgeRef::target(&edge)))
-            .collect();
-        edges.sort_unstable();
-        for (span, target) in edges {
-            if component.contains(&target) && !came_from.contains_key(&target) {
-                came_from.insert(target, (node, span));
-                reached.push(target);
-            }
-        }
+fn circle_of_sets(world: &World<'_>) -> Circle<impl Fn(NodeIndex) -> SmolStr> {
+    let set = |node: NodeIndex| world.sets.get(node.index());
+    Circle {
+        code: codes::SET_CYCLE,
+        noun: "set",
+        does: "contains itself",
+        refers: "refers to",
+        help: "write the members of one of these sets out",
+        name: move |node| set(node).map(|set| set.source.name.text.clone()).unwrap_or_default(),
     }
-    let name = |node: NodeIndex| {
-        world.sets.get(node.index()).map_or("", |set| set.source.name.text.as_str())
-    };
-    let mut chain = vec![name(first)];
-    let mut spans = Vec::new();
-    let mut at = first;
-    while let Some(&(from, span)) = came_from.get(&at) {
-        chain.push(name(from));
-        spans.push((span, name(at)));
-        at = from;
-        if at == first {
-            break;
-        }
-    }
-    chain.reverse();
-    spans.reverse();
-    let chain: Vec<String> = chain.iter().map(|name| format!("`{name}`")).collect();
-    let message = format!(
-        "set {} contains itself: {}",
-        chain.first().map_or("", String::as_str),
-        chain.join(" -> ")
-    );
-    let mut spans = spans.into_iter();
-    let start = spans.next().map_or_else(
-        || world.sets.get(first.index()).map(|set| set.source.name.span),
-        |(span, _)| Some(span),
-    );
-    let mut diagnostic = match start {
-        Some(span) => Diagnostic::new(codes::SET_CYCLE, message, span, "the cycle starts here"),
-        None => Diagnostic::without_place(codes::SET_CYCLE, message),
-    };
-    for (span, target) in spans {
-        diagnostic = diagnostic.and(span, format!("refers to `{target}`"));
-    }
-    diagnostic.help("write the members of one of these sets out")
 }
 
 /// The value of a `let`: all members must be of the first one's type.
