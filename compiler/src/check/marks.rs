@@ -3,6 +3,7 @@
 use govc_grammar::ast::{self, MarkKind};
 use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::FileId;
+use rustc_hash::FxHashMap;
 
 use super::sink::Sink;
 use crate::codes;
@@ -18,10 +19,9 @@ pub(crate) fn any(files: &[(FileId, ast::File)]) -> bool {
 /// Reports what uses private names of other packages, and warns about deprecated names that are
 /// used and private ones that are not.
 pub(crate) fn check(world: &World<'_>, index: &Index, sink: &mut Sink) {
-    let package_of = |file: FileId| {
-        let at = world.files.iter().position(|(id, _)| *id == file)?;
-        world.packages.views.get(at).map(|view| view.package)
-    };
+    let files = world.files.iter().zip(&world.packages.views);
+    let packages: FxHashMap<FileId, usize> =
+        files.map(|((file, _), view)| (*file, view.package)).collect();
     let mut used = vec![false; index.definitions.len()];
     for &(place, at) in &index.uses {
         let Some(definition) = index.definitions.get(at).filter(|one| one.span != place) else {
@@ -31,7 +31,7 @@ pub(crate) fn check(world: &World<'_>, index: &Index, sink: &mut Sink) {
             *used = true;
         }
         let (noun, full) = (definition.kind.noun(), &definition.full);
-        if definition.private && package_of(place.file) != Some(definition.package) {
+        if definition.private && packages.get(&place.file) != Some(&definition.package) {
             let package = world.packages.text(definition.package);
             let message = format!("{noun} `{full}` is private to package `{package}`");
             sink.push(
