@@ -8,13 +8,16 @@
 mod assertions;
 pub(crate) mod blocks;
 mod conditions;
+pub(crate) mod cycles;
 pub(crate) mod kind;
 mod labels;
+mod marks;
 pub(crate) mod names;
 mod owned;
 pub(crate) mod packets;
 mod policies;
 mod proto;
+mod ranges;
 mod rules;
 pub(crate) mod scope_tree;
 mod scopes;
@@ -79,7 +82,7 @@ pub fn check_parsed_indexed(
 fn with_syntax(mut checked: Checked, mut syntax: Vec<Diagnostic>) -> Checked {
     // What could not be parsed may be the use of a name, or the item that another one hides; and
     // what is ill-formed in itself has a value of no meaning in the tree.
-    let parsed = syntax.is_empty();
+    let parsed = syntax.iter().all(|told| told.severity() != Severity::Error);
     let ill_formed = |place: Span| {
         let places = syntax.iter().filter_map(Diagnostic::span);
         places.into_iter().any(|syntax| syntax.overlaps(place))
@@ -105,7 +108,8 @@ fn check_all(files: &[(FileId, ast::File)], locks: &Locks, indexed: bool) -> (Ch
     let mut updated = locks.clone();
     let domains = vocabulary::domains(files, &packages, &mut updated, &mut sink);
     let mut world = World::new(files, packages, domains, &mut sink);
-    world.noted = indexed.then(RefCell::default);
+    let marked = marks::any(files);
+    world.noted = (indexed || marked).then(RefCell::default);
     sets::evaluate_all(&mut world, &mut sink);
     // Made before the sets had values, it may call a set by the wrong kind.
     world.catalogue = OnceCell::new();
@@ -116,9 +120,12 @@ fn check_all(files: &[(FileId, ast::File)], locks: &Locks, indexed: bool) -> (Ch
     let tests = packets::check_all(&world, &outline, &edges, &mut sink);
     let assertions = assertions::check_all(&world, &mut sink);
     unused::warn(&world, &mut sink);
-    crate::expectations::check(files, &mut sink);
     let index = world.noted.take().map(|noted| index::build(&world, noted.into_inner()));
     let index = index.unwrap_or_default();
+    if marked {
+        marks::check(&world, &index, &mut sink);
+    }
+    crate::expectations::check(files, &mut sink);
     if sink.failed() {
         let diagnostics = sink.finish();
         let locks = locks.clone();

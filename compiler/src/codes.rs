@@ -50,6 +50,8 @@ codes! {
     OPERATION_GROUP = "GOV1019", "group where an operation is wanted", Error;
     SAID_TWICE = "GOV1020", "said twice", Error;
     UNKNOWN_CODE = "GOV1021", "unknown diagnostic code", Error;
+    USE_CYCLE = "GOV1030", "packages that use each other", Error;
+    PRIVATE_NAME = "GOV1031", "private name of another package", Error;
 
     // GOV2xxx: types.
     TYPE_MISMATCH = "GOV2001", "comparison with a value of another type", Error;
@@ -73,6 +75,8 @@ codes! {
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
     EXPECTED_ERROR = "GOV2020", "expectation of an error", Error;
     ASSERTION_LOGS = "GOV2021", "assertion that logs", Error;
+    NOTHING_LEFT = "GOV2030", "exceptions that leave nothing", Error;
+    EXCEPTION_OF_ALL = "GOV2031", "exception from senders that are no scopes", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;
@@ -99,6 +103,8 @@ codes! {
     REPEATED = "GOV4107", "repeated without effect", Warning;
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
+    NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
+    DEPRECATED = "GOV4121", "deprecated name", Warning;
 
     // GOV5xxx: limits.
     TOO_MANY_DOMAINS = "GOV5001", "too many domains", Error;

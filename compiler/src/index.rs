@@ -2,7 +2,7 @@
 //! them. It is noted while names are resolved, so that nobody resolves them a second time.
 
 use govc_abi::limits;
-use govc_grammar::ast;
+use govc_grammar::ast::{self, Covered, MarkKind};
 use govc_grammar::span::Span;
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, format_smolstr};
@@ -40,6 +40,43 @@ pub struct Definition {
     pub span: Span,
     /// What is known about it, in words: numbers, level, compartments, members.
     pub facts: Vec<String>,
+    /// What its author says about it.
+    pub documentation: Option<SmolStr>,
+    /// What to use instead of it.
+    pub deprecated: Option<SmolStr>,
+    /// Other packages do not see it.
+    pub private: bool,
+}
+
+impl Definition {
+    fn new(kind: Kind, full: SmolStr, package: usize, span: Span, facts: Vec<String>) -> Self {
+        let (documentation, deprecated, private) = (None, None, false);
+        Self { kind, full, package, span, facts, documentation, deprecated, private }
+    }
+
+    /// Whether a mark that covers its name is about it. What is said before a whole policy is not
+    /// about each rule, and what is said before a whole vocabulary explains no single name in it.
+    fn is_meant_by(&self, mark: &ast::Mark) -> bool {
+        let inner = matches!(
+            self.kind,
+            Kind::Level | Kind::Compartment | Kind::Scope | Kind::Operation | Kind::Rule
+        );
+        mark.covers.contains(self.span)
+            && match (mark.covered, &mark.kind) {
+                (Covered::Entry, _) => mark.covers == self.span,
+                (Covered::Rule, _) => self.kind == Kind::Rule,
+                (Covered::Item, MarkKind::Documentation(_)) => !inner,
+                (Covered::Item, _) => self.kind != Kind::Rule,
+            }
+    }
+
+    fn mark(&mut self, mark: &ast::Mark) {
+        match &mark.kind {
+            MarkKind::Private => self.private = true,
+            MarkKind::Deprecated(text) => self.deprecated = Some(text.text.clone()),
+            MarkKind::Documentation(text) => self.documentation = Some(text.clone()),
+        }
+    }
 }
 
 impl Index {
@@ -99,9 +136,32 @@ pub(crate) fn build(world: &World<'_>, noted: Vec<Noted>) -> Index {
     uses.extend(noted.iter().filter_map(|(span, meant)| Some((*span, *definitions.get(meant)?))));
     builder.names_in_vocabularies();
     let mut index = builder.index;
+    mark(world, &mut index.definitions);
     index.uses.sort_unstable();
     index.uses.dedup_by_key(|(span, _)| *span);
     index
+}
+
+/// Hands marks to what they are about; what is said about an entry counts before what is said
+/// about its item.
+fn mark(world: &World<'_>, definitions: &mut [Definition]) {
+    let mut marks: Vec<&ast::Mark> = world.files.iter().flat_map(|(_, file)| &file.marks).collect();
+    marks.sort_by_key(|mark| mark.covered == Covered::Entry);
+    if marks.is_empty() {
+        return;
+    }
+    let mut by_place: Vec<(Span, usize)> =
+        definitions.iter().enumerate().map(|(at, one)| (one.span, at)).collect();
+    by_place.sort_unstable();
+    for mark in marks {
+        let key = |span: &Span| (span.file, span.start);
+        let first = by_place.partition_point(|(span, _)| key(span) < key(&mark.covers));
+        let inside = by_place.iter().skip(first);
+        for (_, at) in inside.take_while(|(span, _)| mark.covers.contains(*span)) {
+            let definition = definitions.get_mut(*at).filter(|one| one.is_meant_by(mark));
+            definition.into_iter().for_each(|one| one.mark(mark));
+        }
+    }
 }
 
 struct Builder<'w, 'a> {
@@ -134,7 +194,7 @@ impl Builder<'_, '_> {
         facts: Vec<String>,
     ) {
         let (full, span) = (name.text.clone(), name.span);
-        self.define(meant, Definition { kind, full, package, span, facts });
+        self.define(meant, Definition::new(kind, full, package, span, facts));
     }
 
     /// Zones, tiers and sets, and the scopes of all domains.
@@ -162,13 +222,10 @@ impl Builder<'_, '_> {
             for ((at, scope), source) in
                 (0..).zip(&domain.checked.scopes).zip(&domain.scope_sources)
             {
-                let definition = Definition {
-                    kind: Kind::Scope,
-                    full: format_smolstr!("{name}.{}", scope.path),
-                    package: domain.package,
-                    span: source.span,
-                    facts: scope_facts(domain, scope),
-                };
+                let full = format_smolstr!("{name}.{}", scope.path);
+                let facts = scope_facts(domain, scope);
+                let definition =
+                    Definition::new(Kind::Scope, full, domain.package, source.span, facts);
                 self.define(Meant::Scope(domain.id, at), definition);
             }
         }
@@ -178,9 +235,9 @@ impl Builder<'_, '_> {
     fn file(&mut self, file: &ast::File, package: usize) {
         if let Some(path) = &file.package {
             let full = path_text(path);
-            let (kind, span) = (Kind::Package, path.span);
-            let definition =
-                Definition { kind, full: full.clone(), package, span, facts: Vec::new() };
+            let mut definition =
+                Definition::new(Kind::Package, full.clone(), package, path.span, Vec::new());
+            definition.documentation = file.documentation.clone();
             self.define(Meant::Package(full), definition);
         }
         let world = self.world;
@@ -207,13 +264,8 @@ impl Builder<'_, '_> {
                 let observed = if rule.observe { ", only observes" } else { "" };
                 let described = rule.description.as_ref().map(|text| text.text.to_string());
                 let facts = described.into_iter().chain([format!("{action}{observed}")]).collect();
-                let definition = Definition {
-                    kind: Kind::Rule,
-                    full: format_smolstr!("{name}.{}", rule.name.text),
-                    package,
-                    span: rule.name.span,
-                    facts,
-                };
+                let full = format_smolstr!("{name}.{}", rule.name.text);
+                let definition = Definition::new(Kind::Rule, full, package, rule.name.span, facts);
                 self.define(Meant::Rule(name.clone(), rule.name.text.clone()), definition);
             }
         }
@@ -260,13 +312,9 @@ impl Builder<'_, '_> {
         self.note(group.name.span, &Meant::Group(id, name.clone()));
         for operation in &group.operations {
             let number = domain.operation(name, &operation.text);
-            let definition = Definition {
-                kind: Kind::Operation,
-                full: format_smolstr!("{name}.{}", operation.text),
-                package,
-                span: operation.span,
-                facts: number.iter().map(|number| format!("number {number} in labels")).collect(),
-            };
+            let full = format_smolstr!("{name}.{}", operation.text);
+            let facts = number.iter().map(|number| format!("number {number} in labels")).collect();
+            let definition = Definition::new(Kind::Operation, full, package, operation.span, facts);
             self.define(Meant::Operation(id, name.clone(), operation.text.clone()), definition);
         }
     }

@@ -10,9 +10,11 @@ use govc_abi::limits;
 use govc_grammar::ast;
 use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::{FileId, Span};
+use petgraph::graph::{DiGraph, NodeIndex};
 use rustc_hash::FxHashMap;
 use smol_str::{SmolStr, SmolStrBuilder};
 
+use crate::check::cycles::{self, Circle};
 use crate::check::kind::Kind;
 use crate::check::names::Catalogue;
 use crate::check::sets::SetValue;
@@ -73,6 +75,7 @@ impl Packages {
             }
             packages.views.push(View { package, ..View::default() });
         }
+        packages.report_cycles(files, &by_text, sink);
         for ((_, file), at) in files.iter().zip(0..) {
             let view = packages.view(file, at, &by_text, sink);
             if let Some(slot) = packages.views.get_mut(at) {
@@ -80,6 +83,39 @@ impl Packages {
             }
         }
         packages
+    }
+
+    /// A package that is used by what it uses could not be read, changed or handed on alone.
+    fn report_cycles(
+        &self,
+        files: &[(FileId, ast::File)],
+        by_text: &FxHashMap<SmolStr, usize>,
+        sink: &mut Sink,
+    ) {
+        let mut graph: DiGraph<(), Span> = DiGraph::new();
+        let nodes: Vec<NodeIndex> = self.list.iter().map(|_| graph.add_node(())).collect();
+        for ((_, file), view) in files.iter().zip(&self.views) {
+            for item in &file.items {
+                let ast::Item::Use(path) = item else { continue };
+                let other = by_text.get(&path_text(path)).and_then(|&at| nodes.get(at));
+                if let (Some(&own), Some(&other)) = (nodes.get(view.package), other) {
+                    graph.add_edge(own, other, path.span);
+                }
+            }
+        }
+        let circle = Circle {
+            code: codes::USE_CYCLE,
+            noun: "package",
+            does: "uses itself",
+            refers: "uses",
+            help: "put what both need into a package of its own, and remove one of these lines",
+            name: |node: NodeIndex| self.text(node.index()),
+        };
+        for (component, first) in cycles::components(&graph) {
+            if let Some(first) = first {
+                sink.push(circle.diagnostic(&graph, &component, first));
+            }
+        }
     }
 
     fn view(

@@ -111,3 +111,21 @@ fn no_name_of_the_examples_is_left_out() {
         }
     }
 }
+
+#[test]
+fn documentation_and_deprecation_are_known() {
+    let words = "//! Words.\npackage words\n/// The whole domain.\ndomain d = 7 { level {\n/// Lowest.\nlow < high } }\n\
+                 /// Not about each scope.\nscope d { a  @deprecated \"use a\" b }\n/// Sets.\nprivate let s = 1\n    t = s\n";
+    let index = index(&[words]);
+    let said = |name: &str| {
+        let one = index.definitions.iter().find(|one| one.full == name).unwrap();
+        (one.documentation.as_deref(), one.deprecated.as_deref(), one.private)
+    };
+    assert_eq!(said("words"), (Some("Words."), None, false));
+    assert_eq!(said("d"), (Some("The whole domain."), None, false));
+    assert_eq!(said("low"), (Some("Lowest."), None, false));
+    assert_eq!(said("high"), (None, None, false));
+    assert_eq!(said("d.a"), (None, None, false));
+    assert_eq!(said("d.b"), (None, Some("use a"), false));
+    assert_eq!(said("t"), (Some("Sets."), None, true));
+}

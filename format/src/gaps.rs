@@ -82,8 +82,8 @@ impl Reader<'_, '_> {
         let Some(piece) = self.pieces.get(at) else { return };
         let context = self.open.last().copied().unwrap_or(Context::Top);
         if piece.item && context == Context::Top {
-            let observed = if piece.text == "observe" { 1 } else { 0 };
-            self.item = self.pieces.get(at + observed).map_or("", |keyword| keyword.text);
+            let keyword = at + usize::from(is_modifier(piece.text));
+            self.item = self.pieces.get(keyword).map_or("", |keyword| keyword.text);
             self.wants = false;
         }
         self.gaps.push(self.gap(at, piece, context));
@@ -178,7 +178,9 @@ impl Reader<'_, '_> {
     /// Outside of braces: entries of lists, and the heads of all else.
     fn at_top(&self, at: usize, name: bool) -> Gap {
         let follows = self.token(Some(at + 1));
-        let first = self.pieces.get(at.wrapping_sub(1)).is_some_and(|before| before.item);
+        let starts = |at: usize| self.pieces.get(at).is_some_and(|piece| piece.item);
+        let first = starts(at.wrapping_sub(1))
+            || starts(at.wrapping_sub(2)) && is_modifier(self.text(at.checked_sub(2)));
         let entry = match self.item {
             "operation" => follows == Some(Token::LeftBrace),
             "residency" => true,
@@ -187,7 +189,7 @@ impl Reader<'_, '_> {
         };
         if entry && name && !first {
             Gap::Entry
-        } else if self.token(Some(at)) == Some(Token::And) {
+        } else if matches!(self.token(Some(at)), Some(Token::And | Token::Except)) {
             Gap::Soft
         } else {
             Gap::Space
@@ -214,6 +216,11 @@ impl Reader<'_, '_> {
             Gap::Loose
         }
     }
+}
+
+/// Whether a word stands before the keyword of an item.
+pub(crate) fn is_modifier(word: &str) -> bool {
+    matches!(word, "observe" | "private")
 }
 
 /// Whether a word belongs to the scope before it.
@@ -252,8 +259,8 @@ const GOING_ON: [&str; 11] = [
 const OPERATORS: [&str; 11] =
     ["=", "==", "!=", "<", "<=", ">", ">=", "is", "has", "includes", "within"];
 
-/// Words that join conditions.
-const JOINTS: [&str; 2] = ["and", "or"];
+/// Words that join conditions, or a list and its exceptions.
+const JOINTS: [&str; 3] = ["and", "except", "or"];
 
 /// Whether what follows a piece is its value, and no new part, whatever word it is.
 fn wants_value(piece: &Piece<'_>, is_value: bool) -> bool {

@@ -21,7 +21,8 @@ pub(crate) fn write(pieces: &[Piece<'_>], gaps: &[Gap]) -> String {
         if *gap == Gap::Item {
             let mut rest = gaps.iter().skip(at + 1).take_while(|gap| **gap != Gap::Item);
             let several = rest.any(|gap| *gap == Gap::Entry);
-            writer.start_item(piece.text, several);
+            let keyword = pieces.get(at + 1).filter(|_| gaps::is_modifier(piece.text));
+            writer.start_item(piece.text, keyword.map(|keyword| keyword.text), several);
         }
         writer.piece(piece, *gap);
         match piece.token {
@@ -123,8 +124,10 @@ struct Writer<'s> {
 
 impl<'s> Writer<'s> {
     /// How the further lines of an item are indented.
-    fn start_item(&mut self, keyword: &str, several: bool) {
-        self.entries = keyword.chars().count() + 1;
+    fn start_item(&mut self, first: &str, second: Option<&str>, several: bool) {
+        let keyword = second.unwrap_or(first);
+        let columns = |word: &str| word.chars().count() + 1;
+        self.entries = columns(first) + second.map_or(0, columns);
         self.base = if several { self.entries } else { 0 };
         self.continuation = match keyword {
             "constraint" | "route" | "tier" => self.entries,

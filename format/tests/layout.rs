@@ -242,3 +242,23 @@ fn what_does_not_parse_is_left_alone() {
     };
     assert_eq!(diagnostics.len(), 1);
 }
+
+#[test]
+fn modifiers_stand_before_their_item() {
+    let text = "package t\n\n/// Floors.\nprivate let a = 10.0.0.0/8 except 10.1.0.0/16\n            b = 80\n\
+                private zone c = interface \"x\"  d = interface \"y\"\n@deprecated \"use a\"\nlet e = a\n";
+    assert_eq!(format(text).as_deref(), Ok(text));
+    let wild = "package t\n\n/// Floors.\n  private\n let a=10.0.0.0/8   except 10.1.0.0/16\nb = 80\n\
+                private zone c = interface \"x\" d = interface \"y\"\n@deprecated \"use a\" let e = a\n";
+    assert_eq!(format(wild).as_deref(), Ok(text));
+    let text = "package t\nscope d {\n    /// Guests.\n    @deprecated \"use web\"\n    guest\n    web\n}\n\
+                operation o { @deprecated \"use w\" r  w }\n";
+    let once = format(text).unwrap();
+    assert_eq!(format(&once).as_deref(), Ok(once.as_str()));
+    assert!(
+        once.starts_with(
+            "package t\nscope d {\n    /// Guests.\n    @deprecated \"use web\"\n    guest\n"
+        ),
+        "{once}"
+    );
+}

@@ -77,6 +77,45 @@ pub struct File {
     pub items: Vec<Item>,
     /// Warnings that the author knows of.
     pub expectations: Vec<Expectation>,
+    /// `private`, `@deprecated` and documentation.
+    pub marks: Vec<Mark>,
+    /// The documentation of the file, behind `//!`.
+    pub documentation: Option<SmolStr>,
+}
+
+/// What is said about an item, a rule or an entry of a vocabulary in front of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// What is said.
+    pub kind: MarkKind,
+    /// The mark itself.
+    pub span: Span,
+    /// What it is about.
+    pub covered: Covered,
+    /// Where that stands; of an entry, its name.
+    pub covers: Span,
+}
+
+/// The kinds of marks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum MarkKind {
+    /// `private`: other packages do not see the names of the item.
+    Private,
+    /// `@deprecated "use acme.payments.api instead"`
+    Deprecated(Text),
+    /// Lines behind `///`.
+    Documentation(SmolStr),
+}
+
+/// What a mark is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Covered {
+    /// An item with all names that it defines.
+    Item,
+    /// A rule, or another part of a policy.
+    Rule,
+    /// One name of a vocabulary, inside of braces.
+    Entry,
 }
 
 /// `@expect GOV4104 "the list is copied from the contract"`, before an item or a rule
@@ -229,7 +268,49 @@ pub struct Let {
     /// The name.
     pub name: Name,
     /// Its members.
+    pub set: Set,
+}
+
+/// `office, lab within site except 10.20.7.0/24`: members of the first list that lie in one of the
+/// second, if there is one, and in none of the third
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Set {
+    /// What belongs to it.
     pub members: Vec<SetMember>,
+    /// What is left of that; most sets are lists and nothing else.
+    pub narrowed: Option<Box<Narrowed>>,
+}
+
+/// `within site except 10.20.7.0/24`
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Narrowed {
+    /// What has to contain it; nothing is asked when empty.
+    pub within: Vec<SetMember>,
+    /// What is taken out.
+    pub except: Vec<SetMember>,
+}
+
+impl Set {
+    /// Everything that is written in it.
+    pub fn all(&self) -> impl Iterator<Item = &SetMember> {
+        let narrowed = self.narrowed.iter().flat_map(|by| by.within.iter().chain(&by.except));
+        self.members.iter().chain(narrowed)
+    }
+}
+
+/// `acme.** except acme.guest`: scopes or operations, and which of them are not meant
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Selection<T> {
+    /// What is meant.
+    pub list: Vec<T>,
+    /// What is taken out.
+    pub except: Vec<Pattern>,
+}
+
+impl<T> Default for Selection<T> {
+    fn default() -> Self {
+        Self { list: Vec::new(), except: Vec::new() }
+    }
 }
 
 /// A member of a set of prefixes or ports.
@@ -275,7 +356,7 @@ pub enum StampCondition {
     /// `cgroup "/kube.slice/api*"`
     Cgroup(Text),
     /// `address 10.0.0.0/8, office`: the source address.
-    Address(Vec<SetMember>),
+    Address(Set),
     /// `from zone pods`: the zone that the traffic came in by; forwarded traffic only.
     FromZone(Name),
 }
@@ -309,7 +390,7 @@ pub struct Deliver {
     /// The zone that the traffic arrives by.
     pub zone: Name,
     /// The destination address, when the zone alone does not tell.
-    pub addresses: Option<Vec<SetMember>>,
+    pub addresses: Option<Set>,
     /// The local workload.
     pub object: Pattern,
     /// The whole item.
@@ -320,7 +401,7 @@ pub struct Deliver {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Legacy {
     /// The neighbours' addresses.
-    pub addresses: Vec<SetMember>,
+    pub addresses: Set,
     /// The zone that they are reached by.
     pub zone: Name,
     /// What their traffic counts as.
@@ -354,7 +435,7 @@ pub struct HookClause {
     /// Where packets are decided.
     pub hook: Hook,
     /// Objects that all rules of the policy are about.
-    pub to: Vec<Pattern>,
+    pub to: Selection<Pattern>,
     /// The clause.
     pub span: Span,
 }
@@ -411,19 +492,19 @@ pub struct Clause {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum ClauseKind {
     /// `from acme.payments.api, partner.**`
-    From(Vec<FromItem>),
+    From(Selection<FromItem>),
     /// `to acme.payments.ledger`
-    To(Vec<Pattern>),
+    To(Selection<Pattern>),
     /// `operation ledger.read, web.*`
-    Operation(Vec<Pattern>),
+    Operation(Selection<Pattern>),
     /// `where level >= internal, residency within eu`: all of them
     Where(Vec<Condition>),
     /// `proto tcp port 443 source port 1024..65535`; several clauses are alternatives
     Proto(Proto),
     /// `source office`: source addresses
-    Source(Vec<SetMember>),
+    Source(Set),
     /// `destination 10.0.0.0/8`: destination addresses
-    Destination(Vec<SetMember>),
+    Destination(Set),
     /// `log`
     Log,
 }
@@ -449,13 +530,13 @@ pub struct Proto {
     /// The protocol.
     pub kind: ProtoKind,
     /// Destination ports, when said.
-    pub ports: Option<Vec<SetMember>>,
+    pub ports: Option<Set>,
     /// Source ports, when said.
-    pub source_ports: Option<Vec<SetMember>>,
+    pub source_ports: Option<Set>,
     /// ICMP types, when said.
-    pub icmp_types: Option<Vec<SetMember>>,
+    pub icmp_types: Option<Set>,
     /// ICMP codes, when said.
-    pub icmp_codes: Option<Vec<SetMember>>,
+    pub icmp_codes: Option<Set>,
     /// Further lists of the same kind, which mean nothing.
     pub repeated: Vec<Repeated>,
     /// After `proto`.

@@ -88,16 +88,21 @@ pub(crate) fn looks_like_item(lexemes: &[Lexeme], at: usize) -> bool {
     }
 }
 
-/// Whether `observe` at a token belongs to the policy behind it and is no name.
-fn is_observe_policy(lexemes: &[Lexeme], at: usize) -> bool {
+/// Whether the tokens before a place go on with a name, whatever stands there.
+pub(crate) fn wants_name(lexemes: &[Lexeme], at: usize) -> bool {
     use Token as T;
     let before = |back: usize| at.checked_sub(back).and_then(|at| token(lexemes, at));
-    let wants_name = match before(1) {
+    match before(1) {
         Some(T::Dot | T::Comma | T::Equal) => true,
         Some(keyword) => keyword.is_keyword() && before(2) != Some(T::Dot),
         None => false,
-    };
-    !wants_name
+    }
+}
+
+/// Whether `observe` at a token belongs to the policy behind it and is no name.
+fn is_observe_policy(lexemes: &[Lexeme], at: usize) -> bool {
+    use Token as T;
+    !wants_name(lexemes, at)
         && token(lexemes, at) == Some(T::Observe)
         && token(lexemes, at + 1) == Some(T::Policy)
 }

@@ -48,6 +48,10 @@ codes! {
     MORE_ERRORS = "GOV0027", "more errors left out", Advice;
     MISPLACED_EXPECTATION = "GOV0028", "expectation without an item or rule", Error;
 
+    MISPLACED_DOCUMENTATION = "GOV0040", "documentation of nothing", Warning;
+    USELESS_PRIVATE = "GOV0041", "`private` before an item without names", Error;
+    MISPLACED_DEPRECATION = "GOV0042", "deprecation of nothing", Error;
+
     // GOV1xxx: names.
 
     // GOV2xxx: types.

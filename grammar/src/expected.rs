@@ -65,8 +65,8 @@ const WITH_GROUP: [&str; 16] = [
     "=",
 ];
 
-/// Terminals that go on with a path, which is rarely what was forgotten.
-const PATH_GOES_ON: [&str; 4] = [".", "[", ".*", ".**"];
+/// Terminals that go on with a path or a list, which is rarely what was forgotten.
+const GOES_ON: [&str; 6] = [".", "[", ".*", ".**", "within", "except"];
 
 impl<'e> Expected<'e> {
     pub(crate) fn new(terminals: &'e [String], start: Start, may_end: bool) -> Self {
@@ -132,9 +132,9 @@ impl<'e> Expected<'e> {
         take(&mut rest, &["TEXT"], "a text in double quotes");
         take(&mut rest, &["PREFIX"], "an address");
         take(&mut rest, &["INT"], "a number");
-        let has_path = rest.iter().any(|terminal| PATH_GOES_ON.contains(terminal));
-        if has_path && (rest.len() > 1 || !phrases.is_empty() || self.next.is_some()) {
-            rest.retain(|terminal| !PATH_GOES_ON.contains(terminal));
+        let goes_on = rest.iter().any(|terminal| GOES_ON.contains(terminal));
+        if goes_on && (rest.len() > 1 || !phrases.is_empty() || self.next.is_some()) {
+            rest.retain(|terminal| !GOES_ON.contains(terminal));
         }
         phrases.extend(rest.iter().map(|terminal| format!("`{terminal}`")));
         phrases.extend(self.next.map(str::to_owned));

@@ -8,11 +8,11 @@ pub mod diagnostic;
 pub mod span;
 
 mod chunk;
-mod expectation;
 mod expected;
 mod lexer;
 mod lexical_error;
 mod literal;
+mod marks;
 mod parse;
 mod problems;
 mod repair;

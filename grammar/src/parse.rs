@@ -5,13 +5,16 @@
 //! that one mistake costs one diagnostic and leaves its neighbours alone.
 
 use lalrpop_util::ParseError;
+use smol_str::SmolStr;
 
-use crate::ast::{Clause, Expectation, File, Item, Path, Rule, Test, TestCase};
+use crate::ast::{
+    Clause, Covered, Expectation, File, Item, Mark, MarkKind, Path, Rule, Test, TestCase,
+};
 use crate::chunk::{self, Chunk, is_action, item_kind, token};
 use crate::codes;
-use crate::diagnostic::Diagnostic;
-use crate::expectation::{self, Taken};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::lexer::{self, Lexeme, Token};
+use crate::marks::{self, Documentation, Places, Taken};
 use crate::problems::Problems;
 use crate::repair::repair;
 use crate::span::{FileId, Span};
@@ -36,32 +39,52 @@ pub fn parse(file: FileId, source: &str) -> (File, Vec<Diagnostic>) {
         return (File::default(), problems.finish());
     }
     let mut lexemes = lexer::lex(source, &mut problems);
-    let expectations = expectation::take(&mut lexemes);
+    let taken = marks::take(&mut lexemes);
+    let documentation = marks::documentation(source, &lexemes);
     let mut driver = Driver {
         session: Session { source, problems },
         parser: gov::PieceParser::new(),
         package: Package::Missing,
         items: Vec::new(),
         expectations: Vec::new(),
+        marks: Vec::new(),
+        documentation: None,
         last: Last::Good,
         untold: 0,
     };
-    driver.expectations(&expectations, &lexemes);
+    let marked = !taken.is_empty() || !documentation.is_empty();
+    let places = marked.then(|| Places::new(&lexemes));
+    for taken in &taken {
+        places.iter().for_each(|places| driver.mark(taken, places));
+    }
     for chunk in chunk::items(&lexemes) {
         driver.chunk(chunk);
+    }
+    // Behind syntax errors, what belongs where is not known.
+    let sound = !driver.session.problems.grew_since(0);
+    for found in documentation {
+        let misplaced = places.as_ref().and_then(|places| driver.documentation(&found, places));
+        driver.session.problems.push_all(misplaced.filter(|_| sound));
     }
     driver.finish(&lexemes)
 }
 
 /// Where the items of a source start, for tools that lay text out: the parser cuts it at the same
-/// places. Expectations stand before the items that they speak about.
+/// places. `private` belongs to its item; other marks stand before the items that they speak about.
 #[must_use]
 pub fn item_starts(source: &str) -> Vec<usize> {
     let mut problems = Problems::new(FileId(0));
     let mut lexemes = lexer::lex(source, &mut problems);
-    expectation::take(&mut lexemes);
+    let taken = marks::take(&mut lexemes);
     let chunks = chunk::items(&lexemes);
-    let first = |chunk: &Chunk<'_>| Some(chunk.lexemes.first()?.start as usize);
+    let private = |start: u32| {
+        let words = taken.iter().filter(|taken| taken.next == Some(start));
+        words.flat_map(|taken| taken.lexemes.first()).find(|word| word.token == Token::Private)
+    };
+    let first = |chunk: &Chunk<'_>| {
+        let start = chunk.lexemes.first()?.start;
+        Some(private(start).map_or(start, |word| word.start) as usize)
+    };
     chunks.iter().filter(|chunk| chunk.kind.is_some()).filter_map(first).collect()
 }
 
@@ -71,6 +94,8 @@ struct Driver<'s> {
     package: Package,
     items: Vec<Item>,
     expectations: Vec<Expectation>,
+    marks: Vec<Mark>,
+    documentation: Option<SmolStr>,
     last: Last,
     /// Faulty items since there is no room for further diagnostics.
     untold: usize,
@@ -112,35 +137,111 @@ impl Driver<'_> {
             Package::Named(path) => Some(path),
             Package::Missing | Package::Faulty => None,
         };
-        let Self { items, expectations, .. } = self;
-        (File { package, items, expectations }, self.session.problems.finish())
+        let Self { items, expectations, mut marks, documentation, .. } = self;
+        marks.sort_by_key(|mark| mark.span.start);
+        let file = File { package, items, expectations, marks, documentation };
+        (file, self.session.problems.finish())
     }
 
-    /// Parses the expectations, and finds the item or rule that each stands before.
-    fn expectations(&mut self, taken: &[Taken], lexemes: &[Lexeme]) {
-        if taken.is_empty() {
-            return;
+    /// Reads what was taken out, and finds what it speaks about.
+    fn mark(&mut self, taken: &Taken, places: &Places<'_>) {
+        let [first, rest @ ..] = taken.lexemes.as_slice() else { return };
+        let next = taken.next;
+        if first.token == Token::Private {
+            let kind = next.and_then(|next| places.item(next));
+            if kind.is_some_and(has_names) {
+                let place = next.and_then(|next| Some((next, places.whole(next)?)));
+                return self.add_mark(MarkKind::Private, self.span_of(&taken.lexemes), place);
+            }
+            let message = "`private` hides names from other packages, and this item has none";
+            return self.misplaced(codes::USELESS_PRIVATE, message, taken, "hides nothing");
         }
-        let places = expectation::places(lexemes);
-        for Taken { lexemes: written, next } in taken {
-            let parsed = self.run_or_explain(Start::Expectation, written);
-            let Some(Parsed::Expectation(mut expectation)) = parsed else { continue };
-            match next.and_then(|next| places.get(&next)) {
-                Some(&(start, end)) => {
-                    expectation.covers = self.session.span(start, end);
-                    self.expectations.push(expectation);
-                }
-                None => {
-                    let message = "this expectation speaks about nothing";
-                    let label = "no item or rule starts behind it";
-                    let help = "put it before the item or rule that the warning is about";
-                    let code = codes::MISPLACED_EXPECTATION;
-                    self.session
-                        .problems
-                        .push(Diagnostic::new(code, message, expectation.span, label).help(help));
-                }
+        let word = rest.first().map(|word| self.session.text_of(word.start, word.end));
+        if word != Some("deprecated") {
+            return self.expectation(taken, places);
+        }
+        let [_, text] = rest else {
+            let message = "a deprecation says what to use instead";
+            return self.misplaced(codes::UNEXPECTED, message, taken, "a text belongs behind it");
+        };
+        let place = next.and_then(|next| Some((next, places.any(next)?)));
+        match place {
+            Some((_, (_, Covered::Item | Covered::Entry))) => {
+                let kind = MarkKind::Deprecated(self.session.quoted(text.start, text.end));
+                self.add_mark(kind, self.span_of(&taken.lexemes), place);
+            }
+            _ => {
+                let message = "this deprecation speaks about no name that others could use";
+                let label = "no item or entry with names starts behind it";
+                self.misplaced(codes::MISPLACED_DEPRECATION, message, taken, label);
             }
         }
+    }
+
+    fn add_mark(&mut self, kind: MarkKind, span: Span, place: Option<(u32, (u32, Covered))>) {
+        if let Some((start, (end, covered))) = place {
+            let covers = self.session.span(start, end);
+            self.marks.push(Mark { kind, span, covered, covers });
+        }
+    }
+
+    fn misplaced(&mut self, code: Code, message: &str, taken: &Taken, label: &str) {
+        let help = match code {
+            codes::USELESS_PRIVATE => "remove `private`",
+            codes::MISPLACED_DEPRECATION => "put it before what is deprecated, or remove it",
+            _ => "write it in quotes, such as `@deprecated \"use acme.payments.api instead\"`",
+        };
+        let span = self.span_of(&taken.lexemes);
+        self.session.problems.push(Diagnostic::new(code, message, span, label).help(help));
+    }
+
+    fn expectation(&mut self, taken: &Taken, places: &Places<'_>) {
+        let parsed = self.run_or_explain(Start::Expectation, &taken.lexemes);
+        let Some(Parsed::Expectation(mut expectation)) = parsed else { return };
+        match taken.next.and_then(|next| Some((next, places.whole(next)?))) {
+            Some((start, (end, _))) => {
+                expectation.covers = self.session.span(start, end);
+                self.expectations.push(expectation);
+            }
+            None => {
+                let message = "this expectation speaks about nothing";
+                let label = "no item or rule starts behind it";
+                let help = "put it before the item or rule that the warning is about";
+                let code = codes::MISPLACED_EXPECTATION;
+                self.session
+                    .problems
+                    .push(Diagnostic::new(code, message, expectation.span, label).help(help));
+            }
+        }
+    }
+
+    /// Keeps documentation, or says that it documents nothing.
+    fn documentation(&mut self, found: &Documentation, places: &Places<'_>) -> Option<Diagnostic> {
+        let span = self.session.span(found.start, found.end);
+        if found.about_file && found.leads {
+            self.documentation = Some(found.text.as_str().into());
+            return None;
+        }
+        let place = found.next.and_then(|next| Some((next, places.any(next)?)));
+        if place.is_some() && !found.about_file && !found.trailing {
+            self.add_mark(MarkKind::Documentation(found.text.as_str().into()), span, place);
+            return None;
+        }
+        let (message, help) = if found.about_file {
+            (
+                "documentation of a file stands at its top",
+                "move it above the `package` line, or write `//`",
+            )
+        } else {
+            (
+                "this documents nothing",
+                "put it on lines of its own before an item, a rule or an entry of a vocabulary, or \
+                 write `//`",
+            )
+        };
+        let label = if found.about_file { "not at the top" } else { "nothing starts behind it" };
+        let code = codes::MISPLACED_DOCUMENTATION;
+        Some(Diagnostic::new(code, message, span, label).help(help))
     }
 
     /// Parses one item, mends it if it is wrong.
@@ -444,6 +545,20 @@ impl Driver<'_> {
     }
 }
 
+/// Whether items of a kind have names that other packages could use.
+fn has_names(kind: Token) -> bool {
+    matches!(
+        kind,
+        Token::Constraint
+            | Token::Operation
+            | Token::Residency
+            | Token::Route
+            | Token::Zone
+            | Token::Tier
+            | Token::Let
+    )
+}
+
 /// Why tokens are not an item.
 enum Fault {
     /// They do not start like one.
@@ -484,6 +599,12 @@ impl Iterator for Feed<'_> {
         {
             self.next += 1;
             return Some((lexeme.start, Terminal::SourcePort, port.end));
+        }
+        // A set of this name starts here; the set before ends.
+        if matches!(lexeme.token, Token::Except | Token::Within)
+            && token(self.lexemes, self.next) == Some(Token::Equal)
+        {
+            return Some((lexeme.start, Terminal::Token(Token::Word), lexeme.end));
         }
         Some((lexeme.start, Terminal::Token(lexeme.token), lexeme.end))
     }

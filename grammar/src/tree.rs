@@ -6,7 +6,7 @@ use smol_str::SmolStr;
 
 use crate::ast::{
     Clause, ClauseKind, Condition, ConditionKind, Domain, Expectation, HookClause, Int, Item, Name,
-    Path, Policy, Prefix, Proto, ProtoKind, Repeated, Rule, SetMember, Test, TestCase, Text,
+    Path, Policy, Prefix, Proto, ProtoKind, Repeated, Rule, Set, Test, TestCase, Text,
 };
 use crate::codes;
 use crate::diagnostic::{Applicability, Diagnostic};
@@ -100,7 +100,7 @@ impl ProtoWord {
 #[derive(Debug)]
 pub(crate) struct ProtoPart {
     pub(crate) word: ProtoWord,
-    pub(crate) members: Vec<SetMember>,
+    pub(crate) members: Set,
     pub(crate) span: Span,
 }
 

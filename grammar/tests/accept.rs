@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use govc_grammar::ast::{
-    Action, Attribute, ClauseKind, Condition, ConditionKind, File, FromItem, Hook, Item,
-    LabelField, Name, Operator, PacketField, Path, ProtoKind, Reach, SetMember, StampCondition,
-    Value,
+    Action, Attribute, ClauseKind, Condition, ConditionKind, Covered, File, FromItem, Hook, Item,
+    LabelField, MarkKind, Name, Operator, PacketField, Path, ProtoKind, Reach, SetMember,
+    StampCondition, Value,
 };
 use govc_grammar::span::FileId;
 use govc_grammar::{Token, parse, tokens};
@@ -45,7 +45,7 @@ fn spelt(condition: &Condition) -> String {
 fn every_construct_is_accepted() {
     let file = accept(EVERYTHING);
     assert_eq!(file.package.as_ref().map(dotted).as_deref(), Some("acme.payments"));
-    assert_eq!(file.items.len(), 24);
+    assert_eq!(file.items.len(), 25);
     assert!(!file.items.iter().any(|item| matches!(item, Item::Error(_))));
     let uses = file.items.iter().filter_map(|item| match item {
         Item::Use(path) => Some(dotted(path)),
@@ -92,45 +92,70 @@ fn vocabulary() {
 fn sets() {
     let file = accept(EVERYTHING);
     let Item::Let(lets) = &file.items[12] else { panic!() };
-    let SetMember::Prefix(prefix) = &lets[0].members[0] else { panic!() };
+    let SetMember::Prefix(prefix) = &lets[0].set.members[0] else { panic!() };
     assert_eq!((prefix.address, prefix.length), (IpAddr::from([10, 20, 0, 0]), Some(16)));
-    let SetMember::Prefix(prefix) = &lets[0].members[1] else { panic!() };
+    let SetMember::Prefix(prefix) = &lets[0].set.members[1] else { panic!() };
     assert_eq!((prefix.address, prefix.length), ("2001:db8:20::".parse().unwrap(), Some(48)));
-    let SetMember::Prefix(prefix) = &lets[0].members[2] else { panic!() };
+    let SetMember::Prefix(prefix) = &lets[0].set.members[2] else { panic!() };
     assert_eq!(prefix.length, None);
-    assert!(matches!(&lets[0].members[3], SetMember::Name(name) if name.text == "home"));
+    assert!(matches!(&lets[0].set.members[3], SetMember::Name(name) if name.text == "home"));
     assert!(
-        matches!(lets[1].members[2], SetMember::Range(a, b) if (a.value, b.value) == (8000, 8099))
+        matches!(lets[1].set.members[2], SetMember::Range(a, b) if (a.value, b.value) == (8000, 8099))
     );
+}
+
+#[test]
+fn sets_and_selections_are_narrowed() {
+    let file = accept(EVERYTHING);
+    let Item::Let(lets) = &file.items[14] else { panic!() };
+    let names: Vec<_> = lets.iter().map(|set| set.name.text.as_str()).collect();
+    assert_eq!(names, ["inside", "except", "within", "to"], "the words stay names");
+    let shape = |at: usize| {
+        let set = &lets[at].set;
+        let narrowed = set.narrowed.as_ref().map(|by| (by.within.len(), by.except.len()));
+        (set.members.len(), narrowed)
+    };
+    assert_eq!(shape(0), (2, Some((2, 2))));
+    assert_eq!(shape(1), (1, Some((0, 1))));
+    assert_eq!(shape(3), (1, None));
+    let Item::Policy(policy) = &file.items[20] else { panic!() };
+    assert_eq!(policy.hooks[2].to.except.len(), 1);
+    let clauses = &policy.rules[2].clauses;
+    let ClauseKind::From(from) = &clauses[0].kind else { panic!() };
+    assert_eq!((from.list.len(), from.except.len()), (1, 2));
+    let ClauseKind::Operation(operations) = &clauses[2].kind else { panic!() };
+    assert_eq!(dotted(&operations.except[1].path), "except.within");
+    let ClauseKind::Source(set) = &clauses[4].kind else { panic!() };
+    assert_eq!(set.all().count(), 3);
 }
 
 #[test]
 fn labels() {
     let file = accept(EVERYTHING);
-    let Item::Stamp(stamp) = &file.items[15] else { panic!() };
+    let Item::Stamp(stamp) = &file.items[16] else { panic!() };
     assert!(
         matches!(&stamp.conditions[0], StampCondition::Cgroup(t) if t.text == "/kube.slice/\"api\"*")
     );
-    assert!(matches!(&stamp.conditions[1], StampCondition::Address(a) if a.len() == 2));
+    assert!(matches!(&stamp.conditions[1], StampCondition::Address(a) if a.members.len() == 2));
     assert!(matches!(&stamp.conditions[2], StampCondition::FromZone(zone) if zone.text == "wan"));
     assert_eq!(stamp.fields.len(), 9);
     assert!(matches!(&stamp.fields[0], LabelField::Subject(p) if p.index.unwrap().value == 3));
     assert!(matches!(&stamp.fields[8], LabelField::Life(life) if life.value == 2));
-    let Item::Deliver(deliver) = &file.items[16] else { panic!() };
+    let Item::Deliver(deliver) = &file.items[17] else { panic!() };
     assert_eq!((deliver.object.reach, &deliver.addresses), (Reach::Tree, &None));
-    let Item::Legacy(legacy) = &file.items[18] else { panic!() };
-    assert_eq!((legacy.addresses.len(), legacy.fields.len()), (2, 2));
+    let Item::Legacy(legacy) = &file.items[19] else { panic!() };
+    assert_eq!((legacy.addresses.members.len(), legacy.fields.len()), (2, 2));
 }
 
 #[test]
 fn policy() {
     let file = accept(EVERYTHING);
-    let Item::Policy(policy) = &file.items[19] else { panic!() };
+    let Item::Policy(policy) = &file.items[20] else { panic!() };
     assert_eq!(
         policy.hooks.iter().map(|h| h.hook).collect::<Vec<_>>(),
         [Hook::Ingress, Hook::Egress, Hook::Forward]
     );
-    assert_eq!(policy.hooks[0].to[1].reach, Reach::Children);
+    assert_eq!(policy.hooks[0].to.list[1].reach, Reach::Children);
     assert_eq!(policy.tier.as_ref().unwrap().text, "baseline");
     let rules: Vec<_> =
         policy.rules.iter().map(|r| (r.name.text.as_str(), r.action, r.observe)).collect();
@@ -139,6 +164,7 @@ fn policy() {
         [
             ("read", Action::Permit, false),
             ("strangers", Action::Deny, true),
+            ("others", Action::Deny, false),
             ("on", Action::Pass, false),
             ("tier_like", Action::Permit, false),
         ]
@@ -148,14 +174,14 @@ fn policy() {
     assert_eq!(read.clauses.len(), 10);
     let ClauseKind::Proto(proto) = &read.clauses[4].kind else { panic!() };
     assert_eq!(proto.kind, ProtoKind::Tcp);
-    assert_eq!(proto.ports.as_ref().unwrap().len(), 3);
-    assert_eq!(proto.source_ports.as_ref().unwrap().len(), 1);
+    assert_eq!(proto.ports.as_ref().unwrap().members.len(), 3);
+    assert_eq!(proto.source_ports.as_ref().unwrap().members.len(), 1);
     let ClauseKind::Proto(icmp) = &read.clauses[5].kind else { panic!() };
     assert!(icmp.icmp_types.is_some() && icmp.icmp_codes.is_some());
-    assert!(matches!(&read.clauses[7].kind, ClauseKind::Source(members) if members.len() == 2));
+    assert!(matches!(&read.clauses[7].kind, ClauseKind::Source(set) if set.members.len() == 2));
     let ClauseKind::From(from) = &policy.rules[1].clauses[0].kind else { panic!() };
     assert!(matches!(
-        from[..],
+        from.list[..],
         [FromItem::Anyone(_), FromItem::Labelled(_), FromItem::Legacy(_), FromItem::Unlabelled(_)]
     ));
     let span = read.span;
@@ -166,7 +192,7 @@ fn policy() {
 #[test]
 fn conditions() {
     let file = accept(EVERYTHING);
-    let Item::Policy(policy) = &file.items[20] else { panic!() };
+    let Item::Policy(policy) = &file.items[21] else { panic!() };
     assert!(policy.observe);
     let conditions = policy.rules.iter().flat_map(|rule| &rule.clauses);
     let spelt: Vec<_> = conditions
@@ -193,7 +219,7 @@ fn conditions() {
 #[test]
 fn tests() {
     let file = accept(EVERYTHING);
-    let Item::Test(test) = &file.items[22] else { panic!("{:?}", file.items[22]) };
+    let Item::Test(test) = &file.items[23] else { panic!("{:?}", file.items[23]) };
     assert_eq!(test.title.text, "the API reads");
     let [read, stranger, empty] = &test.cases[..] else { panic!() };
     assert_eq!(read.fields.len(), 13);
@@ -333,4 +359,46 @@ fn assertions() {
     assert_eq!((first.always, first.clauses.len(), first.unless.len()), (false, 2, 2));
     assert!(second.always && second.hooks.is_empty() && second.clauses.is_empty());
     assert_eq!(second.name.text, "unless");
+}
+
+#[test]
+fn marks_belong_to_what_stands_behind_them() {
+    let file = accept(EVERYTHING);
+    assert!(file.documentation.unwrap().starts_with("Every construct of the language"));
+    let told: Vec<_> = file
+        .marks
+        .iter()
+        .map(|mark| {
+            let kind = match &mark.kind {
+                MarkKind::Private => "private".to_owned(),
+                MarkKind::Deprecated(text) => format!("instead: {}", text.text),
+                MarkKind::Documentation(text) => text.to_string(),
+            };
+            let covers = &EVERYTHING[mark.covers.start as usize..mark.covers.end as usize];
+            (kind, mark.covered, covers.split([' ', '\n']).next().unwrap())
+        })
+        .collect();
+    let told: Vec<_> = told.iter().map(|(kind, at, first)| (kind.as_str(), *at, *first)).collect();
+    assert_eq!(
+        told,
+        [
+            ("Who is not known.", Covered::Entry, "guest"),
+            ("instead: use web", Covered::Entry, "guest"),
+            ("Obligations,\nin two lines.", Covered::Item, "constraint"),
+            ("instead: use the new ones", Covered::Item, "constraint"),
+            ("private", Covered::Item, "let"),
+            ("Reads only.", Covered::Rule, "permit"),
+        ]
+    );
+}
+
+#[test]
+fn private_is_a_name_where_one_belongs() {
+    let names = ["constraint private", "let a = private", "use a.private", "tier b, private"];
+    for before in names {
+        let file = accept(&format!("package p\n{before}\nlet b = 1"));
+        assert!(file.marks.is_empty(), "{before}");
+    }
+    let file = accept("package p let private = 1 private let b = 2 scope d { private }");
+    assert_eq!(file.marks.len(), 1);
 }

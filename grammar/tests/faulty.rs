@@ -435,3 +435,21 @@ fn codes_are_in_order_and_found() {
     assert_eq!(codes::find("gov0001"), Some(codes::UNEXPECTED));
     assert_eq!(codes::find("GOV9999"), None);
 }
+
+#[test]
+fn marks_without_anything_to_speak_about() {
+    let code = codes::MISPLACED_DOCUMENTATION;
+    faults("package p\nlet a = 1 /// trailing\nlet b = 2", &[(code, "/// trailing")]);
+    faults("package p\nlet a = 1\n//! late\nlet b = 2", &[(code, "//! late")]);
+    faults("package p\nlet a = 1\n/// last\n/// of all", &[(code, "/// last\n/// of all")]);
+    let inside = "policy a { on ingress\ndeny b {\n/// no clause\nlog } }";
+    faults(&format!("package p\n{inside}"), &[(code, "/// no clause")]);
+    let code = codes::USELESS_PRIVATE;
+    faults("package p\nprivate policy a { }", &[(code, "private")]);
+    faults("package p\nprivate observe policy a { }", &[(code, "private")]);
+    let code = codes::MISPLACED_DEPRECATION;
+    faults("package p\nlet a = 1\n@deprecated \"b\"", &[(code, "@deprecated \"b\"")]);
+    let inside = "policy a { @deprecated \"b\" deny b { } }";
+    faults(&format!("package p\n{inside}"), &[(code, "@deprecated \"b\"")]);
+    faults("package p\n@deprecated\nlet a = 1", &[(codes::UNEXPECTED, "@deprecated")]);
+}

@@ -22,6 +22,12 @@ impl Workspace<'_> {
 
     fn describe(&mut self, file: govc_grammar::span::FileId, definition: &Definition) -> String {
         let mut text = headline(definition);
+        if let Some(instead) = &definition.deprecated {
+            text.push_str(&format!("\n**deprecated**: {instead}\n"));
+        }
+        if let Some(said) = &definition.documentation {
+            text.push_str(&format!("\n{said}\n"));
+        }
         for fact in &definition.facts {
             text.push_str(&format!("\n- {fact}"));
         }
@@ -87,6 +93,7 @@ pub(crate) const KEYWORDS: &[(&str, &str)] = &[
     ("domain", "the owner of one vocabulary and key ring, with its number in labels"),
     ("egress", "leaving this node"),
     ("encrypted", "what leaves by the zone is encrypted on the wire"),
+    ("except", "what is taken out of the list before it"),
     ("expect", "the verdict that a packet must get, or a warning that is known"),
     ("forward", "passing through this node"),
     ("from", "who a packet is from: subjects, `anyone`, `labelled`, `legacy`, `unlabelled`"),
@@ -119,6 +126,7 @@ pub(crate) const KEYWORDS: &[(&str, &str)] = &[
     ("permit", "let through what matches; replies need no rule"),
     ("policy", "rules that hold at the same hooks, in one tier"),
     ("port", "destination ports: numbers, ranges `a..b`, sets"),
+    ("private", "other packages do not see the names of the item behind it"),
     ("proto", "the transport: `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, or a number"),
     ("radius", "how far a label is good: `node`, `cluster`, `domain`, `federation`, `any`"),
     ("residency", "jurisdictions in which the data may be"),

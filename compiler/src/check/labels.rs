@@ -409,9 +409,9 @@ fn check_stamp(
                 Some((_, first)) => sink.push(said_twice("cgroup", text.span, first)),
                 None => cgroup = Some((text, text.span)),
             },
-            StampCondition::Address(members) => {
-                let value = sets::prefixes(lookup, members, "address", sink);
-                let Some(span) = members_span(members) else { continue };
+            StampCondition::Address(set) => {
+                let value = sets::prefixes(lookup, set, "address", sink);
+                let Some(span) = sets::span_of(&set.members) else { continue };
                 match &addresses {
                     Some((_, first)) => sink.push(said_twice("address", span, *first)),
                     None => addresses = Some((value, span)),
@@ -442,11 +442,6 @@ fn whole<T>(value: Option<Option<T>>) -> Option<Option<T>> {
         Some(value) => Some(value),
         None => Some(None),
     }
-}
-
-fn members_span(members: &[ast::SetMember]) -> Option<Span> {
-    let (first, last) = (members.first()?, members.last()?);
-    Some(sets::member_span(first).to(sets::member_span(last)))
 }
 
 fn cgroup_number(

@@ -467,7 +467,7 @@ fn transport(
 /// The only value of a list, when there is a list; `None` after an error.
 fn one_value(
     ranges: Option<Vec<(u16, u16)>>,
-    written: &Option<Vec<ast::SetMember>>,
+    written: &Option<ast::Set>,
     word: &str,
     sink: &mut Sink,
 ) -> Option<Option<u16>> {
@@ -475,7 +475,7 @@ fn one_value(
         None => Some(None),
         Some(&[(first, last)]) if first == last => Some(Some(first)),
         Some(_) => {
-            let span = written.as_ref().and_then(|members| members.first()).map(sets::member_span);
+            let span = written.as_ref().and_then(|set| set.members.first()).map(sets::member_span);
             sink.fail(
                 Diagnostic::new(
                     codes::NOT_ONE_VALUE,

@@ -274,7 +274,7 @@ fn hooks(lookup: Lookup<'_, '_>, policy: &ast::Policy, sink: &mut Sink) -> [Opti
         }
         *slot = Some(clause.span);
         if clause.hook != ast::Hook::Ingress
-            && let Some(object) = clause.to.first()
+            && let Some(object) = clause.to.list.first()
         {
             let message = format!("on {word} the object is not known, so this never matches");
             sink.push(
@@ -286,7 +286,7 @@ fn hooks(lookup: Lookup<'_, '_>, policy: &ast::Policy, sink: &mut Sink) -> [Opti
                 ),
             );
         }
-        let objects = if clause.to.is_empty() {
+        let objects = if clause.to.list.is_empty() {
             None
         } else {
             lookup.scope_set(&clause.to, sink).or(Some(Vec::new()))

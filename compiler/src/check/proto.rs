@@ -1,11 +1,11 @@
 //! `proto` clauses: protocols with their ports or ICMP types.
 
-use govc_grammar::ast::{self, ProtoKind, SetMember};
+use govc_grammar::ast::{self, ProtoKind};
 use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 
 use super::labels::said_twice;
-use super::sets::{ICMP_CODES, ICMP_TYPES, Numbers, PORTS, SOURCE_PORTS, member_span, numbers};
+use super::sets::{ICMP_CODES, ICMP_TYPES, Numbers, PORTS, SOURCE_PORTS, numbers, span_of};
 use super::sink::Sink;
 use crate::checked::Protocol;
 use crate::codes;
@@ -36,12 +36,13 @@ pub(crate) fn protocol(
     }
     let has_ports = matches!(proto.kind, ProtoKind::Tcp | ProtoKind::Udp | ProtoKind::Sctp);
     let has_types = matches!(proto.kind, ProtoKind::Icmp | ProtoKind::Icmpv6);
-    let mut list = |members: &Option<Vec<SetMember>>, meaning: Numbers, allowed: bool| {
-        let Some(members) = members else { return Some(None) };
+    let mut list = |set: &Option<ast::Set>, meaning: Numbers, allowed: bool| {
+        let Some(set) = set else { return Some(None) };
         if !allowed {
-            return sink.fail(not_for(proto.kind, meaning, span_of(members, proto.span)));
+            let span = span_of(&set.members).unwrap_or(proto.span);
+            return sink.fail(not_for(proto.kind, meaning, span));
         }
-        numbers(lookup, members, meaning, sink).map(Some)
+        numbers(lookup, set, meaning, sink).map(Some)
     };
     let ports = list(&proto.ports, PORTS, has_ports);
     let source_ports = list(&proto.source_ports, SOURCE_PORTS, has_ports);
@@ -136,13 +137,6 @@ pub(crate) fn place(proto: &ast::Proto) -> Span {
         ProtoKind::Number(int) => return int.span,
     };
     Span::new(proto.span.file, proto.span.start, proto.span.start + length)
-}
-
-fn span_of(members: &[SetMember], otherwise: Span) -> Span {
-    match (members.first(), members.last()) {
-        (Some(first), Some(last)) => member_span(first).to(member_span(last)),
-        _ => otherwise,
-    }
 }
 
 /// Ranges that were kept below 256.

@@ -10,22 +10,23 @@ use super::conditions::Asked;
 use super::owned::{Senders, Use};
 use super::policies::PolicyFrame;
 use super::proto;
-use super::scopes::merged;
+use super::scopes::{Sense, merged, takes_nothing_out};
 use super::sets;
 use super::sink::Sink;
 use crate::checked::{From, Match, Protocol, Rule, ScopeRange};
 use crate::codes;
+use crate::lock::SUBJECT_LAST;
 use crate::resolve::Lookup;
 use crate::vocabulary::DomainNames;
 
 /// The clauses of a rule by kind.
 #[derive(Default)]
 struct Clauses<'a> {
-    from: Option<(&'a [FromItem], Span)>,
-    to: Option<(&'a [ast::Pattern], Span)>,
-    operation: Option<(&'a [ast::Pattern], Span)>,
-    source: Option<(&'a [ast::SetMember], Span)>,
-    destination: Option<(&'a [ast::SetMember], Span)>,
+    from: Option<(&'a ast::Selection<FromItem>, Span)>,
+    to: Option<(&'a ast::Selection<ast::Pattern>, Span)>,
+    operation: Option<(&'a ast::Selection<ast::Pattern>, Span)>,
+    source: Option<(&'a ast::Set, Span)>,
+    destination: Option<(&'a ast::Set, Span)>,
     log: Option<Span>,
     /// All of them: `where` and `proto` may stand several times.
     list: &'a [ast::Clause],
@@ -160,8 +161,8 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
 
 /// Fills the place of a clause that may stand once.
 fn say<'a, T>(
-    slot: &mut Option<(&'a [T], Span)>,
-    list: &'a [T],
+    slot: &mut Option<(&'a T, Span)>,
+    list: &'a T,
     span: Span,
     word: &str,
 ) -> Option<Diagnostic> {
@@ -187,7 +188,7 @@ fn matches<'a>(
 ) -> Option<Match> {
     // Everything is looked at before anything gives up, so that one run tells all errors.
     let from = match clauses.from {
-        Some((items, _)) => senders(lookup, items, sink),
+        Some((selection, _)) => senders(lookup, selection, sink),
         None => default_senders(action),
     };
     let to = optional(clauses.to, |patterns| lookup.scope_set(patterns, sink));
@@ -200,27 +201,34 @@ fn matches<'a>(
     }
     warn_unknown_zone(frame, asked, sink);
     let operations_at = asked.uses.len();
-    if let Some((patterns, _)) = clauses.operation {
-        ask_operations(lookup, patterns, asked, sink);
+    let mut exceptions_at = operations_at;
+    if let Some((selection, _)) = clauses.operation {
+        ask_operations(lookup, &selection.list, asked, sink);
+        exceptions_at = asked.uses.len();
+        ask_operations(lookup, &selection.except, asked, sink);
     }
     let protocols = protocols(lookup, clauses, sink);
     let sources = optional(clauses.source, |m| sets::prefixes(lookup, m, "source", sink));
     let destinations =
         optional(clauses.destination, |m| sets::prefixes(lookup, m, "destination", sink));
     let spoken = lookup.domain_of(&asked.uses, from.named, sink).ok()?;
-    if asked.failed || from.named.unresolved {
+    if asked.failed || from.failed || from.named.unresolved {
         return None;
     }
     let mut conditions = Vec::with_capacity(condition_count);
     for condition in clauses.conditions() {
         conditions.push(lookup.condition(condition, spoken, sink)?);
     }
-    let operations = asked.uses.get(operations_at..).unwrap_or_default();
+    let named = asked.uses.get(operations_at..exceptions_at).unwrap_or_default();
+    let exceptions = asked.uses.get(exceptions_at..).unwrap_or_default();
+    let operations = optional(clauses.operation, |selection| {
+        operation_numbers(named, exceptions, selection, spoken, sink)
+    });
     Some(Match {
         domain: spoken.map(|domain| domain.id).or(from.only_domain()),
         from: from.list,
         to: to?,
-        operations: clauses.operation.map(|_| operation_numbers(operations, spoken)),
+        operations: operations?,
         conditions,
         protocols: protocols?,
         sources: sources?,
@@ -230,8 +238,8 @@ fn matches<'a>(
 
 /// The value of a clause that may be missing; `None` after an error.
 fn optional<'a, T, R>(
-    clause: Option<(&'a [T], Span)>,
-    check: impl FnOnce(&'a [T]) -> Option<R>,
+    clause: Option<(&'a T, Span)>,
+    check: impl FnOnce(&'a T) -> Option<R>,
 ) -> Option<Option<R>> {
     match clause {
         Some((list, _)) => check(list).map(Some),
@@ -243,6 +251,8 @@ fn optional<'a, T, R>(
 struct Origin {
     list: Vec<From>,
     named: Senders,
+    /// An error was reported.
+    failed: bool,
 }
 
 impl Origin {
@@ -260,37 +270,73 @@ fn default_senders(action: Action) -> Origin {
         Action::Permit | Action::Pass => From::Identified,
         Action::Deny => From::Anyone,
     };
-    Origin { list: vec![who], named: Senders::default() }
+    Origin { list: vec![who], named: Senders::default(), failed: false }
 }
 
-fn senders(lookup: Lookup<'_, '_>, items: &[FromItem], sink: &mut Sink) -> Origin {
-    let mut ranges: Vec<ScopeRange> = Vec::with_capacity(items.len());
+fn senders(
+    lookup: Lookup<'_, '_>,
+    selection: &ast::Selection<FromItem>,
+    sink: &mut Sink,
+) -> Origin {
+    let mut ranges: Vec<ScopeRange> = Vec::with_capacity(selection.list.len());
+    let mut failed = false;
     let mut others: Vec<From> = Vec::new();
     let mut named = Senders::default();
-    for item in items {
+    for item in &selection.list {
         let other = match item {
             FromItem::Scope(pattern) => {
-                match lookup.add_scopes(pattern, &mut ranges, sink) {
+                match lookup.add_scopes(pattern, Sense::Meant, &mut ranges, sink) {
                     Some(domain) => named.add(domain, pattern.path.span),
                     None => named.unresolved = true,
                 }
                 continue;
+            }
+            // Anyone but some: everybody else who has a label, and whoever has none.
+            FromItem::Anyone(_) if !selection.except.is_empty() => {
+                let all = |domain: &DomainNames| ScopeRange {
+                    domain: domain.id,
+                    first: 0,
+                    last: SUBJECT_LAST,
+                };
+                ranges.extend(lookup.world.domains.iter().map(all));
+                From::Unlabelled
             }
             FromItem::Anyone(_) => From::Anyone,
             FromItem::Labelled(_) => From::Labelled,
             FromItem::Legacy(_) => From::Legacy,
             FromItem::Unlabelled(_) => From::Unlabelled,
         };
+        if let (Some(except), Some((word, span))) = (selection.except.first(), no_scope(item)) {
+            failed = true;
+            let message = format!("nothing can be taken out of `{word}`");
+            sink.push(
+                Diagnostic::new(codes::EXCEPTION_OF_ALL, message, span, "names no scopes")
+                    .and(except.span, "a scope to be taken out")
+                    .help("write scopes or `anyone` before `except`, such as `acme.** except acme.guest`"),
+            );
+        }
         if !others.contains(&other) {
             others.push(other);
         }
     }
     let mut list = Vec::with_capacity(others.len() + 1);
-    if !ranges.is_empty() {
-        list.push(From::Scope(merged(ranges)));
+    match lookup.scopes_without(merged(ranges), &selection.except, sink) {
+        Some(ranges) if !ranges.is_empty() => list.push(From::Scope(ranges)),
+        Some(_) => {}
+        None => failed = true,
     }
     list.append(&mut others);
-    Origin { list, named }
+    Origin { list, named, failed }
+}
+
+/// The word for senders that nothing can be taken out of.
+fn no_scope(item: &FromItem) -> Option<(&'static str, Span)> {
+    match item {
+        FromItem::Scope(_) | FromItem::Anyone(_) => None,
+        FromItem::Labelled(span) => Some(("labelled", *span)),
+        FromItem::Legacy(span) => Some(("legacy", *span)),
+        FromItem::Unlabelled(span) => Some(("unlabelled", *span)),
+    }
 }
 
 fn ask_operations<'a>(
@@ -320,14 +366,41 @@ fn ask_operations<'a>(
     }
 }
 
-fn operation_numbers(uses: &[Use<'_>], domain: Option<&DomainNames>) -> Vec<u16> {
-    let mut numbers = Vec::with_capacity(uses.len());
-    if let Some(domain) = domain {
-        uses.iter().for_each(|name| name.name.add_operations(domain, &mut numbers));
-    }
+/// Numbers of the operations that are named and not taken out.
+fn operation_numbers(
+    named: &[Use<'_>],
+    exceptions: &[Use<'_>],
+    selection: &ast::Selection<ast::Pattern>,
+    domain: Option<&DomainNames>,
+    sink: &mut Sink,
+) -> Option<Vec<u16>> {
+    let Some(domain) = domain else { return Some(Vec::new()) };
+    let mut numbers = Vec::with_capacity(named.len());
+    named.iter().for_each(|name| name.name.add_operations(domain, &mut numbers));
     numbers.sort_unstable();
     numbers.dedup();
-    numbers
+    let mut taken = Vec::new();
+    for (name, pattern) in exceptions.iter().zip(&selection.except) {
+        let before = taken.len();
+        name.name.add_operations(domain, &mut taken);
+        let these = taken.get(before..).unwrap_or_default();
+        if !these.iter().any(|number| numbers.binary_search(number).is_ok()) {
+            sink.push(takes_nothing_out(pattern));
+        }
+    }
+    let some = !numbers.is_empty();
+    numbers.retain(|number| !taken.contains(number));
+    match (selection.except.first(), selection.except.last()) {
+        (Some(first), Some(last)) if some && numbers.is_empty() => {
+            let message = "no operation is left";
+            let span = first.span.to(last.span);
+            sink.fail(
+                Diagnostic::new(codes::NOTHING_LEFT, message, span, "all of it is taken out")
+                    .help("the rule would match nothing: remove it, or take less away"),
+            )
+        }
+        _ => Some(numbers),
+    }
 }
 
 fn protocols(

@@ -5,6 +5,7 @@ use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use smol_str::SmolStr;
 
 use super::kind::Kind;
+use super::ranges::{Range, meets, without};
 use super::sink::Sink;
 use crate::checked::{DomainId, Scope, ScopeRange};
 use crate::codes;
@@ -22,6 +23,25 @@ struct Target<'w> {
     scope: Option<u32>,
 }
 
+/// What scopes are named for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sense {
+    /// They are meant: their subjects are.
+    Meant,
+    /// They are taken out: with the subjects that they will have one day, since those must not be
+    /// permitted by what is meant to leave them out.
+    TakenOut,
+}
+
+impl Sense {
+    /// Numbers of a scope that has subjects of its own.
+    fn numbers(self, scope: &Scope) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let blocks = scope.blocks.iter().copied().filter(move |_| self == Self::TakenOut);
+        let subjects = scope.subjects.filter(|_| self == Self::Meant);
+        subjects.into_iter().chain(blocks)
+    }
+}
+
 /// One workload.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'w> {
@@ -35,21 +55,66 @@ impl<'w> Lookup<'w, '_> {
     /// Numbers that all patterns together name, ascending by domain and number, merged.
     pub(crate) fn scope_set(
         &self,
-        patterns: &[ast::Pattern],
+        selection: &ast::Selection<ast::Pattern>,
         sink: &mut Sink,
     ) -> Option<Vec<ScopeRange>> {
-        let mut ranges = Vec::with_capacity(patterns.len());
+        let mut ranges = Vec::with_capacity(selection.list.len());
         let mut whole = true;
-        for pattern in patterns {
-            whole &= self.add_scopes(pattern, &mut ranges, sink).is_some();
+        for pattern in &selection.list {
+            whole &= self.add_scopes(pattern, Sense::Meant, &mut ranges, sink).is_some();
         }
-        whole.then(|| merged(ranges))
+        let left = self.scopes_without(merged(ranges), &selection.except, sink);
+        left.filter(|_| whole)
+    }
+
+    /// What exceptions leave of merged ranges.
+    pub(crate) fn scopes_without(
+        &self,
+        ranges: Vec<ScopeRange>,
+        except: &[ast::Pattern],
+        sink: &mut Sink,
+    ) -> Option<Vec<ScopeRange>> {
+        let (Some(first), Some(last)) = (except.first(), except.last()) else {
+            return Some(ranges);
+        };
+        let numbers = |range: &ScopeRange| (range.domain, range.first.into(), range.last.into());
+        let mut left: Vec<Range<DomainId>> = ranges.iter().map(numbers).collect();
+        let from = left.clone();
+        let mut whole = true;
+        for pattern in except {
+            let mut taken = Vec::new();
+            if self.add_scopes(pattern, Sense::TakenOut, &mut taken, sink).is_none() {
+                whole = false;
+                continue;
+            }
+            let taken: Vec<_> = merged(taken).iter().map(numbers).collect();
+            if !from.is_empty() && !taken.iter().any(|&range| meets(&from, range)) {
+                sink.push(takes_nothing_out(pattern));
+            }
+            left = without(&left, &taken);
+        }
+        if !whole {
+            return None;
+        }
+        if left.is_empty() && !from.is_empty() {
+            let span = first.span.to(last.span);
+            let message = "nobody is left";
+            return sink.fail(
+                Diagnostic::new(codes::NOTHING_LEFT, message, span, "all of it is taken out")
+                    .help("a rule about nobody matches nothing: remove it, or take less away"),
+            );
+        }
+        let number = |number: u128| u32::try_from(number).unwrap_or(SUBJECT_LAST);
+        let range =
+            |(domain, first, last)| ScopeRange { domain, first: number(first), last: number(last) };
+        Some(left.into_iter().map(range).collect())
     }
 
     /// Adds the numbers of one pattern; answers with its domain.
     pub(crate) fn add_scopes(
         &self,
         pattern: &ast::Pattern,
+        sense: Sense,
         ranges: &mut Vec<ScopeRange>,
         sink: &mut Sink,
     ) -> Option<DomainId> {
@@ -71,9 +136,9 @@ impl<'w> Lookup<'w, '_> {
                 let mut any = false;
                 for child in children {
                     let scope = target.domain.checked.scopes.get(child as usize);
-                    if let Some((first, last)) = scope.and_then(|scope| scope.subjects) {
+                    if let Some(scope) = scope.filter(|scope| scope.subjects.is_some()) {
                         any = true;
-                        add(first, last);
+                        sense.numbers(scope).for_each(|(first, last)| add(first, last));
                     }
                 }
                 if !any {
@@ -82,8 +147,8 @@ impl<'w> Lookup<'w, '_> {
             }
             (Reach::Exact, Some((scope, source))) if !source.groups => {
                 // No subjects: handing out numbers failed and was reported.
-                let (first, last) = scope.subjects?;
-                add(first, last);
+                scope.subjects?;
+                sense.numbers(scope).for_each(|(first, last)| add(first, last));
             }
             (Reach::Exact, _) => return sink.fail(grouping(pattern, target)),
         }
@@ -346,6 +411,22 @@ fn no_child_subjects(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
         )
     };
     Diagnostic::new(codes::NO_CHILD_SUBJECTS, message, pattern.span, "names nobody").help(help)
+}
+
+pub(crate) fn takes_nothing_out(pattern: &ast::Pattern) -> Diagnostic {
+    let message = format!("`{}` takes nothing out", pattern_text(pattern));
+    Diagnostic::new(codes::NO_EXCEPTION, message, pattern.span, "not among what is meant")
+        .help("remove it, or mend it: what it stands for is not meant anyway")
+}
+
+fn pattern_text(pattern: &ast::Pattern) -> String {
+    let path = path_text(&pattern.path);
+    match (&pattern.index, pattern.reach) {
+        (Some(index), _) => format!("{path}[{}]", index.value),
+        (None, Reach::Exact) => path.into(),
+        (None, Reach::Children) => format!("{path}.*"),
+        (None, Reach::Tree) => format!("{path}.**"),
+    }
 }
 
 /// Ranges in order, overlapping and adjacent ones of a domain put together.

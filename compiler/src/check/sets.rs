@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use govc_grammar::ast::{self, SetMember};
 use govc_grammar::diagnostic::{Code, Diagnostic};
 use govc_grammar::span::Span;
-use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
-use rustc_hash::FxHashMap;
+use smol_str::SmolStr;
 
+use super::cycles::{self, Circle};
 use super::kind::Kind;
+use super::ranges::{self, blocks, common, meets, without};
 use super::sink::Sink;
 use crate::checked::Prefix;
 use crate::codes;
@@ -86,7 +87,7 @@ pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
     let nodes: Vec<NodeIndex> = world.sets.iter().map(|_| graph.add_node(())).collect();
     for (set, &node) in world.sets.iter().zip(&nodes) {
         let Some(lookup) = world.lookup(set.file) else { continue };
-        for member in &set.source.members {
+        for member in set.source.set.all() {
             let SetMember::Name(name) = member else { continue };
             // What cannot be found is reported here, and only here: places have one diagnostic.
             if let Some(&other) = lookup.set(name, sink).and_then(|at| nodes.get(at)) {
@@ -94,172 +95,188 @@ pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
             }
         }
     }
-    // Strongly connected sets come in reverse topological order: what is referred to first.
-    for component in kosaraju_scc(&graph) {
-        let Some(&first) = component.iter().min() else { continue };
-        if component.len() > 1 || graph.contains_edge(first, first) {
-            sink.push(cycle(world, &graph, &component, first));
+    for (component, circle) in cycles::components(&graph) {
+        if let Some(first) = circle {
+            let diagnostic = circle_of_sets(world).diagnostic(&graph, &component, first);
+            sink.push(diagnostic);
             continue;
         }
-        let at = first.index();
+        let Some(at) = component.first().map(|only| only.index()) else { continue };
         let value = world
             .sets
             .get(at)
-            .and_then(|set| evaluate(world.lookup(set.file)?, &set.source.members, sink));
+            .and_then(|set| evaluate(world.lookup(set.file)?, &set.source.set, sink));
         if let (Some(slot), Some(value)) = (world.set_values.get_mut(at), value) {
             *slot = value;
         }
     }
 }
 
-/// The diagnostic for sets that contain each other: the shortest way round from `first`.
-fn cycle(
-    world: &World<'_>,
-    graph: &DiGraph<(), Span>,
-    component: &[NodeIndex],
-    first: NodeIndex,
-) -> Diagnostic {
-    let mut came_from: FxHashMap<NodeIndex, (NodeIndex, Span)> = FxHashMap::default();
-    let mut reached = vec![first];
-    let mut next = 0;
-    while let Some(&node) = reached.get(next)
-        && !came_from.contains_key(&first)
-    {
-        next += 1;
-        // Edges come newest first; the chain shall start with what was written first.
-        let mut edges: Vec<_> = graph
-            .edges(node)
-            .map(|edge| (*edge.weight(), petgraph::visit::EdgeRef::target(&edge)))
-            .collect();
-        edges.sort_unstable();
-        for (span, target) in edges {
-            if component.contains(&target) && !came_from.contains_key(&target) {
-                came_from.insert(target, (node, span));
-                reached.push(target);
-            }
-        }
+fn circle_of_sets(world: &World<'_>) -> Circle<impl Fn(NodeIndex) -> SmolStr> {
+    let set = |node: NodeIndex| world.sets.get(node.index());
+    Circle {
+        code: codes::SET_CYCLE,
+        noun: "set",
+        does: "contains itself",
+        refers: "refers to",
+        help: "write the members of one of these sets out",
+        name: move |node| set(node).map(|set| set.source.name.text.clone()).unwrap_or_default(),
     }
-    let name = |node: NodeIndex| {
-        world.sets.get(node.index()).map_or("", |set| set.source.name.text.as_str())
-    };
-    let mut chain = vec![name(first)];
-    let mut spans = Vec::new();
-    let mut at = first;
-    while let Some(&(from, span)) = came_from.get(&at) {
-        chain.push(name(from));
-        spans.push((span, name(at)));
-        at = from;
-        if at == first {
-            break;
-        }
-    }
-    chain.reverse();
-    spans.reverse();
-    let chain: Vec<String> = chain.iter().map(|name| format!("`{name}`")).collect();
-    let message = format!(
-        "set {} contains itself: {}",
-        chain.first().map_or("", String::as_str),
-        chain.join(" -> ")
-    );
-    let mut spans = spans.into_iter();
-    let start = spans.next().map_or_else(
-        || world.sets.get(first.index()).map(|set| set.source.name.span),
-        |(span, _)| Some(span),
-    );
-    let mut diagnostic = match start {
-        Some(span) => Diagnostic::new(codes::SET_CYCLE, message, span, "the cycle starts here"),
-        None => Diagnostic::without_place(codes::SET_CYCLE, message),
-    };
-    for (span, target) in spans {
-        diagnostic = diagnostic.and(span, format!("refers to `{target}`"));
-    }
-    diagnostic.help("write the members of one of these sets out")
 }
 
 /// The value of a `let`: all members must be of the first one's type.
-fn evaluate(lookup: Lookup<'_, '_>, members: &[SetMember], sink: &mut Sink) -> Option<SetValue> {
-    let mut ranges = Ranges::default();
-    let mut first: Option<(Kind, Span)> = None;
-    let mut whole = true;
-    for (at, member) in members.iter().enumerate() {
-        let before = ranges.0.len();
-        let Some(kind) = ranges.add(lookup, member, at, PORTS, sink) else {
-            whole = false;
-            continue;
-        };
-        let span = member_span(member);
-        match first {
-            None => first = Some((kind, span)),
-            Some((wanted, first)) if wanted != kind => {
-                whole = false;
-                ranges.0.truncate(before);
-                let (found, wanted) = (value_noun(kind), value_noun(wanted));
-                let message = format!("the set mixes {wanted} and {found}");
-                sink.push(
-                    Diagnostic::new(codes::MIXED_SET, message, span, found)
-                        .and(first, wanted)
-                        .help("make two sets of it"),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    ranges.sort(members, sink);
-    match first? {
-        _ if !whole => None,
-        (Kind::Prefixes, _) => Some(SetValue::Prefixes(ranges.prefixes())),
-        _ => Some(SetValue::Ports(ranges.ports())),
-    }
+fn evaluate(lookup: Lookup<'_, '_>, set: &ast::Set, sink: &mut Sink) -> Option<SetValue> {
+    let (kind, ranges) = whole_set(lookup, set, Wanted::Anything, PORTS, sink)?;
+    Some(match kind {
+        Kind::Prefixes => SetValue::Prefixes(ranges.prefixes()),
+        _ => SetValue::Ports(ranges.ports()),
+    })
 }
 
-/// A list where only prefixes make sense, after `word`.
+/// A set where only prefixes make sense, after `word`.
 pub(crate) fn prefixes(
     lookup: Lookup<'_, '_>,
-    members: &[SetMember],
+    set: &ast::Set,
     word: &str,
     sink: &mut Sink,
 ) -> Option<Vec<Prefix>> {
-    if let [SetMember::Prefix(written)] = members {
+    if let ([SetMember::Prefix(written)], None) = (set.members.as_slice(), &set.narrowed) {
         return prefix(written, sink).map(|prefix| vec![prefix]);
     }
-    let mut ranges = Ranges::default();
-    let mut whole = true;
-    for (at, member) in members.iter().enumerate() {
-        let before = ranges.0.len();
-        let kind = ranges.add(lookup, member, at, PORTS, sink);
-        if kind == Some(Kind::Ports) {
-            ranges.0.truncate(before);
-            sink.push(mismatch(member, word, Kind::Prefixes, Kind::Ports));
-        }
-        whole &= kind == Some(Kind::Prefixes);
-    }
-    ranges.sort(members, sink);
-    whole.then(|| ranges.prefixes())
+    let wanted = Wanted::Only(Kind::Prefixes, word);
+    whole_set(lookup, set, wanted, PORTS, sink).map(|(_, ranges)| ranges.prefixes())
 }
 
-/// A list where only numbers make sense.
+/// A set where only numbers make sense.
 pub(crate) fn numbers(
     lookup: Lookup<'_, '_>,
-    members: &[SetMember],
+    set: &ast::Set,
     numbers: Numbers,
     sink: &mut Sink,
 ) -> Option<Vec<(u16, u16)>> {
-    if let Some(ranges) = plain_numbers(members, numbers) {
+    if let Some(ranges) = plain_numbers(&set.members, numbers).filter(|_| set.narrowed.is_none()) {
         return Some(ranges);
     }
+    let wanted = Wanted::Only(Kind::Ports, numbers.word);
+    whole_set(lookup, set, wanted, numbers, sink).map(|(_, ranges)| ranges.ports())
+}
+
+/// What the members of a set have to be.
+#[derive(Clone, Copy)]
+enum Wanted<'w> {
+    Anything,
+    /// What the first one was, which stands there.
+    Same(Kind, Span),
+    /// What makes sense after a word.
+    Only(Kind, &'w str),
+}
+
+impl Wanted<'_> {
+    /// Why a member of another type does not belong here.
+    fn mismatch(self, member: &SetMember, found: Kind) -> Option<Diagnostic> {
+        match self {
+            Self::Same(wanted, first) if wanted != found => {
+                let (found, wanted) = (value_noun(found), value_noun(wanted));
+                let message = format!("the set mixes {wanted} and {found}");
+                let diagnostic =
+                    Diagnostic::new(codes::MIXED_SET, message, member_span(member), found);
+                Some(diagnostic.and(first, wanted).help("make two sets of it"))
+            }
+            Self::Only(wanted, word) if wanted != found => {
+                Some(mismatch(member, word, wanted, found))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Members, and what `within` and `except` leave of them.
+fn whole_set(
+    lookup: Lookup<'_, '_>,
+    set: &ast::Set,
+    mut wanted: Wanted<'_>,
+    numbers: Numbers,
+    sink: &mut Sink,
+) -> Option<(Kind, Ranges)> {
+    let members = collect(lookup, &set.members, &mut wanted, numbers, sink);
+    let Some(narrowed) = &set.narrowed else { return members };
+    let within = collect(lookup, &narrowed.within, &mut wanted, numbers, sink);
+    let except = collect(lookup, &narrowed.except, &mut wanted, numbers, sink);
+    let (kind, members) = members?;
+    let mut left = members.united();
+    if let Some(list) = span_of(&narrowed.within) {
+        left = common(&left, &within?.1.united());
+        if left.is_empty() {
+            return sink.fail(nothing_left(list, "nothing of it lies in these"));
+        }
+    }
+    if let Some(list) = span_of(&narrowed.except) {
+        let except = except?.1;
+        warn_no_exception(&left, &except, &narrowed.except, sink);
+        left = without(&left, &except.united());
+        if left.is_empty() {
+            return sink.fail(nothing_left(list, "all of it is taken out"));
+        }
+    }
+    Some((kind, Ranges::of(&left, kind)))
+}
+
+/// From the first member of a list to the last.
+pub(crate) fn span_of(members: &[SetMember]) -> Option<Span> {
+    let (first, last) = (members.first()?, members.last()?);
+    Some(member_span(first).to(member_span(last)))
+}
+
+fn nothing_left(span: Span, label: &str) -> Diagnostic {
+    Diagnostic::new(codes::NOTHING_LEFT, "nothing is left of the set", span, label)
+        .help("a rule about an empty set matches nothing: remove the rule, or take less away")
+}
+
+fn warn_no_exception(from: &[Range], except: &Ranges, members: &[SetMember], sink: &mut Sink) {
+    let mut effective = vec![false; members.len()];
+    for &(range, at) in &except.0 {
+        if let Some(effective) = effective.get_mut(at) {
+            *effective |= meets(from, range);
+        }
+    }
+    for (member, _) in members.iter().zip(effective).filter(|(_, effective)| !effective) {
+        let message = format!("`{}` takes nothing out", member_text(member));
+        sink.push(
+            Diagnostic::new(codes::NO_EXCEPTION, message, member_span(member), "not in the set")
+                .help("remove it, or mend it: what it stands for is not in the set anyway"),
+        );
+    }
+}
+
+/// All members of a list, unless an error was reported.
+fn collect(
+    lookup: Lookup<'_, '_>,
+    members: &[SetMember],
+    wanted: &mut Wanted<'_>,
+    numbers: Numbers,
+    sink: &mut Sink,
+) -> Option<(Kind, Ranges)> {
     let mut ranges = Ranges::default();
     let mut whole = true;
     for (at, member) in members.iter().enumerate() {
         let before = ranges.0.len();
-        let kind = ranges.add(lookup, member, at, numbers, sink);
-        if kind == Some(Kind::Prefixes) {
+        let Some(kind) = ranges.add(lookup, member, at, numbers, sink) else {
+            whole = false;
+            continue;
+        };
+        if let Some(diagnostic) = wanted.mismatch(member, kind) {
+            whole = false;
             ranges.0.truncate(before);
-            sink.push(mismatch(member, numbers.word, Kind::Ports, Kind::Prefixes));
+            sink.push(diagnostic);
+        } else if matches!(wanted, Wanted::Anything) {
+            *wanted = Wanted::Same(kind, member_span(member));
         }
-        whole &= kind == Some(Kind::Ports);
     }
     ranges.sort(members, sink);
-    whole.then(|| ranges.ports())
+    match *wanted {
+        Wanted::Same(kind, _) | Wanted::Only(kind, _) if whole => Some((kind, ranges)),
+        _ => None,
+    }
 }
 
 /// Numbers and ranges in ascending order, as almost all lists are.
@@ -395,8 +412,8 @@ fn member_text(member: &SetMember) -> String {
     }
 }
 
-/// A set member as numbers: whether it is IPv6, first, last.
-type Range = (bool, u128, u128);
+/// A set member as numbers, by whether it is IPv6.
+type Range = ranges::Range<bool>;
 
 fn prefix_range(prefix: &Prefix) -> Range {
     let hosts = |bits: u32| {
@@ -487,6 +504,29 @@ impl Ranges {
             }
             widest = Some((range, member));
         }
+    }
+
+    /// Disjoint ranges, each as one member; those of prefixes begin and end where prefixes do.
+    fn of(disjoint: &[Range], kind: Kind) -> Self {
+        let blocks = disjoint.iter().flat_map(|&range| match kind {
+            Kind::Prefixes => blocks(range),
+            _ => vec![range],
+        });
+        Self(blocks.enumerate().map(|(at, range)| (range, at)).collect())
+    }
+
+    /// Sorted, without overlaps, and with a gap between each two.
+    fn united(&self) -> Vec<Range> {
+        let mut united: Vec<Range> = Vec::with_capacity(self.0.len());
+        for &((v6, first, last), _) in &self.0 {
+            match united.last_mut() {
+                Some((known_v6, _, end)) if *known_v6 == v6 && first <= end.saturating_add(1) => {
+                    *end = last.max(*end);
+                }
+                _ => united.push((v6, first, last)),
+            }
+        }
+        united
     }
 
     /// Without what others contain. Prefixes that overlap contain each other.

@@ -311,3 +311,56 @@ fn the_same_input_gives_the_same_output() {
     let print = || format!("{:?}", run(&[VOCABULARY, PARTNER, LEDGER], &Locks::default()));
     assert_eq!(print(), print());
 }
+
+#[test]
+fn sets_are_narrowed() {
+    let texts = [
+        "package a\nlet inside = office, ::1, 10.9.0.0/16 within 10.0.0.0/8 except lab, 10.9.128.0/17\n\
+         let office = 10.0.0.0/30, 192.168.0.0/16\nlet lab = 10.0.0.1\n\
+         let ports = 80..89 except 81, 85..88",
+        "package b\nuse a\npolicy q { on egress deny r { source inside except 10.9.0.0/17 \
+         proto udp port ports within 80..84, 89 source port 1..65535 except 2..65535 } }",
+    ];
+    let matches = assert_good(&texts).rules.remove(0).matches;
+    let left = ["10.0.0.0/32", "10.0.0.2/31"].map(prefix);
+    assert_eq!(matches.sources, Some(left.to_vec()));
+    assert_eq!(matches.protocols[0].ports, Some(vec![(80, 80), (82, 84), (89, 89)]));
+    assert_eq!(matches.protocols[0].source_ports, Some(vec![(1, 1)]));
+}
+
+#[test]
+fn exceptions_from_scopes_and_operations() {
+    let policy = assert_good(&with_vocabularies(
+        "policy q {
+            on ingress to acme.** except acme.regions.**
+            permit one {
+                from acme.** except acme.payments.batch, acme.regions.eu.*
+                operation ledger.*, web.get except ledger.write
+            }
+            deny two { from anyone except partner.**, acme.web }
+        }",
+    ));
+    let scopes = &policy.domains[0].scopes;
+    let block = |path: &str| scopes.iter().find(|scope| scope.path == path).unwrap().blocks[0];
+    let holds = |ranges: &[ScopeRange], domain: u8, number: u32| {
+        let domain = DomainId(domain);
+        ranges.iter().any(|r| r.domain == domain && (r.first..=r.last).contains(&number))
+    };
+    let From::Scope(one) = &policy.rules[0].matches.from[0] else { panic!() };
+    for (path, inside) in [("payments.api", true), ("guest", true), ("regions.us.east", true)]
+        .into_iter()
+        .chain(["payments.batch", "regions.eu.north", "regions.eu.south"].map(|path| (path, false)))
+    {
+        let (first, last) = block(path);
+        // What the scope has room for is in or out as the scope is.
+        assert!([first, last].iter().all(|&number| holds(one, 0, number) == inside), "{path}");
+    }
+    assert_eq!(policy.rules[0].matches.operations, Some(vec![1, 3, 4]));
+    let [From::Scope(two), From::Unlabelled] = policy.rules[1].matches.from.as_slice() else {
+        panic!()
+    };
+    assert!(holds(two, 0, block("guest").0) && !holds(two, 0, block("web").0));
+    assert!(!two.iter().any(|range| range.domain == DomainId(1)));
+    let objects = policy.rules[0].hooks[0].as_ref().unwrap().objects.as_ref().unwrap();
+    assert!(holds(objects, 0, block("web").0) && !holds(objects, 0, block("regions").0));
+}

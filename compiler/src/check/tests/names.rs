@@ -408,3 +408,35 @@ fn sure_fixes() {
         assert_eq!(run(&borrowed, &Locks::default()).diagnostics[0].fixes.len(), 1, "{clauses}");
     }
 }
+
+#[test]
+fn cycles_of_packages() {
+    let code = codes::USE_CYCLE;
+    let texts = ["package a\nuse b", "package b.x\nuse a", "package b\nuse b.x"];
+    let words = ["package `a` uses itself: `a` -> `b` -> `b.x` -> `a`"];
+    let told = assert_told(&texts, code, "b", &words);
+    assert_eq!((text_at(&texts, &told, 1), text_at(&texts, &told, 2)), ("b.x", "a"));
+    assert_told(&["package a\nuse a"], code, "a", &["`a` -> `a`"]);
+    assert_good(&["package a\nuse b\nuse c", "package b\nuse c", "package c"]);
+}
+
+#[test]
+fn private_names() {
+    let code = codes::PRIVATE_NAME;
+    let owner = "package a\nprivate let s = 10.0.0.0/8\nlet t = s\n\
+                 private zone z = interface \"x\"\ndeliver on z { object d.e }\n\
+                 domain d = 3 { level { l } }\nscope d { e }\nprivate constraint c\n\
+                 stamp on z { subject d.e  constraints {c} }";
+    assert_good(&[owner]);
+    for (clause, at) in [
+        ("source s", "s"),
+        ("source t where ingress zone is z", "z"),
+        ("where constraints has c", "c"),
+    ] {
+        let user = format!("package b\nuse a\npolicy q {{ on ingress\ndeny r {{ {clause} }} }}");
+        let told = assert_told(&[owner, &user], code, at, &["is private to package `a`"]);
+        assert_eq!(told.labels.len(), 2);
+        // Files of the package itself see it.
+        assert_good(&[owner, &user.replace("package b\nuse a", "package a")]);
+    }
+}

@@ -176,3 +176,35 @@ fn labels() {
     assert_told(&stamp("subject acme.web radius far"), codes::UNKNOWN_RADIUS, "far", &[]);
     assert_told(&stamp("subject acme.web residency uk"), codes::UNKNOWN_NAME, "uk", &[]);
 }
+
+#[test]
+fn exceptions_that_leave_nothing() {
+    let code = codes::NOTHING_LEFT;
+    let texts = ["package p\nlet a = 10.0.0.0/9 except 10.0.0.0/10, 10.0.0.0/8"];
+    let overlap = run(&texts, &Locks::default());
+    assert!(overlap.diagnostics.iter().any(|told| told.code == code), "{overlap:#?}");
+    let texts = ["package p\nlet a = 80, 81 within 90..99 except 95"];
+    assert_told(&texts, code, "90..99", &["nothing is left of the set"]);
+    for (clause, at) in [
+        ("from acme.guest except acme.**", "acme.**"),
+        ("to acme.payments.* except acme.payments.**", "acme.payments.**"),
+        ("operation ledger.read except ledger.write, ledger.*", "ledger.write, ledger.*"),
+        ("source office except 0.0.0.0/0, ::/0", "0.0.0.0/0, ::/0"),
+    ] {
+        let texts = rule(clause);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let told = run(&texts, &Locks::default()).diagnostics;
+        let places: Vec<_> = told.iter().filter(|told| told.code == code).collect();
+        assert_eq!(places.len(), 1, "{clause}: {told:#?}");
+        assert_eq!(text_at(&texts, places[0], 0), at);
+        assert_style(places[0]);
+    }
+}
+
+#[test]
+fn exceptions_from_kinds_of_labels() {
+    let code = codes::EXCEPTION_OF_ALL;
+    let told =
+        assert_told(&rule("from labelled except acme.guest"), code, "labelled", &["`labelled`"]);
+    assert_eq!(told.labels.len(), 2);
+}

@@ -146,3 +146,55 @@ fn unfulfilled_expectations() {
     let text = format!("package p\n{expected}\nlet b = 1\nlet c = 70000");
     assert_eq!(said(&text).len(), 1);
 }
+
+#[test]
+fn exceptions_without_effect() {
+    let code = codes::NO_EXCEPTION;
+    let texts = ["package p\nlet a = 10.0.0.0/8 except 10.1.0.0/16, 11.0.0.0/8"];
+    assert_told(&texts, code, "11.0.0.0/8", &["`11.0.0.0/8` takes nothing out"]);
+    assert_told(&["package p\nlet a = 80 except 81"], code, "81", &[]);
+    let texts = rule("from acme.payments.** except acme.guest");
+    assert_told(&texts, code, "acme.guest", &["`acme.guest` takes nothing out"]);
+    assert_told(&rule("operation ledger.* except web.*"), code, "web.*", &["`web.*`"]);
+}
+
+#[test]
+fn deprecated_names() {
+    let code = codes::DEPRECATED;
+    let owner = "package a\n@deprecated \"use t\"\nlet s = 10.0.0.0/8\nlet t = 10.0.0.0/8\n\
+                 domain d = 3 { level { l } }\nscope d { e  @deprecated \"use e\" f { g } }\n\
+                 operation o { @deprecated \"use w\" r  w }";
+    assert_good(&[owner]);
+    for (clause, at, instead) in [
+        ("source s", "s", "use t"),
+        ("from d.f.**", "f", "use e"),
+        ("from d.f.g", "f", "use e"),
+        ("operation o.r", "r", "use w"),
+    ] {
+        let user = format!("package b\nuse a\npolicy q {{ on ingress\ndeny x {{ {clause} }} }}");
+        assert_told(&[owner, &user], code, at, &["is deprecated", instead]);
+    }
+    assert_good(&[
+        owner,
+        "package b\nuse a\npolicy q { on ingress\ndeny x { from d.e operation o.w source t } }",
+    ]);
+}
+
+#[test]
+fn private_names_that_nothing_uses() {
+    let code = codes::UNUSED;
+    assert_told(&["package a\nprivate let s = 80"], code, "s", &["set `s` is never used"]);
+    let texts = ["package a\ndomain d = 3 { level { l } }\nprivate operation o { r  w }\n\
+                  policy q { on ingress deny x { operation o.r } }"];
+    assert_told(&texts, code, "w", &["operation `o.w` is never used"]);
+}
+
+#[test]
+fn warnings_about_syntax_leave_the_others() {
+    let text = "package a\nlet s = 80, 80 /// trailing";
+    let (file, syntax) = govc_grammar::parse(FileId(0), text);
+    let checked = crate::check::check_parsed(&[(FileId(0), file)], syntax, &Locks::default());
+    let codes: Vec<_> = checked.diagnostics.iter().map(|told| told.code.id).collect();
+    assert_eq!(codes, ["GOV0040", codes::OVERLAP.id]);
+    assert!(checked.policy.is_some());
+}
