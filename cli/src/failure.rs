@@ -26,7 +26,7 @@ pub enum Failure {
         help: String,
     },
     /// A file cannot be read or written.
-    #[error("cannot {what} `{path}`: {source}")]
+    #[error("cannot {what} `{path}`")]
     File {
         /// `read`, `write`
         what: &'static str,

@@ -101,7 +101,7 @@ fn diff_of_what_is_wrong_says_why_and_never_equal() {
     let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "faulty.gov"]);
     assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");
     let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "missing.gov"]);
-    assert_eq!((code, err.contains("missing.gov")), (1, true), "{err}");
+    assert_eq!((code, err.contains("missing.gov")), (3, true), "{err}");
 }
 
 #[test]
