@@ -37,16 +37,20 @@ pub const INGRESS_ZONE: Attribute = 14;
 pub const EGRESS_ZONE: Attribute = 15;
 /// Number of the cgroup pattern that the sending socket's cgroup matches; 0 for none.
 pub const CGROUP: Attribute = 16;
+/// Whether the packet is more than one header and what it carries: a set of [`shape`].
+pub const SHAPE: Attribute = 17;
+/// How many of the moments in [`crate::image::AT_TIMES`] are past.
+pub const TIME: Attribute = 18;
 /// Source address, 128 bits, IPv4 mapped.
-pub const SOURCE: Attribute = 17;
+pub const SOURCE: Attribute = 19;
 /// Destination address, 128 bits, IPv4 mapped.
-pub const DESTINATION: Attribute = 18;
+pub const DESTINATION: Attribute = 20;
 /// How many there are.
-pub const COUNT: usize = 19;
+pub const COUNT: usize = 21;
 
 /// Width in bits, by attribute.
 pub const BITS: [u8; COUNT] =
-    [8, 32, 8, 8, 16, 16, 16, 8, 8, 32, 8, 16, 16, 16, 8, 8, 16, 128, 128];
+    [8, 32, 8, 8, 16, 16, 16, 8, 8, 32, 8, 16, 16, 16, 8, 8, 16, 8, 8, 128, 128];
 
 /// Their names in dumps, by attribute.
 pub const NAMES: [&str; COUNT] = [
@@ -67,6 +71,8 @@ pub const NAMES: [&str; COUNT] = [
     "ingress_zone",
     "egress_zone",
     "cgroup",
+    "shape",
+    "time",
     "source",
     "destination",
 ];
@@ -79,6 +85,18 @@ pub mod state {
     pub const LEGACY: u32 = 1;
     /// A label whose MAC is right.
     pub const VALID: u32 = 2;
+}
+
+/// Bits of [`SHAPE`]. Packets with any of them are refused unread where no rule speaks of such.
+pub mod shape {
+    /// Neither of the others.
+    pub const WHOLE: u32 = 0;
+    /// A fragment: it shows no ports.
+    pub const FRAGMENT: u32 = 1;
+    /// It has IPv4 options or IPv6 extension headers other than a label and a fragment header.
+    pub const OPTIONS: u32 = 2;
+    /// All of them.
+    pub const ALL: u32 = FRAGMENT | OPTIONS;
 }
 
 /// Value of [`SUBJECT`] and [`OBJECT`] that names nobody.
@@ -116,7 +134,7 @@ impl Request {
 }
 
 const _: () = assert!(size_of::<Request>() == 112);
-const _: () = assert!(SOURCE < 20 && COUNT <= crate::limits::ATTRIBUTES_MAX);
+const _: () = assert!(TIME < 20 && COUNT <= crate::limits::ATTRIBUTES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,8 @@ pub mod flag {
     pub const LEGACY: u8 = 4;
     /// The label fields are what the packet claims; they were not verified.
     pub const CLAIMED: u8 = 8;
+    /// From this bit on stands the packet's [`crate::attribute::shape`].
+    pub const SHAPE_SHIFT: u8 = 4;
 }
 
 /// What is told about one packet: 112 bytes.
@@ -61,8 +63,8 @@ pub struct Event {
     pub flags: u8,
     /// IP protocol number.
     pub protocol: u8,
-    /// Zero.
-    pub pad: u8,
+    /// Number of the zone that the packet came in by; 0 for none, and for what this node has sent.
+    pub from_zone: u8,
     /// ICMP type and code, `type << 8 | code`.
     pub icmp: u16,
     /// Host byte order.
@@ -77,8 +79,24 @@ pub struct Event {
     pub destination: [u64; 2],
     /// The label.
     pub label: Label,
+    /// Id of the cgroup of the socket that has sent a leaving packet, its low half: see
+    /// [`Event::cgroup`].
+    pub cgroup_low: u32,
+    /// The 16 bits above: the kernel counts ids up, and never comes near 2^48.
+    pub cgroup_high: u16,
+    /// Number of the zone that the packet leaves by; 0 for none, and for what is for this node.
+    pub to_zone: u8,
     /// Zero.
-    pub reserved: u64,
+    pub pad: u8,
+}
+
+impl Event {
+    /// Id of the cgroup of the socket that has sent a leaving packet; 0 where none is known: what passes
+    /// through, and what the kernel answers by itself, has no socket.
+    #[must_use]
+    pub const fn cgroup(&self) -> u64 {
+        (self.cgroup_high as u64) << 32 | self.cgroup_low as u64
+    }
 }
 
 const _: () = assert!(size_of::<Event>() == 112);

@@ -3,7 +3,10 @@
 use crate::{
     attribute::Request,
     label::Label,
-    limits::{EVENT_RATE_DEFAULT, INTERFACES_MAX, MEMO_ENTRIES},
+    limits::{
+        CGROUP_PATTERN_MAX, CGROUPS_WATCHED_MAX, EVENT_RATE_DEFAULT, HEADERS_LEN, INTERFACES_MAX,
+        MEMO_ENTRIES, STAMPED_ENTRIES,
+    },
     reason,
 };
 
@@ -23,22 +26,61 @@ pub struct FlowKey {
     pub protocol: u8,
     /// One of [`crate::event::hook`]: where the flow's own direction was permitted.
     pub hook: u8,
-    /// Zero.
-    pub pad: u16,
+    /// 1 for a ticket: this node is about to tell the sender of the flow that its packet went nowhere.
+    /// The answer takes the ticket. 0 for the flow itself. [`TICKET_LABEL`] for no flow at all: addresses are
+    /// the label and its MAC, as they were verified where the packet came in.
+    pub ticket: u16,
 }
+
+/// See [`FlowKey::ticket`].
+pub const TICKET_LABEL: u16 = 2;
 
 /// What is remembered of a flow: enough to decide again after the policy has changed.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct FlowState {
-    /// Generation that permitted it.
+    /// Generation that permitted it; in the upper eight bits, how many of its moments were past.
     pub generation: u64,
     /// Rule that permitted it.
     pub rule: u32,
-    /// The flow's packets travel without a label: a legacy neighbour.
-    pub bare: u32,
+    /// The slot in which one of its packets was last seen, in either direction, modulo 2^32.
+    pub seen: u32,
+    /// 1 when the flow's packets travel without a label: a legacy neighbour.
+    pub bare: u8,
+    /// One of [`phase`].
+    pub phase: u8,
+    /// Serial of the grant that its label was stamped under; 0 for none.
+    pub grant: u16,
+    /// Zero.
+    pub pad: [u8; 4],
     /// The request that was permitted.
     pub request: Request,
+}
+
+/// How far a flow has come.
+pub mod phase {
+    /// Nothing has answered it.
+    pub const OPENED: u8 = 0;
+    /// TCP: something has, and the sender has not said yet that it heard that.
+    pub const ANSWERED: u8 = 1;
+    /// Both ends speak.
+    pub const ESTABLISHED: u8 = 2;
+    /// TCP: one end has said that it ends.
+    pub const CLOSING: u8 = 3;
+}
+
+/// Slots after which a flow is forgotten if nothing of it is seen: TCP two hours and four minutes when
+/// established and four minutes otherwise (RFC 5382), ICMP a minute (RFC 5508), all else five minutes
+/// (RFC 4787).
+#[inline(always)]
+#[must_use]
+pub const fn flow_slots(protocol: u8, phase: u8) -> u32 {
+    match protocol {
+        6 if phase == phase::ESTABLISHED => 3720,
+        6 => 120,
+        1 | 58 => 30,
+        _ => 150,
+    }
 }
 
 /// What the enforcement point knows about an interface.
@@ -57,6 +99,36 @@ pub struct Interface {
     pub mss_v4: u16,
     /// Over IPv6.
     pub mss_v6: u16,
+}
+
+/// Where packets in quarantine go.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Detours {
+    /// Index of an interface by zone; 0 for none.
+    pub interfaces: [u32; 256],
+}
+
+/// Cgroup patterns of a generation, for cgroups that are made while it is in force.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Patterns {
+    /// How many there are; 0 when the policy has more than fit.
+    pub count: u32,
+    /// Length of each, bytes.
+    pub lens: [u32; CGROUPS_WATCHED_MAX],
+    /// Their texts; pattern `i` has number `i + 1`.
+    pub texts: [[u8; CGROUP_PATTERN_MAX]; CGROUPS_WATCHED_MAX],
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            lens: [0; CGROUPS_WATCHED_MAX],
+            texts: [[0; CGROUP_PATTERN_MAX]; CGROUPS_WATCHED_MAX],
+        }
+    }
 }
 
 /// Slot of the open hash of interfaces where the search for one starts.
@@ -108,6 +180,10 @@ pub struct Generation {
     pub rules: u32,
     /// SHA-256 of the image.
     pub digest: [u8; 32],
+    /// First slot in which it is good, counted from the Unix epoch.
+    pub not_before_slot: u64,
+    /// First slot in which it is no longer good; all bits set for no end.
+    pub not_after_slot: u64,
 }
 
 /// What all hooks of an instance read first: one record, mapped by the loader.
@@ -186,6 +262,74 @@ pub const fn memo_slot(mac: u64) -> u32 {
     mac as u32 & (MEMO_ENTRIES as u32 - 1)
 }
 
+/// What one CPU remembers of a flow that it has labelled.
+///
+/// What the egress hook does with a packet is a function of its flow, of where it was sent and what
+/// its socket has declared, of the generation, the slot, the key, and what the flow table knows. The
+/// last is why only flows of which both ends speak are remembered, and replies, and no longer than
+/// for the slot in which the table has heard of them; all else is compared, so a hit is exact. Packets
+/// that open or end a connection and ICMP are not remembered.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Stamped {
+    /// Source and destination as 16 bytes each, as [`crate::mac::Flow`] has them.
+    pub addresses: [u64; 4],
+    /// As [`stamped_ends`] gives it.
+    pub ends: u64,
+    /// The generation that decided; 0 in an empty entry.
+    pub generation: u64,
+    /// The slot of the label, counted from the Unix epoch.
+    pub slot: u64,
+    /// What the socket has declared; 0 for nothing.
+    pub declared: u64,
+    /// As [`stamped_origin`] gives it.
+    pub origin: u64,
+    /// The key that the MAC was made with, or that its own was made of.
+    pub key: [u64; 2],
+    /// The label.
+    pub label: Label,
+    /// Its MAC.
+    pub mac: u64,
+    /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
+    pub rule: u32,
+    /// Rule in observe mode that would have decided otherwise; likewise.
+    pub pending: u32,
+    /// One of [`reason`].
+    pub reason: u8,
+    /// Entry of the key in [`crate::key::KeyTable::entries`].
+    pub key_index: u8,
+    /// 1 when packets decided so are reported while there is budget for events.
+    pub reports: u8,
+    /// Zero.
+    pub pad: [u8; 5],
+}
+
+/// Ports as they stand in the packet, the source's first, protocol and IP version.
+#[inline(always)]
+#[must_use]
+pub const fn stamped_ends(ports: u32, protocol: u8, version: u8) -> u64 {
+    ports as u64 | (protocol as u64) << 32 | (version as u64) << 40
+}
+
+/// Where a packet comes from and leaves: the number of its cgroup's pattern, the zones that it came
+/// in by and leaves by, and whether it was sent on this node.
+#[inline(always)]
+#[must_use]
+pub const fn stamped_origin(pattern: u32, from_zone: u32, zone: u32, is_local: bool) -> u64 {
+    let zones = (from_zone as u64 & 0xff) << 32 | (zone as u64 & 0xff) << 40;
+    pattern as u64 | zones | (is_local as u64) << 48
+}
+
+/// Entry of [`Stamped`] for a flow. Whoever chooses flows that share one makes them slower, no more.
+#[inline(always)]
+#[must_use]
+pub const fn stamped_slot(addresses: [u64; 4], ends: u64) -> u32 {
+    let [a, b, c, d] = addresses;
+    let mixed = (a ^ b ^ (c ^ d).rotate_left(29) ^ ends.rotate_left(13))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32 & (STAMPED_ENTRIES as u32 - 1)
+}
+
 impl Control {
     /// No generation in force.
     pub const EMPTY: Self = Self {
@@ -200,6 +344,8 @@ impl Control {
             words: 0,
             rules: 0,
             digest: [0; 32],
+            not_before_slot: 0,
+            not_after_slot: 0,
         }; 2],
         settled: 0,
     };
@@ -217,7 +363,7 @@ pub struct Packet {
     pub mac: u64,
     /// IP version: 4 or 6.
     pub version: u8,
-    /// 1 when the packet carries a label.
+    /// How the packet carries a label, one of [`labelled`]; 0 when it carries none.
     pub labelled: u8,
     /// 1 for a TCP SYN, with or without ACK.
     pub syn: u8,
@@ -225,8 +371,40 @@ pub struct Packet {
     pub icmp_type: u8,
     /// ICMP code.
     pub icmp_code: u8,
+    /// 1 for a TCP RST.
+    pub reset: u8,
+    /// For an ICMP error whose quote was read, one of [`quote`]; 0 otherwise.
+    pub error: u8,
+    /// 1 for a bare ICMP error that quotes a label with the right MAC.
+    pub vouched: u8,
+    /// 1 for a TCP FIN.
+    pub fin: u8,
+    /// Length of the TCP header, words of 32 bits.
+    pub tcp_words: u8,
+    /// A set of [`crate::attribute::shape`].
+    pub shape: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 5],
+    /// The flow that an ICMP error quotes; its destination port is type and code of a quoted echo.
+    pub quoted: crate::mac::Flow,
+}
+
+/// How a packet carries its label.
+pub mod labelled {
+    /// In an IPv4 option or an IPv6 destination option.
+    pub const OPTION: u8 = 1;
+    /// In front of the packet, in a tunnel.
+    pub const TUNNEL: u8 = 2;
+}
+
+/// What an ICMP error quotes.
+pub mod quote {
+    /// A packet without a label.
+    pub const BARE: u8 = 1;
+    /// A packet with one.
+    pub const LABELLED: u8 = 2;
+    /// A packet with one, in a tunnel.
+    pub const TUNNEL: u8 = 3;
 }
 
 /// What one CPU keeps between packets, and its working memory while it handles one.
@@ -255,6 +433,10 @@ pub struct CpuState {
     pub events_lost_full: u64,
     /// Events lost to the rate limit.
     pub events_lost_rate: u64,
+    /// Where the leaving packet under decision comes from, as [`stamped_origin`] gives it.
+    pub origin: u64,
+    /// What its socket has declared; 0 for nothing.
+    pub declared: u64,
     /// The request under decision.
     pub request: Request,
     /// The label under decision.
@@ -265,15 +447,20 @@ pub struct CpuState {
     pub flow: FlowState,
     /// The packet under decision.
     pub packet: Packet,
+    /// What becomes of the label where it is translated.
+    pub translated: Label,
+    /// First bytes of a packet whose headers are not where they usually are.
+    pub headers: [u8; HEADERS_LEN],
 }
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
-    assert!(size_of::<FlowState>() == 16 + 112);
+    assert!(size_of::<FlowState>() == 24 + 112);
     assert!(size_of::<Interface>() == 16);
     assert!(size_of::<Memo>() == 128);
-    assert!(size_of::<Generation>() == 56);
-    assert!(size_of::<Control>() == 32 + 112 + 8);
-    assert!(size_of::<Packet>() == 64);
-    assert!(size_of::<CpuState>() == 88 + 112 + 24 + 128 + 128 + 64);
+    assert!(size_of::<Stamped>() == 136);
+    assert!(size_of::<Generation>() == 72);
+    assert!(size_of::<Control>() == 32 + 144 + 8);
+    assert!(size_of::<Packet>() == 120);
+    assert!(size_of::<CpuState>() == 104 + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN);
 };

@@ -1,6 +1,10 @@
-//! Keys and time: which key a slot belongs to.
+//! Keys and time: which key a slot belongs to, and whose it is.
 
-use crate::limits::{DOMAINS_MAX, EPOCHS};
+use crate::{
+    label::Label,
+    limits::{DOMAINS_MAX, EPOCHS},
+    mac,
+};
 
 /// The key of one domain in one epoch. All zero means that there is none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +27,18 @@ impl KeyEntry {
     pub const fn covers(&self, slot: u64) -> bool {
         slot >= self.not_before_slot && slot < self.not_after_slot
     }
+
+    /// The key that MACs of a label's sender are made with, where the domain's keys are of kind
+    /// `sender`, one of [`sender`]; [`None`] where this is the key of another sender.
+    #[must_use]
+    pub const fn of_sender(&self, sender: u32, label: &Label) -> Option<[u64; 2]> {
+        match sender {
+            sender::ALL => Some([self.k0, self.k1]),
+            sender::DERIVED => Some(mac::sender_key(self.k0, self.k1, label)),
+            one if one == sender::ONE | label.subject() => Some([self.k0, self.k1]),
+            _ => None,
+        }
+    }
 }
 
 /// The keys of one generation: an entry for each domain index and epoch modulo 16.
@@ -34,6 +50,22 @@ pub struct KeyTable {
     pub epoch_shift: [u32; DOMAINS_MAX],
     /// Entries by `domain_index * 16 + epoch % 16`.
     pub entries: [KeyEntry; DOMAINS_MAX * EPOCHS],
+    /// First slot behind the last staged epoch, by domain index; 0 for a domain without keys.
+    pub ends_slot: [u64; DOMAINS_MAX],
+    /// What a domain's keys are, by domain index: one of [`sender`].
+    pub senders: [u32; DOMAINS_MAX],
+}
+
+/// Whom the keys of a domain belong to. All of a domain's keys are of one kind, so that a verifier
+/// never tries two of them.
+pub mod sender {
+    /// MACs are made with the keys themselves.
+    pub const ALL: u32 = 0;
+    /// Each sender has a key of its own, which follows from the domain's: see
+    /// [`crate::mac::sender_key`].
+    pub const DERIVED: u32 = 1 << 24;
+    /// These are the keys of one sender, whose subject stands in the lower 24 bits.
+    pub const ONE: u32 = 2 << 24;
 }
 
 impl KeyTable {
@@ -42,10 +74,12 @@ impl KeyTable {
         epoch_shift: [0; DOMAINS_MAX],
         entries: [KeyEntry { k0: 0, k1: 0, not_before_slot: 0, not_after_slot: 0 };
             DOMAINS_MAX * EPOCHS],
+        ends_slot: [0; DOMAINS_MAX],
+        senders: [sender::ALL; DOMAINS_MAX],
     };
 }
 
 /// Longest epoch: 2^15 slots, 18.2 hours.
 pub const EPOCH_SHIFT_MAX: u32 = 15;
 
-const _: () = assert!(size_of::<KeyTable>() == 64 + 32 * 256);
+const _: () = assert!(size_of::<KeyTable>() == 64 + 32 * 256 + 128 + 64);

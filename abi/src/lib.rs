@@ -6,8 +6,10 @@
 #![no_std]
 
 pub mod attribute;
+pub mod declare;
 pub mod event;
 pub mod flow;
+pub mod grant;
 pub mod image;
 pub mod key;
 pub mod label;
@@ -17,11 +19,13 @@ pub mod names;
 pub mod node;
 pub mod reason;
 pub mod siphash;
+pub mod translate;
+pub mod tunnel;
 pub mod walk;
 
 /// Raised whenever a shared layout or its meaning changes; kernel state of another version is
 /// never touched.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 3;
 
 #[cfg(target_endian = "big")]
 compile_error!("govc supports little-endian hosts only");

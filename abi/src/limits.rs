@@ -25,12 +25,33 @@ pub const SUBJECTS_MAX: u32 = 1 << 24;
 pub const ZONES_MAX: usize = 254;
 /// Cgroup patterns of a node's stamp rules, 0 means none.
 pub const CGROUPS_MAX: usize = 65_534;
-/// Stamp and legacy rules together.
-pub const TEMPLATES_MAX: usize = 65_536;
+/// Cgroup patterns that the kernel itself compares with cgroups made after a policy was applied; of
+/// policies with more, those are found at the next apply.
+pub const CGROUPS_WATCHED_MAX: usize = 64;
+/// Bytes of such a pattern.
+pub const CGROUP_PATTERN_MAX: usize = 128;
+/// Bytes of a cgroup's path that the kernel looks at, with the closing zero.
+pub const CGROUP_PATH_MAX: usize = 512;
+/// Stamp and legacy rules together; each operation of a stamp rule but the first is one more.
+pub const LABELS_MAX: usize = 65_536;
+/// Serials of grants that a label can tell apart: 16 bits, 0 means none.
+pub const SERIALS: usize = 1 << 16;
+/// Grants that one node stamps under.
+pub const GRANTS_HELD_MAX: usize = 1024;
+/// Runs of subjects that translations name: as many as labels.
+pub const TRANSLATIONS_MAX: usize = 65_536;
+/// Operations of a stamp rule.
+pub const DECLARABLE_MAX: usize = 16;
 /// Rules of a policy set: two counters each, per CPU.
 pub const RULES_MAX: usize = 1 << 20;
 /// Rows of the decision table: a rule has one for each alternative that it names.
 pub const ROWS_MAX: usize = 1 << 22;
+/// Moments at which rules begin or end, in a whole policy: every computed packet looks at them.
+pub const TIMES_MAX: usize = 16;
+/// Largest `N` of `log 1 in N`: 16 bits of a rule record.
+pub const SAMPLING_MAX: u32 = 65_535;
+/// Bytes of source that templates write out: what a policy of that size takes to check.
+pub const EXPANSION_MAX: usize = 1 << 26;
 /// Alternatives of one rule: what its `or`, its lists and its `proto` clauses multiply to.
 pub const ALTERNATIVES_MAX: usize = 1 << 14;
 /// Parts of the forest that one decision walks: bounds the walk and what the verifier explores.
@@ -45,11 +66,20 @@ pub const TABLE_WORDS_MIN: usize = 1 << 14;
 pub const INTERFACES_MAX: usize = 1024;
 /// Slots that the kernel looks at for one interface.
 pub const INTERFACE_PROBES: usize = 8;
-/// Flows that an instance remembers for replies; the oldest goes first.
+/// Flows of which both ends speak that an instance remembers for replies; the one that nothing asked
+/// for the longest time goes first.
 pub const FLOWS_MAX: usize = 1 << 16;
+/// Flows that nothing has answered yet, apart from the others: a flood of them pushes out its own.
+pub const OPENINGS_MAX: usize = 1 << 15;
 /// Decisions that one CPU remembers, a power of two: half a megabyte, which second-level caches
 /// hold.
 pub const MEMO_ENTRIES: usize = 1 << 12;
+/// Flows whose labels one CPU remembers, likewise.
+pub const STAMPED_ENTRIES: usize = 1 << 12;
+/// Bytes of a packet with options or extension headers that are looked at; a power of two.
+pub const HEADERS_LEN: usize = 256;
+/// Extension headers before the transport header of such a packet.
+pub const EXTENSIONS_MAX: usize = 4;
 /// Bytes of the event ring.
 pub const EVENT_RING_LEN: usize = 1 << 20;
 /// Events that one CPU may publish in a second unless told otherwise.

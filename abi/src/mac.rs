@@ -67,6 +67,28 @@ pub const fn word_7(ports: u32, opener: u32) -> u64 {
     ports as u64 | (opener as u64) << 32
 }
 
+/// Domain and subject of a label, where they stand in its first word, in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn sender(label: &Label) -> u64 {
+    (label.head & 0x0000_ffff_ffff_ff00).to_be()
+}
+
+/// One half of the key that a domain's key gives to a [`sender`]: the MAC of a block that is no label's
+/// input, for its byte 21 is 2, with the number of the half in byte 22.
+#[inline(always)]
+#[must_use]
+pub const fn sender_key_half(k0: u64, k1: u64, who: u64, half: u32) -> u64 {
+    siphash24_64(k0, k1, [who, 0, 2 << 40 | (half as u64) << 48, 0, 0, 0, 0, 0])
+}
+
+/// The key that a domain's key gives to the sender of a label.
+#[must_use]
+pub const fn sender_key(k0: u64, k1: u64, label: &Label) -> [u64; 2] {
+    let who = sender(label);
+    [sender_key_half(k0, k1, who, 0), sender_key_half(k0, k1, who, 1)]
+}
+
 /// The MAC of `label` on `flow` under the key `k0`, `k1`; its little-endian bytes are what
 /// travels.
 #[inline(always)]
@@ -74,5 +96,26 @@ pub const fn word_7(ports: u32, opener: u32) -> u64 {
 pub const fn mac(k0: u64, k1: u64, label: &Label, flow: &Flow) -> u64 {
     siphash24_64(k0, k1, input(label, flow))
 }
+
+impl Flow {
+    /// What the label of a fragment is bound to. Only the first fragment shows ports, so all of them
+    /// are bound to the datagram instead: [`FRAGMENT`] in the place of the protocol, the protocol and 1
+    /// in the places of the ports, and the datagram's identification, a number of 32 bits in memory
+    /// order, in the place of the opener. No whole packet of that protocol has ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment(self, protocol: u8, identification: u32) -> Self {
+        Self {
+            source_port: (protocol as u16).to_be(),
+            destination_port: 1_u16.to_be(),
+            opener: identification,
+            protocol: FRAGMENT,
+            ..self
+        }
+    }
+}
+
+/// Number of IPv6's fragment header, for both versions.
+pub const FRAGMENT: u8 = 44;
 
 const _: () = assert!(size_of::<Flow>() == 48);

@@ -2,7 +2,7 @@
 
 /// Directory of all pins below a bpffs, with the ABI version: kernel state of another version
 /// lives elsewhere.
-pub const PIN_ROOT: &str = "govc/v1";
+pub const PIN_ROOT: &str = "govc/v3";
 
 /// Maps, as they are called in the object and under the instance's directory.
 pub mod map {
@@ -13,25 +13,61 @@ pub mod map {
     /// `Array<[Counter; N], 3>`, mapped: by buffer, and since the instance began.
     pub const COUNTERS: &str = "COUNTERS";
     /// Like `COUNTERS` for a single CPU, and known to the loader only: what was counted in maps
-    /// that have been replaced since.
+    /// that have been replaced since, and by generations before for rules that are still there.
     pub const CARRIED: &str = "CARRIED";
+    /// `Array<u64, 1>`, known to the loader only: which entry of `CARRIED` belongs to which buffer.
+    pub const LEDGER: &str = "LEDGER";
     /// `Array<KeyTable, 2>`: by buffer.
     pub const KEYS: &str = "KEYS";
+    /// `Array<GrantTable, 2>`, mapped: by buffer.
+    pub const GRANTS: &str = "GRANTS";
     /// `Array<Interface, 1024>`: open hash by index.
     pub const INTERFACES: &str = "INTERFACES";
+    /// `Array<Detours>`: by buffer.
+    pub const DETOURS: &str = "DETOURS";
     /// `Hash<u64, u32>`: cgroup id to pattern number, by buffer in the upper half.
     pub const CGROUPS: &str = "CGROUPS";
-    /// `LruHash<FlowKey, FlowState>`.
+    /// `Array<Patterns>`: by buffer.
+    pub const PATTERNS: &str = "PATTERNS";
+    /// `PerCpuArray`, of the eBPF program alone: the path of a cgroup while it is compared.
+    pub const CGROUP_SEARCH: &str = "CGROUP_SEARCH";
+    /// `LruHash<FlowKey, FlowState>`: flows of which both ends speak.
     pub const FLOWS: &str = "FLOWS";
+    /// Likewise: flows that nothing has answered, and tickets.
+    pub const OPENINGS: &str = "OPENINGS";
     /// Ring buffer of events.
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<CpuState, 1>`.
     pub const CPU: &str = "CPU";
     /// `PerCpuArray<Memo, 4096>`.
     pub const MEMO: &str = "MEMO";
+    /// `PerCpuArray<Stamped, 4096>`.
+    pub const STAMPED: &str = "STAMPED";
+    /// `SkStorage<Declared>`: what sockets have declared.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// `Array<u32, 1>`: 1 once a socket has.
+    pub const DECLARED: &str = "DECLARED";
     /// All that the object knows.
-    pub const ALL: [&str; 10] =
-        [CONTROL, TABLES, COUNTERS, KEYS, INTERFACES, CGROUPS, FLOWS, EVENTS, CPU, MEMO];
+    pub const ALL: [&str; 18] = [
+        CONTROL,
+        TABLES,
+        COUNTERS,
+        KEYS,
+        GRANTS,
+        INTERFACES,
+        DETOURS,
+        CGROUPS,
+        PATTERNS,
+        CGROUP_SEARCH,
+        FLOWS,
+        OPENINGS,
+        EVENTS,
+        CPU,
+        MEMO,
+        STAMPED,
+        SOCKETS,
+        DECLARED,
+    ];
 }
 
 /// Programs.
@@ -42,6 +78,14 @@ pub mod program {
     pub const TC_EGRESS: &str = "govc_egress";
     /// XDP: verify, decide, strip.
     pub const XDP_INGRESS: &str = "govc_xdp";
+    /// setsockopt in all cgroups: what a socket declares.
+    pub const DECLARE: &str = "govc_declare";
+    /// Sockets made in the cgroup of `govc run`: what they are for.
+    pub const SOCKET_MADE: &str = "govc_socket_made";
+    /// A cgroup was made.
+    pub const CGROUP_MADE: &str = "govc_cgroup_made";
+    /// A cgroup has gone.
+    pub const CGROUP_GONE: &str = "govc_cgroup_gone";
 }
 
 /// Constants of the object that the loader sets before loading.
@@ -52,4 +96,6 @@ pub mod global {
     pub const COUNTER_SHIFT: &str = "COUNTER_SHIFT";
     /// Counters of all CPUs in one buffer minus one; the size is a power of two.
     pub const COUNTER_MASK: &str = "COUNTER_MASK";
+    /// What sockets made in the cgroup of one `govc run` declare: the hash of an operation's name.
+    pub const RUN_OPERATION: &str = "RUN_OPERATION";
 }

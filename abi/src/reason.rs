@@ -75,6 +75,38 @@ reasons! {
     INTERFACE_UNKNOWN = 36, "interface_unknown", "the instance does not know the interface";
     /// A kernel helper failed.
     HELPER_FAILED = 37, "helper_failed", "a kernel helper failed";
+    /// The socket declared an operation that its stamp rule does not grant.
+    OPERATION_UNGRANTED = 38, "operation_ungranted", "its socket declared an operation that its stamp rule does not grant";
+    /// The grant that the label was stamped under was taken back.
+    REVOKED = 48, "revoked", "the grant that its label was stamped under is revoked";
+    /// The label names no grant, and the domain's labels have to.
+    UNGRANTED = 49, "ungranted", "its label names no grant, and the domain asks for one";
+    /// The grant that the label is stamped under has ended.
+    GRANT_EXPIRED = 53, "grant_expired", "the grant that its label is stamped under has ended";
+    /// The bundle in force has ended.
+    POLICY_EXPIRED = 50, "policy_expired", "the time of the policy in force is over";
+    /// The last staged epoch of the domain has ended.
+    EPOCH_EXPIRED = 51, "epoch_expired", "the last staged key of the label's domain has ended";
+    /// The only key for the domain is that of another sender.
+    SENDER_KEY = 52, "sender_key", "the only key for the label's domain is that of another sender";
+    /// No translation speaks of the label's subject where it leaves.
+    UNTRANSLATED = 56, "untranslated", "no translation speaks of its subject";
+    /// A compartment is neither translated nor dropped.
+    COMPARTMENTS_UNTRANSLATED = 57, "compartments_untranslated", "a compartment of the label is neither translated nor dropped";
+    /// A constraint is neither translated nor dropped.
+    CONSTRAINTS_UNTRANSLATED = 58, "constraints_untranslated", "a constraint of the label is neither translated nor dropped";
+    /// The operation is not translated.
+    OPERATION_UNTRANSLATED = 59, "operation_untranslated", "the label's operation is not translated";
+    /// The residency set is not translated.
+    RESIDENCY_UNTRANSLATED = 60, "residency_untranslated", "the label's residency set is not translated";
+    /// The route class is not translated.
+    ROUTE_UNTRANSLATED = 61, "route_untranslated", "the label's route class is not translated";
+    /// The label may not leave its domain.
+    RADIUS_EXCEEDED = 62, "radius_exceeded", "the label's radius does not reach into another domain";
+    /// Labels of this domain are translated where they leave by this zone, and none comes back.
+    DOMAIN_FOREIGN = 63, "domain_foreign", "labels of this domain do not come in by this zone";
+    /// The packet in a tunnel is between other addresses than the tunnel.
+    TUNNEL_ENDS = 42, "tunnel_ends", "the packet in its tunnel is between other addresses than the tunnel";
 }
 
 /// Reasons below this number let a packet through; [`RULE`] goes either way.

@@ -11,7 +11,7 @@
 use crate::{
     attribute::{self, Attribute, Request},
     image::{self, part, program, rule},
-    limits::{ATTRIBUTES_MAX, PARTS_MAX},
+    limits::{ATTRIBUTES_MAX, PARTS_MAX, TIMES_MAX},
     node,
 };
 
@@ -35,6 +35,15 @@ pub trait Tables {
     {
         descend(self, entry, classes)
     }
+
+    /// What becomes of a bitmap by the eight words from `at` on; see [`crate::translate`]. Likewise.
+    #[inline(always)]
+    fn becomes(&self, at: u32, bits: u32) -> u32
+    where
+        Self: Sized,
+    {
+        crate::translate::becomes(self, at, bits)
+    }
 }
 
 /// Class numbers by attribute: the walk's working memory, 128 bytes.
@@ -43,7 +52,7 @@ pub type Classes = [u32; ATTRIBUTES_MAX];
 /// What a decision program says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The rule, template or object that the program names; [`node::LEAF_NONE`] for none.
+    /// The rule, label or object that the program names; [`node::LEAF_NONE`] for none.
     pub winner: u32,
     /// A rule in observe mode that would have decided otherwise than `winner` does, had it been
     /// enforced; [`node::LEAF_NONE`] for none.
@@ -101,7 +110,9 @@ fn classify<T: Tables>(tables: &T, mask: u32, request: &Request, classes: &mut C
         attribute::ROUTE,
         attribute::PROTOCOL,
         attribute::INGRESS_ZONE,
-        attribute::EGRESS_ZONE
+        attribute::EGRESS_ZONE,
+        attribute::SHAPE,
+        attribute::TIME
     );
     if mask & 1 << attribute::SOURCE != 0 {
         classes[attribute::SOURCE as usize] = address_class(tables, 0, request.source);
@@ -138,6 +149,31 @@ fn address_class<T: Tables>(tables: &T, which: u32, address: [u64; 2]) -> u32 {
         step += 1;
     }
     entry & node::LEAF_NONE
+}
+
+/// How many of the image's moments are past in a slot: the value of [`attribute::TIME`].
+#[inline(always)]
+pub fn times_past<T: Tables>(tables: &T, slot: u64) -> u32 {
+    if tables.header(image::AT_TIME_COUNT) == 0 {
+        return 0;
+    }
+    let mut past = 0;
+    let mut at = 0;
+    while at < TIMES_MAX as u32 {
+        past += (tables.header(image::AT_TIMES + at) as u64 <= slot) as u32;
+        at += 1;
+    }
+    past
+}
+
+/// The first slot in which [`times_past`] says more than `past`; far away when there is none.
+#[inline(always)]
+pub fn next_time<T: Tables>(tables: &T, past: u32) -> u64 {
+    let last = TIMES_MAX as u32;
+    if tables.header(image::AT_TIME_COUNT) == 0 || past >= last {
+        return u32::MAX as u64;
+    }
+    tables.header(image::AT_TIMES + past) as u64
 }
 
 /// Two words as one number, low word first.

@@ -77,7 +77,7 @@ impl FrameSet {
             push_ports(&mut bytes, source_port, destination_port);
             bytes.extend(((FRAME_LEN - 34) as u16).to_be_bytes());
             bytes.extend([0, 0]);
-            set_checksum(&mut bytes);
+            set_checksum(&mut bytes, 20);
             padded(&bytes)
         };
         Self { frames: tuples.map(frame).collect(), labels: Vec::new(), body_at: 0 }
@@ -88,7 +88,7 @@ impl FrameSet {
         let frame = |source| {
             let mut bytes = v4_headers(5, TCP, source, object_v4(0));
             push_tcp(&mut bytes, 32_768, port);
-            set_checksum(&mut bytes);
+            set_checksum(&mut bytes, 20);
             padded(&bytes)
         };
         Self { frames: sources.map(frame).collect(), labels: Vec::new(), body_at: 0 }
@@ -111,6 +111,9 @@ impl FrameSet {
             let body = label.encode(mac::mac(key.0, key.1, &label, flow));
             if let Some(place) = frame.get_mut(self.body_at..self.body_at + BODY_LEN) {
                 place.copy_from_slice(&body);
+            }
+            if self.body_at == BODY_AT_V4 {
+                set_checksum(frame, 4 * usize::from(IHL_LABELLED));
             }
         }
     }
@@ -189,12 +192,16 @@ fn push_tcp(bytes: &mut Vec<u8>, source: u16, destination: u16) {
     bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
 }
 
-/// Checksum of an IPv4 header without options, which the stack looks at.
-fn set_checksum(bytes: &mut [u8]) {
-    let header = bytes.get(14..34).unwrap_or_default();
+/// Checksum of an IPv4 header of so many bytes, which the stack looks at.
+fn set_checksum(bytes: &mut [u8], header_len: usize) {
+    if let Some(place) = bytes.get_mut(24..26) {
+        place.copy_from_slice(&[0, 0]);
+    }
+    let header = bytes.get(14..14 + header_len).unwrap_or_default();
     let (pairs, _) = header.as_chunks::<2>();
     let sum: u32 = pairs.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
     if let Some(place) = bytes.get_mut(24..26) {
         place.copy_from_slice(&(!(folded as u16)).to_be_bytes());
     }

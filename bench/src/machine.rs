@@ -1,6 +1,6 @@
 //! What the figures were measured on.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use crate::error::{BenchError, io};
 
@@ -34,15 +34,34 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Keeps this thread and those that it starts on the last core: interrupts tend to the first.
-pub fn stay_on_one_core() -> Result<(), BenchError> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+/// A core of those that this process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Core {
+    /// Where interrupts tend to be.
+    First,
+    /// Where everything runs that is measured alone.
+    Last,
+}
+
+/// Keeps this thread and those that it starts on one core.
+pub fn stay_on(core: Core) -> Result<(), BenchError> {
+    use rustix::thread::{CpuSet, sched_setaffinity};
     let what = "choose a core";
-    let allowed = sched_getaffinity(None).map_err(|e| io(what)(e.into()))?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu)).unwrap_or(0);
+    let (first, last) = *CORES.get_or_init(allowed);
     let mut only = CpuSet::new();
-    only.set(last);
+    only.set(if core == Core::First { first } else { last });
     sched_setaffinity(None, &only).map_err(|e| io(what)(e.into()))
+}
+
+/// The first and the last core that this process could use when it began.
+static CORES: OnceLock<(usize, usize)> = OnceLock::new();
+
+fn allowed() -> (usize, usize) {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let Ok(allowed) = sched_getaffinity(None) else { return (0, 0) };
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    let first = cores.next().unwrap_or(0);
+    (first, cores.next_back().unwrap_or(first))
 }
 
 /// Time that this thread has had a core for, nanoseconds. Unlike the wall clock it stands still

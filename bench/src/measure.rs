@@ -13,6 +13,11 @@ use crate::{
     shared::FRAMES_MAX,
 };
 
+/// Fewest repetitions of a sample.
+const TRIAL: u32 = 4096;
+/// Likewise of what takes hundreds of microseconds.
+const TRIAL_SLOW: u32 = 256;
+
 /// How a program is run.
 #[derive(Clone, Copy)]
 pub enum Run<'a> {
@@ -74,6 +79,8 @@ pub struct Case<'a> {
     /// The same without what is to be timed; itself where the whole time counts.
     pub floor: Option<CaseId>,
     kept: bool,
+    /// Fewest repetitions.
+    trial: u32,
     repeat: u32,
     /// Nanoseconds for each packet, by round.
     samples: Vec<f64>,
@@ -99,6 +106,15 @@ pub struct Figure {
     pub median: f64,
     /// Half of what lies between the quartiles.
     pub spread: f64,
+}
+
+impl Figure {
+    /// Of samples in any order.
+    pub fn of(mut samples: Vec<f64>) -> Self {
+        samples.sort_unstable_by(f64::total_cmp);
+        let at = |part: usize| samples.get(samples.len() * part / 4).copied().unwrap_or_default();
+        Self { median: at(2), spread: (at(3) - at(1)) / 2.0 }
+    }
 }
 
 /// All cases, with what they run on.
@@ -171,16 +187,15 @@ impl<'a> Bench<'a> {
 
     /// Finds out how many repetitions take as long as a sample shall.
     fn calibrate(&mut self, id: usize, effort: Effort) -> Result<(), BenchError> {
-        const TRIAL: u32 = 4096;
         if let Some(case) = self.cases.get_mut(id) {
-            case.repeat = TRIAL;
+            case.repeat = case.trial;
         }
         let each = self.sample(id)?.max(1.0);
         if let Some(case) = self.cases.get_mut(id) {
             let wanted = (effort.sample_ns as f64 / each) as u32;
             // Whole turns, so that every frame counts alike.
             let turns = case.traffic.frames() as u32;
-            case.repeat = wanted.next_multiple_of(turns).max(TRIAL);
+            case.repeat = wanted.next_multiple_of(turns).max(case.trial);
         }
         Ok(())
     }
@@ -196,7 +211,7 @@ impl<'a> Bench<'a> {
             self.maps.set_target(program)?;
         }
         let work = Work { object: self.object, maps: self.maps, packet: &set.first(), case };
-        let warm = case.repeat.min(case.traffic.frames() as u32).max(1000);
+        let warm = case.repeat.min((case.traffic.frames() as u32).max(1000));
         if let Some(place) = case.computes {
             status::use_memo(place, false)?;
         }
@@ -214,10 +229,19 @@ impl<'a> Bench<'a> {
         let floor = case.floor.and_then(|CaseId(floor)| self.cases.get(floor));
         let floor = floor.map_or(&[][..], |floor| floor.samples.as_slice());
         let floor = floor.iter().copied().chain(std::iter::repeat(0.0));
-        let mut samples: Vec<f64> = case.samples.iter().zip(floor).map(|(a, b)| a - b).collect();
-        samples.sort_unstable_by(f64::total_cmp);
-        let at = |part: usize| samples.get(samples.len() * part / 4).copied().unwrap_or_default();
-        Figure { median: at(2), spread: (at(3) - at(1)) / 2.0 }
+        Figure::of(case.samples.iter().zip(floor).map(|(a, b)| a - b).collect())
+    }
+
+    /// How many packets a second a core takes, on the whole way of a case.
+    pub fn rate(&self, id: CaseId) -> Figure {
+        let samples = self.cases.get(id.0).map_or(&[][..], |case| case.samples.as_slice());
+        Figure::of(samples.iter().map(|ns| 1e9 / ns.max(1.0)).collect())
+    }
+
+    /// How many times as many packets a case takes as another, on the whole way.
+    pub fn times(&self, id: CaseId, other: CaseId) -> f64 {
+        let samples = |id: CaseId| self.cases.get(id.0).into_iter().flat_map(|case| &case.samples);
+        Figure::of(samples(other).zip(samples(id)).map(|(other, own)| other / own).collect()).median
     }
 
     /// How many packets a case has been given, all in all.
@@ -239,6 +263,7 @@ impl<'a> Case<'a> {
             answer,
             floor: None,
             kept: true,
+            trial: TRIAL,
             repeat: 0,
             samples: Vec::new(),
         }
@@ -252,6 +277,11 @@ impl<'a> Case<'a> {
     /// While it runs this enforcement point remembers no decisions.
     pub fn computes(self, place: Option<&'a Place>) -> Self {
         Self { computes: place, ..self }
+    }
+
+    /// It takes its time: a few packets will do.
+    pub fn slow(self) -> Self {
+        Self { trial: TRIAL_SLOW, ..self }
     }
 
     /// What is subtracted.

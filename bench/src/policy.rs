@@ -59,8 +59,22 @@ pub struct Generated {
     pub rules: Vec<Rule>,
 }
 
+/// Where a generated policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Where packets arrive: rules name the object.
+    Ingress,
+    /// Where they pass through: rules name its address.
+    Forward,
+}
+
 /// Writes a policy: every rule names one subject, one object, one operation and one port.
 pub fn generate(count: u32) -> Generated {
+    generate_at(count, Hook::Ingress)
+}
+
+/// Likewise for a hook.
+pub fn generate_at(count: u32, hook: Hook) -> Generated {
     let subjects = count.clamp(4, SUBJECTS_MAX);
     let objects = count.clamp(4, OBJECTS_MAX);
     let random = &mut Random::new(u64::from(count));
@@ -74,13 +88,22 @@ pub fn generate(count: u32) -> Generated {
         })
         .collect();
     let mut text = vocabulary(subjects, objects);
+    if hook == Hook::Ingress {
+        deliver(&mut text, objects);
+    }
+    let place = if hook == Hook::Ingress { "ingress" } else { "forward" };
+    let _ = writeln!(text, "\npolicy load {{\n    on {place}");
     for (number, rule) in rules.iter().enumerate() {
         let Rule { subject, object, operation, port, permits } = rule;
         let action = if *permits { "permit" } else { "deny" };
+        let whom = match hook {
+            Hook::Ingress => format!("to bench.server[{object}]"),
+            Hook::Forward => format!("destination {}", object_v4(*object)),
+        };
         let _ = writeln!(
             text,
-            "    {action} r{number} {{ from bench.client[{subject}] to bench.server[{object}] \
-             operation call.c{operation} proto tcp port {port} }}"
+            "    {action} r{number} {{ from bench.client[{subject}] {whom} operation \
+             call.c{operation} proto tcp port {port} }}"
         );
     }
     text.push_str("}\n");
@@ -96,6 +119,10 @@ fn vocabulary(subjects: u32, objects: u32) -> String {
         let _ = write!(text, " c{number}");
     }
     text.push_str(" }\nzone node = interface \"lo\"\n\n");
+    text
+}
+
+fn deliver(text: &mut String, objects: u32) {
     for number in 0..objects {
         let (v4, v6) = (object_v4(number), object_v6(number));
         let _ = writeln!(
@@ -103,8 +130,6 @@ fn vocabulary(subjects: u32, objects: u32) -> String {
             "deliver on node when address {v4}, {v6} {{ object bench.server[{number}] }}"
         );
     }
-    text.push_str("\npolicy load {\n    on ingress\n");
-    text
 }
 
 /// Address of an object.
@@ -207,6 +232,12 @@ pub fn compile(policy: Generated) -> Result<(Compiled, Vec<Rule>), BenchError> {
     Ok((Compiled { times, ..compiled }, rules))
 }
 
+/// Compiles a policy that nobody times.
+pub fn image(text: String) -> Result<Image, BenchError> {
+    let sources = [Source { name: "bench.gov".to_owned(), text }];
+    Ok(compile_once(&sources, 0)?.image)
+}
+
 fn compile_once(sources: &[Source], count: usize) -> Result<Compiled, BenchError> {
     let refused = |message: String| BenchError::Policy { rules: count, message };
     let text = sources.first().map_or("", |source| source.text.as_str());
@@ -263,6 +294,16 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn the_same_rules_decide_what_passes_through() {
+        let (here, passing) = (generate(100), generate_at(100, Hook::Forward));
+        let image = image(passing.text).unwrap();
+        assert_eq!(image.rule_count(), 100);
+        assert!(image.program(program::FORWARD).is_some_and(|program| program.governed));
+        let told = |rules: &[Rule]| format!("{rules:?}");
+        assert_eq!(told(&here.rules), told(&passing.rules));
+    }
 
     #[test]
     fn each_rule_decides_its_own_packets() {

@@ -7,7 +7,7 @@ use aya::{
     maps::{LpmTrie, Map, MapData, ProgramArray, lpm_trie::Key},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp,
-        tc::TcAttachOptions,
+        XdpMode, tc::TcAttachOptions,
     },
 };
 use govc_loader::mapped::MappedArray;
@@ -143,6 +143,18 @@ impl Object {
             .attach_with_options("lo", TcAttachType::Ingress, options)
             .map(drop)
             .map_err(bpf(what))
+    }
+}
+
+impl Object {
+    /// Attaches the XDP program that does nothing to a device of the caller's namespace, until
+    /// this is dropped.
+    pub fn attach_empty_xdp(&mut self, device: &str) -> Result<(), BenchError> {
+        let name = "bench_xdp_empty";
+        let what = "attach an empty XDP program";
+        let program = self.ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+        let program: &mut Xdp = program.try_into().map_err(bpf(what))?;
+        program.attach(device, XdpMode::Driver).map(drop).map_err(bpf(what))
     }
 }
 

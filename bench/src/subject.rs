@@ -38,19 +38,36 @@ pub struct Subject {
     pub edges: usize,
     /// Median of filling the buffer and flipping the generation, microseconds.
     pub publish_us: u64,
-    image: Image,
+    /// The image.
+    pub image: Image,
     numbers: Numbers,
     rules: Vec<Rule>,
 }
 
-/// Compiles a policy for each size and puts it in force.
+impl Subject {
+    /// Labelled packets that its rules permit, or deny.
+    pub fn frames(&self, version: Version, permits: bool) -> FrameSet {
+        let rules = self.rules.iter().filter(|rule| rule.permits == permits);
+        let rules: Vec<Rule> = rules.copied().collect();
+        FrameSet::labelled(version, self.numbers, &rules)
+    }
+}
+
+/// Compiles a policy for each of [`SIZES`], puts it in force, and times that.
 pub fn prepare(publications: usize, progress: &Progress) -> Result<Vec<Subject>, BenchError> {
+    let mut subjects = compile(&SIZES, progress)?;
+    publish(&mut subjects, publications, progress)?;
+    Ok(subjects)
+}
+
+/// Compiles a policy for each size and puts it in force.
+pub fn compile(sizes: &[u32], progress: &Progress) -> Result<Vec<Subject>, BenchError> {
     let mut subjects = Vec::new();
-    for (number, size) in SIZES.into_iter().enumerate() {
+    for &size in sizes {
         progress.say(|| format!("compiling {size} rules"));
         let (compiled, rules) = policy::compile(policy::generate(size))?;
         let Compiled { image, parts, edges, times } = compiled;
-        let instance = Instance::new(&image, number)?;
+        let instance = Instance::new(&image)?;
         let numbers = Numbers::find(image.names()).ok_or_else(|| BenchError::Policy {
             rules: rules.len(),
             message: "the image lacks the vocabulary".to_owned(),
@@ -69,7 +86,6 @@ pub fn prepare(publications: usize, progress: &Progress) -> Result<Vec<Subject>,
             rules,
         });
     }
-    publish(&mut subjects, publications, progress)?;
     Ok(subjects)
 }
 
@@ -124,11 +140,7 @@ pub fn add<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], empty: &Empty<'a>
     let mut rows = Vec::new();
     for version in [Version::V4, Version::V6] {
         for permits in [false, true] {
-            let set = |subject: &Subject| {
-                let rules = subject.rules.iter().filter(|rule| rule.permits == permits);
-                let rules: Vec<Rule> = rules.copied().collect();
-                FrameSet::labelled(version, subject.numbers, &rules)
-            };
+            let set = |subject: &Subject| subject.frames(version, permits);
             let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
             for (traffic, remembers) in
                 [(Traffic::Hot, true), (Traffic::Hot, false), (Traffic::Spread, false)]
@@ -201,7 +213,7 @@ impl Place {
             let run = if alone { Run::Direct(program) } else { Run::Restored(program) };
             let case = Case::new(self.name(subject.size), run, set, self.traffic, self.answer());
             let computes = (!self.remembers).then(|| subject.instance.place());
-            bench.add(case.keys(&subject.instance.keys).computes(computes).over(floor))
+            bench.add(case.keys(&subject.instance.keys.domain).computes(computes).over(floor))
         };
         let cases = subjects.iter().zip(sets).map(case).collect();
         let Self { hook, version, traffic, permits, remembers } = self;
@@ -229,10 +241,7 @@ pub fn attach_ends(object: &mut Object, subjects: &[Subject]) -> Result<Namespac
 
 /// Adds govc's tcx path on live frames.
 pub fn add_live<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], floor: &'a Namespace) -> Live {
-    let set = |subject: &Subject| {
-        let rules: Vec<Rule> = subject.rules.iter().filter(|rule| rule.permits).copied().collect();
-        FrameSet::labelled(Version::V4, subject.numbers, &rules)
-    };
+    let set = |subject: &Subject| subject.frames(Version::V4, true);
     let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
     let mut live = Live { rows: Vec::new(), floors: Vec::new() };
     for traffic in Traffic::ALL {
@@ -244,7 +253,7 @@ pub fn add_live<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], floor: &'a N
             let name = format!("{name}, {} rules", subject.size);
             let run = Run::Live(&subject.instance.namespace, true);
             let case = Case::new(name, run, set, traffic, 0);
-            bench.add(case.keys(&subject.instance.keys).over(nothing))
+            bench.add(case.keys(&subject.instance.keys.domain).over(nothing))
         };
         live.rows.push(subjects.iter().zip(&sets).map(case).collect());
         live.floors.push(nothing);
@@ -261,12 +270,12 @@ pub fn floor_frames(subjects: &[Subject], key: (u64, u64)) -> FrameSet {
 }
 
 /// Checks that rules have decided whatever came by.
-pub fn check(subjects: &[Subject]) -> Result<(), BenchError> {
-    for subject in subjects {
-        let reasons = subject.instance.reasons()?;
+pub fn check<'a>(instances: impl Iterator<Item = &'a Instance>) -> Result<(), BenchError> {
+    for instance in instances {
+        let reasons = instance.reasons()?;
         if let Some(other) = reasons.iter().find(|count| count.reason != "rule") {
             return Err(BenchError::Wrong {
-                case: format!("{} rules", subject.size),
+                case: instance.place().name().to_owned(),
                 found: format!("{} packets end with `{}`", other.packets, other.reason),
             });
         }

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use crate::{
+    analysis::{self, Judged},
+    cells::{grouped, megabytes, milliseconds, plain, precise, ratio, strings},
     editor::{self, Waits},
+    filters,
     frames::Version,
     measure::{Bench, CaseId, Figure, Traffic},
+    packets::Results,
     policy::Times,
     report::Section,
     shared::{ADDRESSES_MAX, POLICIES_MAX},
     standin::IDENTITIES,
     subject::{Row, SIZES, Subject},
-    suite::{Plan, Results},
+    suite::{Found, Plan},
+    targets::Target,
 };
 
 /// What `verify + decide + count` may take over an empty program, nanoseconds.
@@ -25,19 +30,20 @@ const APPLY_MAX: Duration = Duration::from_secs(1);
 /// How big the image may be.
 const IMAGE_LEN_MAX: usize = 64 << 20;
 
-/// All tables.
-pub fn sections(results: &Results<'_>, plan: Plan) -> Vec<Section> {
-    vec![
-        method(plan),
-        targets(results),
+/// All tables about packets.
+pub fn packets(results: &Results<'_>) -> Found {
+    let mut targets = targets(results);
+    targets.extend(filters::targets(results.bench, results.filters));
+    let sections = vec![
+        method_of_packets(),
         floors(results),
         ingress(results),
         live(results),
         standins(results),
-        nft(results),
+        filters::section(results.bench, results.filters),
         compile(results.subjects),
-        in_an_editor(results.editor),
-    ]
+    ];
+    Found { targets, sections }
 }
 
 /// All figures, for developers.
@@ -51,37 +57,46 @@ pub fn list(bench: &Bench<'_>) -> Section {
     }
 }
 
-fn method(plan: Plan) -> Section {
+/// How, in general.
+pub fn method(plan: Plan) -> Section {
     let rounds = plan.effort.rounds;
-    let notes = [
-        format!(
-            "Nanoseconds for each packet: medians over {rounds} rounds, in each of which every \
-             case is run once, forwards and backwards by turns; `±` is half of what lies between \
-             the quartiles. What is subtracted was measured in the same round. Time is that of \
-             the measuring thread, not of the wall, so that others on the same core do not count. \
-             A virtual core shares its execution units with neighbours that nobody here sees; \
-             while they work, code that keeps all units busy takes up to twice as long."
-        ),
-        "`BPF_PROG_TEST_RUN` repeats a program on one packet and gives it back neither bytes nor \
-         length, so that a label that was stripped once is gone. A denied packet keeps its label: \
-         with one flow, that is verify, decide and count alone, repeated on one packet. In all other rows \
-         govc's programs are reached by a tail call from a program that restores the length, \
-         copies the next of the prepared frames over the packet and is subtracted: it leads to \
-         the empty program instead, and calls the same helpers with nothing to do. `16,384 \
-         flows` are that many prepared frames in turn, drawn at random from the rules. Labels \
-         are made anew before each sample, events are rate-limited to none."
-            .to_owned(),
-        "After the run the counters must say that a rule has decided every packet.".to_owned(),
-    ];
     Section {
         title: "How it was measured",
-        notes: notes.into(),
+        notes: vec![format!(
+            "Medians over {rounds} rounds, in each of which every case is run once, forwards and \
+             backwards by turns; `±` is half of what lies between the quartiles. What is \
+             subtracted, or divided by, was measured in the same round. A virtual core shares its \
+             execution units with neighbours that nobody here sees; while they work, code that \
+             keeps all units busy takes up to twice as long."
+        )],
         head: Vec::new(),
         rows: Vec::new(),
     }
 }
 
-fn targets(results: &Results<'_>) -> Section {
+fn method_of_packets() -> Section {
+    let notes = [
+        "Nanoseconds for each packet: time of the measuring thread, not of the wall, so that \
+         others on the same core do not count.",
+        "`BPF_PROG_TEST_RUN` repeats a program on one packet and gives it back neither bytes nor \
+         length, so that a label that was stripped once is gone. A denied packet keeps its label: \
+         with one flow, that is verify, decide and count alone, repeated on one packet. In all \
+         other rows govc's programs are reached by a tail call from a program that restores the \
+         length, copies the next of the prepared frames over the packet and is subtracted: it \
+         leads to the empty program instead, and calls the same helpers with nothing to do. \
+         `16,384 flows` are that many prepared frames in turn, drawn at random from the rules. \
+         Labels are made anew before each sample, events are rate-limited to none.",
+        "After the run the counters must say that a rule has decided every packet.",
+    ];
+    Section {
+        title: "How packets were measured",
+        notes: notes.map(str::to_owned).into(),
+        head: Vec::new(),
+        rows: Vec::new(),
+    }
+}
+
+fn targets(results: &Results<'_>) -> Vec<Target> {
     let rows = results.rows;
     let worst = |wanted: &dyn Fn(&Row) -> bool, value: &dyn Fn(&Row) -> f64| {
         rows.iter().filter(|row| wanted(row)).map(value).fold(0.0, f64::max)
@@ -95,61 +110,43 @@ fn targets(results: &Results<'_>) -> Section {
         let growth_of = |row: &Row| growth(results, &row.cases);
         worst(&|row| row.traffic == traffic, &growth_of)
     };
-    let (growth_hot, growth_spread) = (growth(Traffic::Hot), growth(Traffic::Spread));
     let largest = results.subjects.last();
     let apply = largest.map_or(Duration::MAX, apply_time);
     let image_len = largest.map_or(usize::MAX, |subject| subject.image_len);
-    let percent = |growth: f64| format!("{:+.0} %", (growth - 1.0) * 100.0);
-    let row = |what: &str, wanted: String, found: String, met: bool| {
-        let verdict = if met { "met" } else { "missed" };
-        vec![what.to_owned(), wanted, found, verdict.to_owned()]
+    let target = |what: &str, wanted: String, found: String, met| Target {
+        what: what.to_owned(),
+        wanted: format!("at most {wanted}"),
+        found,
+        met,
     };
-    let ns = |ns: f64| format!("{ns:.0} ns");
-    let wanted = ns(PACKET_NS_MAX);
-    let growth_wanted = percent(GROWTH_MAX);
-    let rows = vec![
-        row(
-            "verify, decide, count, remembered",
-            ns(REMEMBERED_NS_MAX),
-            ns(remembered),
-            remembered <= REMEMBERED_NS_MAX,
-        ),
-        row("verify, decide, count", wanted.clone(), ns(decided), decided <= PACKET_NS_MAX),
-        row("the whole path with strip", wanted, ns(whole), whole <= PACKET_NS_MAX),
-        row(
-            "from 10 to 100,000 rules, one flow",
-            growth_wanted.clone(),
-            percent(growth_hot),
-            growth_hot <= GROWTH_MAX,
-        ),
-        row(
-            "from 10 to 100,000 rules, 16,384 flows",
-            growth_wanted,
-            percent(growth_spread),
-            growth_spread <= GROWTH_MAX,
-        ),
-        row(
+    let ns = |what: &str, max: f64, found: f64| {
+        target(what, format!("{max:.0} ns"), format!("{found:.0} ns"), found <= max)
+    };
+    let percent = |growth: f64| format!("{:+.0} %", (growth - 1.0) * 100.0);
+    let grows = |traffic: Traffic| {
+        let what = format!("from 10 to 100,000 rules, {}", traffic.name());
+        let found = growth(traffic);
+        target(&what, percent(GROWTH_MAX), percent(found), found <= GROWTH_MAX)
+    };
+    vec![
+        ns("verify, decide, count, remembered", REMEMBERED_NS_MAX, remembered),
+        ns("verify, decide, count", PACKET_NS_MAX, decided),
+        ns("the whole path with strip", PACKET_NS_MAX, whole),
+        grows(Traffic::Hot),
+        grows(Traffic::Spread),
+        target(
             "100,000 rules from text to every hook",
             milliseconds(APPLY_MAX),
             milliseconds(apply),
             apply <= APPLY_MAX,
         ),
-        row(
+        target(
             "image of 100,000 rules",
             megabytes(IMAGE_LEN_MAX),
             megabytes(image_len),
             image_len <= IMAGE_LEN_MAX,
         ),
-    ];
-    Section {
-        title: "Targets",
-        notes: vec![
-            "At 100,000 rules, the worst of tcx and XDP, IPv4 and IPv6, over an empty program."
-                .to_owned(),
-        ],
-        head: strings(["target", "at most", "measured", ""]),
-        rows,
-    }
+    ]
 }
 
 fn floors(results: &Results<'_>) -> Section {
@@ -271,37 +268,6 @@ fn standins(results: &Results<'_>) -> Section {
     }
 }
 
-fn nft(results: &Results<'_>) -> Section {
-    let title = "nftables";
-    let Some((version, cases)) = results.nft else {
-        let notes = vec!["Not measured: `nft` is not installed here.".to_owned()];
-        return Section { title, notes, head: Vec::new(), rows: Vec::new() };
-    };
-    let mut rows = Vec::new();
-    let live = results.live.rows.iter();
-    for ((row, own), traffic) in cases.rows.iter().zip(live).zip(Traffic::ALL) {
-        rows.push(by_size(results, format!("nftables, {}", traffic.name()), row));
-        let ratios = row.iter().zip(own).map(|(&peer, &own)| {
-            let (peer, own) = (results.bench.figure(peer), results.bench.figure(own));
-            ratio(peer.median, own.median)
-        });
-        let mut line = vec!["    times govc on live frames".to_owned()];
-        line.extend(ratios);
-        line.push(String::new());
-        rows.push(line);
-    }
-    Section {
-        title,
-        notes: vec![format!(
-            "{version}: a verdict map from five-tuples to `accept` at the prerouting hook, on \
-             live UDP frames without labels that a later chain drops, over the same without the \
-             map. There is no MAC in it, and nothing is stripped."
-        )],
-        head: head_by_size("packets"),
-        rows,
-    }
-}
-
 fn compile(subjects: &[Subject]) -> Section {
     type Stage = fn(&Times) -> Duration;
     let stages: [(&str, Stage); 6] = [
@@ -341,7 +307,30 @@ fn compile(subjects: &[Subject]) -> Section {
     }
 }
 
-fn in_an_editor(waits: &[Vec<Waits>]) -> Section {
+/// What `govc check` adds to compiling.
+pub fn analysis(judged: &[Judged]) -> Section {
+    let mut time = strings(["analysis"]);
+    time.extend(judged.iter().map(|judged| milliseconds(judged.time)));
+    let mut undecided = strings(["rules that were not judged"]);
+    undecided.extend(judged.iter().map(|judged| grouped(judged.undecided as u32)));
+    let mut head = strings(["rules"]);
+    head.extend(analysis::SIZES.map(|size| grouped(size as u32)));
+    Section {
+        title: "Analysis",
+        notes: vec![
+            "Which rules never decide, and which could go: what `govc check` adds to compiling. \
+             Rules at all depths of scopes and addresses, with ranges of ports, levels and groups \
+             of operations, overlap each other in three tiers, and permit, deny or pass on. Once, \
+             on one core; `govc check` uses all."
+                .to_owned(),
+        ],
+        head,
+        rows: vec![time, undecided],
+    }
+}
+
+/// What an editor waits for, by size and number of files.
+pub fn in_an_editor(waits: &[Vec<Waits>]) -> Section {
     type Wait = fn(&Waits) -> Duration;
     let kinds: [(&str, Wait); 3] = [
         ("a mistake", |waits| waits.mistake),
@@ -398,56 +387,4 @@ fn growth(results: &Results<'_>, cases: &[CaseId]) -> f64 {
 
 fn last(results: &Results<'_>, row: &Row) -> f64 {
     row.cases.last().map_or(0.0, |&case| results.bench.figure(case).median)
-}
-
-fn plain(figure: Figure) -> String {
-    format!("{:.0} ±{:.0}", figure.median, figure.spread)
-}
-
-fn precise(figure: Figure) -> String {
-    format!("{:.1} ±{:.1}", figure.median, figure.spread)
-}
-
-fn ratio(a: f64, b: f64) -> String {
-    format!("{:.1}", a / b)
-}
-
-fn milliseconds(time: Duration) -> String {
-    let ms = time.as_secs_f64() * 1e3;
-    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
-}
-
-fn megabytes(len: usize) -> String {
-    format!("{:.2} MiB", len as f64 / f64::from(1 << 20))
-}
-
-/// A number with its thousands set apart.
-fn grouped(number: u32) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
-    texts.map(str::to_owned).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(grouped(7), "7");
-        assert_eq!(grouped(1000), "1,000");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(milliseconds(Duration::from_micros(1500)), "1.50 ms");
-        assert_eq!(megabytes(3 << 19), "1.50 MiB");
-    }
 }

@@ -4,7 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::levels::Target;
+mod authority;
+mod keys;
+
+pub use authority::{
+    Audit, Authority, Bundle, Grant, Mapping, Sign, Signer, Signing, StateArguments, Terms,
+    Transit, Trust, Unlock, Verify,
+};
+pub use keys::{Export, Keys, RingArguments};
+
+use crate::{events::filter::FilterArguments, levels::Target};
 
 /// Governance that travels in the packet: compile .gov policies and enforce them with eBPF
 #[derive(Parser)]
@@ -50,18 +59,70 @@ pub enum Command {
     /// Show what is in force, and its counters
     Status(StatusArguments),
     /// Return to the generation before the one in force
-    Rollback(InstanceArguments),
+    Rollback(Rollback),
     /// Stop enforcing
     Detach(Detach),
-    /// Follow verdicts as they happen
+    /// Keep what `apply --confirm` put in force
+    Confirm(InstanceArguments),
+    /// Wait for the end of a trial; `apply --confirm` starts this
+    #[command(hide = true)]
+    EndTrial(PlaceArguments),
+    /// Run a command as a subject that the policy in force grants, without changing it
+    #[command(
+        after_help = "Exit codes: that of the command, 128 and the signal that ended it, 126 or 127 when it \
+                            could not be started; 3 when nothing grants it or the machine is in the way."
+    )]
+    Run(Run),
+    /// Follow verdicts as they happen, or look at those that were kept
     Observe(Observe),
+    /// Watch flows between scopes, denials and rules in the terminal
+    Top(Top),
+    /// Show the same on a page for browsers on this machine
+    Serve(Serve),
+    /// Print all counters as OpenMetrics text, or serve them
+    Metrics(Metrics),
+    /// Find out whether this machine is fit for enforcement, and what to do where it is not
+    #[command(
+        after_help = "Exit codes: 0 all is well; 1 something deserves a look; 3 something stands in the way."
+    )]
+    Doctor(Doctor),
+    /// Find out what a path lets through, and how labels have to ride there
+    ///
+    /// Sends echo requests, bare and with the option that labels ride in, and datagrams, bare and in the shape of a tunnel. It
+    /// tells about the way there only: probe from the other end too. The host must answer echoes, or say that ports are closed.
+    #[command(
+        after_help = "Exit codes: 0 options pass; 10 tunnels pass and options do not; 11 neither passes; 12 too little came back to tell; 3 the machine is in the way."
+    )]
+    Probe(Probe),
     /// Make and look after the local key ring
     #[command(subcommand)]
     Keys(Keys),
+    /// Make and show signing keys
+    #[command(subcommand)]
+    Signer(Signer),
+    /// Set and show whom this node trusts
+    #[command(subcommand)]
+    Trust(Trust),
+    /// Make a bundle of a policy, which its owners sign
+    Bundle(Bundle),
+    /// Add a signature to a bundle or grant
+    Sign(Sign),
+    /// Tell whether a bundle may be enforced
+    Verify(Verify),
+    /// Make, hand on, check and revoke rights to stamp
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Make, show and take mappings: what labels of one domain become in another
+    #[command(subcommand)]
+    Mapping(Mapping),
+    /// Show and check the audit log
+    #[command(subcommand)]
+    Audit(Audit),
     /// Show what changes from one policy or image to another
     #[command(
-        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts; \
-                            11 less is permitted; 12 something is permitted that was denied."
+        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts, or labels ride \
+                            otherwise; 11 less is permitted; 12 something is permitted that was denied; 13 labels \
+                            become others where they pass through, and not 12."
     )]
     Diff(Diff),
     /// Show who may reach whom for what
@@ -77,8 +138,12 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, of a command if one is named
+    Man {
+        /// The command, such as `grant new`
+        #[arg(value_name = "COMMAND")]
+        path: Vec<String>,
+    },
 }
 
 /// Policy sources.
@@ -159,6 +224,15 @@ impl Format {
     }
 }
 
+/// Where sources are that an image only names.
+#[derive(Args, Clone)]
+pub struct SourcesAt {
+    /// Directory that the names of policy files in an image start from: the one that `apply` or
+    /// `build` ran in
+    #[arg(long = "sources", default_value = ".", value_name = "DIR")]
+    pub sources: PathBuf,
+}
+
 /// `--json`, where nothing else is asked for as JSON.
 #[derive(Args, Clone)]
 pub struct JsonShorthand {
@@ -186,9 +260,25 @@ pub struct Check {
     /// exception from the other
     #[arg(long)]
     pub conflicts: bool,
+    /// Tell names that are defined in the files named here and used in no file that is read
+    #[arg(long)]
+    pub unused: bool,
     /// Print a stage of the compiler instead
     #[arg(long, value_enum)]
     pub emit: Option<Stage>,
+    /// Tell stamp rules that none of these grants covers; may be given several times
+    #[arg(long, value_name = "GRANT", num_args = 1.., requires = "root", conflicts_with_all = ["fix", "emit"])]
+    pub grants: Vec<PathBuf>,
+    /// With --grants: root of trust that they have to come from
+    #[arg(long, value_name = "FILE", requires = "grants")]
+    pub root: Option<PathBuf>,
+    /// With --grants: mappings that translations have to lie in
+    #[arg(long = "mapping", value_name = "MAPPING", requires = "grants")]
+    pub mappings: Vec<PathBuf>,
+    /// Tell stamp rules that none of the grants covers which the node with this state directory
+    /// holds
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["fix", "emit", "grants"])]
+    pub authority: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -219,6 +309,8 @@ pub struct Test {
     /// Fail when fewer rules than this are covered, in percent
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub coverage_min: Option<u8>,
+    #[command(flatten)]
+    pub transit: Transit,
 }
 
 #[derive(Args)]
@@ -290,9 +382,39 @@ pub enum PolicyHook {
 #[derive(Args)]
 pub struct Explain {
     /// A diagnostic code; or policy files and then a packet as in a test, such as `packet { from
-    /// acme.guest proto tcp port 443 }`, or a file that holds one
-    #[arg(required_unless_present = "list", value_name = "CODE | FILE.. PACKET")]
+    /// acme.guest proto tcp port 443 }`, a file that holds one, or a capture (pcap, pcapng)
+    #[arg(
+        required_unless_present = "list",
+        value_name = "CODE | FILE.. PACKET | FILE.. CAPTURE | FILE.. EVENT"
+    )]
     pub what: Vec<String>,
+    /// Explain the event with this id, or one that begins so, of a file that `observe --write`
+    /// wrote; policy files are found by themselves where they have not changed since
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    #[command(flatten)]
+    pub sources: SourcesAt,
+    /// Explain this packet of a capture, from 1, instead of listing the verdicts of all
+    #[arg(long, value_name = "NUMBER")]
+    pub packet: Option<usize>,
+    /// Where the packets of a capture are decided
+    #[arg(long, value_enum, default_value = "ingress", value_name = "HOOK")]
+    pub on: PolicyHook,
+    /// Zone of the interface that the packets of a capture came in by, on egress that they leave by;
+    /// the only one unless said
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// Zone that the packets of a capture leave by that pass through
+    #[arg(long, value_name = "ZONE")]
+    pub to_zone: Option<String>,
+    /// The capture has all packets since the policy's first moment: no flow is older
+    #[arg(long)]
+    pub complete: bool,
+    /// Directory of the key ring, to verify the labels of a capture with
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub transit: Transit,
     /// List all codes
     #[arg(long, conflicts_with = "what")]
     pub list: bool,
@@ -329,13 +451,37 @@ pub struct Inspect {
 
 /// Which instance.
 #[derive(Args, Clone)]
-pub struct InstanceArguments {
+pub struct PlaceArguments {
     /// Instance: several enforcement points on one machine keep apart by name
     #[arg(long, default_value = govc_loader::instance::DEFAULT_NAME, value_name = "NAME", value_parser = instance_name)]
     pub instance: String,
     /// Where the BPF file system is
     #[arg(long, default_value = govc_loader::instance::BPFFS, value_name = "DIR")]
     pub bpffs: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// Whose labels its packets carry, such as acme.payments.api; a stamp rule for the cgroup
+    /// "/govc.run/SUBJECT/*" has to grant it
+    #[arg(long, value_name = "SUBJECT")]
+    pub subject: String,
+    /// What all of its sockets do, such as ledger.read; without it the first operation of the
+    /// stamp rule, and sockets may declare others of it
+    #[arg(long, value_name = "OPERATION")]
+    pub operation: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// Which instance, and how it is told about.
+#[derive(Args, Clone)]
+pub struct InstanceArguments {
+    #[command(flatten)]
+    pub place: PlaceArguments,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -372,6 +518,19 @@ pub struct Apply {
     /// Find out whether it would work; change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Go back to what was in force before unless `govc confirm` is said within this time: 60s, 5m
+    #[arg(long, value_name = "DURATION", conflicts_with = "dry_run")]
+    pub confirm: Option<humantime::Duration>,
+    #[command(flatten)]
+    pub state: StateArguments,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+}
+
+#[derive(Args)]
+pub struct Rollback {
+    #[command(flatten)]
+    pub state: StateArguments,
     #[command(flatten)]
     pub instance: InstanceArguments,
 }
@@ -404,65 +563,101 @@ pub struct Detach {
 #[derive(Args)]
 pub struct Observe {
     #[command(flatten)]
-    pub instance: InstanceArguments,
+    pub filter: FilterArguments,
     /// Stop after so many events
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// Stop after so many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub seconds: Option<u64>,
-    /// Report permitted packets too, not only those whose rules say `log`
-    #[arg(long)]
+    /// Stop after so long: 30s, 5m
+    #[arg(long, value_name = "DURATION")]
+    pub r#for: Option<humantime::Duration>,
+    /// Report permitted packets too, not only those whose rules say `log`, until this command ends
+    #[arg(long, conflicts_with = "read")]
     pub permits: bool,
+    /// Show what has been waiting in the ring since before, too
+    #[arg(long, conflicts_with = "read")]
+    pub backlog: bool,
+    /// Show every event on a terminal, however many there are
+    #[arg(long)]
+    pub every: bool,
+    /// Count events by kind each second, however few there are
+    #[arg(long, conflicts_with = "every")]
+    pub aggregate: bool,
+    /// Show no events: for --write and --pcapng
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Keep the events in a file, with all names
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Show events that were kept in a file
+    #[arg(long, value_name = "FILE")]
+    pub read: Option<PathBuf>,
+    /// Write the events' packets into a capture (pcapng), each with its verdict as a comment
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub pcapng: Option<PathBuf>,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
 }
 
-#[derive(Subcommand)]
-pub enum Keys {
-    /// Make a ring of random keys for a domain
-    New {
-        /// Name of the domain
-        domain: String,
-        /// Number of the domain in labels, as in `domain acme = 7`
-        #[arg(long)]
-        number: u16,
-        /// Length of an epoch: 2^SHIFT slots of two seconds; 14 is 9.1 hours
-        #[arg(long, value_name = "SHIFT", default_value_t = govc_loader::keyring::EPOCH_SHIFT_DEFAULT,
-              value_parser = clap::value_parser!(u32).range(4..=15))]
-        epoch_shift: u32,
-        /// Epochs to make keys for beyond the present one
-        #[arg(long, value_name = "N", default_value_t = govc_loader::keyring::EPOCHS_STAGED_MAX,
-              value_parser = clap::value_parser!(u64).range(0..=14))]
-        staged: u64,
-        #[command(flatten)]
-        ring: RingArguments,
-    },
-    /// Make keys for the epochs that come next, and hand them to a running instance
-    Stage {
-        /// Epochs that shall have keys beyond the present one
-        #[arg(long, value_name = "N", default_value_t = govc_loader::keyring::EPOCHS_STAGED_MAX,
-              value_parser = clap::value_parser!(u64).range(0..=14))]
-        staged: u64,
-        #[command(flatten)]
-        ring: RingArguments,
-        #[command(flatten)]
-        instance: InstanceArguments,
-    },
-    /// Show which epochs have keys, never the keys
-    List {
-        #[command(flatten)]
-        ring: RingArguments,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which key ring.
+/// What views of traffic show.
 #[derive(Args)]
-pub struct RingArguments {
-    /// Directory of the key ring
-    #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
-    pub keys: PathBuf,
+pub struct Watched {
+    /// Leave permitted packets out, which are reported as long as this command runs otherwise
+    #[arg(long)]
+    pub denials: bool,
+    #[command(flatten)]
+    pub sources: SourcesAt,
+    #[command(flatten)]
+    pub instance: PlaceArguments,
+}
+
+#[derive(Args)]
+pub struct Top {
+    #[command(flatten)]
+    pub watched: Watched,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Where; loopback only, because nobody is asked who they are
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9401")]
+    pub listen: std::net::SocketAddr,
+    #[command(flatten)]
+    pub watched: Watched,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Interface to look at; may be given several times; all of them when none is given
+    #[arg(long = "iface", value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    #[command(flatten)]
+    pub ring: RingArguments,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+}
+
+#[derive(Args)]
+pub struct Probe {
+    /// Where to: a host that no policy of the other end keeps from answering
+    pub address: std::net::IpAddr,
+    /// Interface to send by; the one of the route when none is given
+    #[arg(long = "iface", value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// Milliseconds to wait for each answer
+    #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub timeout: u64,
+    #[command(flatten)]
+    pub instance: InstanceArguments,
+}
+
+#[derive(Args)]
+pub struct Metrics {
+    /// Serve /metrics here instead, until this command is ended; nobody is asked who they are, so
+    /// that loopback is the place for it: 127.0.0.1:9400
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    pub instance: PlaceArguments,
 }
 
 #[derive(Args)]

@@ -1,19 +1,34 @@
 //! The commands, a file each where they are more than a few lines.
 
 mod apply;
+mod audit;
+mod bundle;
 mod changes;
 mod check;
 mod coverage;
 mod diff;
+mod doctor;
 mod explain;
 mod fix;
 mod fmt;
+mod grant;
+mod granted;
 mod inspect;
 mod keys;
 mod lsp;
+mod mapping;
+pub mod metrics;
 mod observe;
+mod probe;
 mod query;
+mod run;
+mod serve;
+mod signature;
+mod signer;
 mod status;
+mod top;
+mod trial;
+mod trust;
 
 use clap::CommandFactory as _;
 
@@ -24,7 +39,8 @@ use crate::{
     output::{Style, line},
 };
 
-pub use observe::{Described, describe as describe_event};
+pub use granted::held_by;
+pub use inspect::read_image;
 
 /// Runs the command that was asked for.
 pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
@@ -35,11 +51,27 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Build(build) => check::build(&build, style),
         Command::Inspect(inspect) => inspect::run(&inspect, style),
         Command::Apply(apply) => apply::apply(&apply, style),
-        Command::Rollback(instance) => apply::rollback(&instance, style),
+        Command::Rollback(rollback) => apply::rollback(&rollback, style),
+        Command::Confirm(instance) => trial::confirm(&instance, style),
+        Command::EndTrial(place) => trial::end(&place),
         Command::Detach(detach) => apply::detach(&detach, style),
         Command::Status(status) => status::run(&status, style),
+        Command::Run(run) => run::run(&run),
         Command::Observe(observe) => observe::run(&observe, style),
+        Command::Top(top) => top::run(&top, style),
+        Command::Serve(serve) => serve::run(&serve),
+        Command::Doctor(doctor) => doctor::run(&doctor, style),
+        Command::Probe(probe) => probe::run(&probe, style),
+        Command::Metrics(metrics) => metrics::run(&metrics),
         Command::Keys(keys) => keys::run(keys, style),
+        Command::Signer(signer) => signer::run(&signer, style),
+        Command::Trust(trust) => trust::run(&trust, style),
+        Command::Bundle(bundle) => bundle::make(&bundle, style),
+        Command::Sign(sign) => bundle::sign(&sign, style),
+        Command::Verify(verify) => bundle::verify(&verify, style),
+        Command::Grant(grant) => grant::run(&grant, style),
+        Command::Mapping(mapping) => mapping::run(&mapping, style),
+        Command::Audit(audit) => audit::run(&audit, style),
         Command::Diff(diff) => diff::run(&diff, style),
         Command::Query(query) => query::run(&query, style),
         Command::Explain(explain) => explain::run(&explain, style),
@@ -54,18 +86,37 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
             );
             Ok(())
         }
-        Command::Man => {
-            clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
-            Ok(())
-        }
+        Command::Man { path } => man(&path),
     }
 }
 
-/// `1 rule`, `2 rules`, `2 policies`.
+/// The manual page of the tool, or of the command that a path of names leads to.
+fn man(path: &[String]) -> Result<(), Failure> {
+    let mut command = Arguments::command();
+    // Names of commands below, and options that all share, are filled in.
+    command.build();
+    let mut shown = &command;
+    for name in path {
+        shown = shown.find_subcommand(name).ok_or_else(|| Failure::Usage {
+            message: format!("there is no command `{}`", path.join(" ")),
+            help: "`govc --help` lists them.".into(),
+        })?;
+    }
+    let name = std::iter::once("govc").chain(path.iter().map(String::as_str));
+    let name = name.collect::<Vec<_>>().join("-");
+    // The header wants a text that lives for ever; there is one for each run.
+    let shown = shown.clone().display_name(name.clone()).name(name.leak() as &'static str);
+    clap_mangen::Man::new(shown).render(&mut std::io::stdout())?;
+    Ok(())
+}
+
+/// `1 rule`, `2 rules`, `2 policies`, `2 keys`.
 pub fn plural(count: usize, noun: &str) -> String {
     match (count, noun.strip_suffix('y')) {
         (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => {
+            format!("{count} {stem}ies")
+        }
         _ => format!("{count} {noun}s"),
     }
 }

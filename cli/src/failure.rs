@@ -1,6 +1,8 @@
 //! How a command ends when it does not end well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use govc_authority as authority;
 
 use thiserror::Error;
 
@@ -14,6 +16,9 @@ pub enum Failure {
     /// What was compared differs, which has been told.
     #[error("different")]
     Different(u8),
+    /// The command that was run ended like this.
+    #[error("ended")]
+    Ended(u8),
     /// Nobody reads our output any more.
     #[error("broken pipe")]
     Pipe,
@@ -24,6 +29,14 @@ pub enum Failure {
         message: String,
         /// What to do.
         help: String,
+    },
+    /// What was asked about is wrong.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
     },
     /// A file cannot be read or written.
     #[error("cannot {what} `{path}`")]
@@ -60,12 +73,24 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What the authority says against something: it puts advice behind a semicolon.
+    pub fn refused(error: &dyn std::fmt::Display) -> Self {
+        let (message, help) = advice(&error.to_string());
+        Self::Refused { message, help }
+    }
+
+    /// As [`Self::refused`], about a file.
+    pub fn refused_in(path: &Path, error: &dyn std::fmt::Display) -> Self {
+        let (message, help) = advice(&error.to_string());
+        Self::Refused { message: format!("`{}`: {message}", path.display()), help }
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> std::process::ExitCode {
         std::process::ExitCode::from(match self {
             Self::Pipe => 0,
-            Self::Different(code) => *code,
-            Self::Told | Self::Image { .. } => 1,
+            Self::Different(code) | Self::Ended(code) => *code,
+            Self::Told | Self::Refused { .. } | Self::Image { .. } => 1,
             Self::Usage { .. } => 2,
             Self::File { .. } | Self::Load(_) | Self::Lab(_) | Self::Machine { .. } => 3,
         })
@@ -77,9 +102,11 @@ impl Failure {
             Self::Usage { help, .. } => Some(help.clone()),
             Self::Load(error) => error.help(),
             Self::Lab(error) => error.help().map(ToOwned::to_owned),
-            Self::Machine { help, .. } => help.clone(),
+            Self::Machine { help, .. } | Self::Refused { help, .. } => help.clone(),
             Self::Image { .. } => Some("Images are made by `govc build`.".to_owned()),
-            Self::File { .. } | Self::Told | Self::Different(_) | Self::Pipe => None,
+            Self::File { .. } | Self::Told | Self::Different(_) | Self::Ended(_) | Self::Pipe => {
+                None
+            }
         }
     }
 }
@@ -90,6 +117,65 @@ impl From<std::io::Error> for Failure {
             Self::Pipe
         } else {
             Self::Machine { message: format!("cannot write output: {error}"), help: None }
+        }
+    }
+}
+
+/// A message and the sentence that says what to do.
+fn advice(text: &str) -> (String, Option<String>) {
+    let Some((message, help)) = text.rsplit_once("; ") else { return (text.into(), None) };
+    let mut letters = help.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    (message.into(), Some(format!("{}{}.", first.unwrap_or_default(), letters.as_str())))
+}
+
+macro_rules! refused {
+    ($($error:ty),* $(,)?) => {
+        $(
+            impl From<$error> for Failure {
+                fn from(error: $error) -> Self {
+                    Self::refused(&error)
+                }
+            }
+        )*
+    };
+}
+
+refused! {
+    authority::bundle::BundleError,
+    authority::bundle::VerifyError,
+    authority::envelope::EnvelopeError,
+    authority::form::FormError,
+    authority::grant::GrantError,
+    authority::intervals::IntervalsError,
+    authority::key::KeyError,
+    authority::mapping::MappingError,
+    authority::ring::RingError,
+    authority::sealed::SealError,
+    authority::signers::SignersError,
+    authority::trust::TrustError,
+}
+
+impl From<authority::store::StoreError> for Failure {
+    fn from(error: authority::store::StoreError) -> Self {
+        use authority::store::StoreError;
+        let (message, help) = advice(&error.to_string());
+        match error {
+            StoreError::Exists { .. } | StoreError::Empty { .. } => {
+                Self::Usage { message, help: help.unwrap_or_default() }
+            }
+            _ => Self::Machine { message, help },
+        }
+    }
+}
+
+impl From<authority::audit::AuditError> for Failure {
+    fn from(error: authority::audit::AuditError) -> Self {
+        use authority::audit::AuditError;
+        let (message, help) = advice(&error.to_string());
+        match error {
+            AuditError::File { .. } => Self::Machine { message, help },
+            AuditError::Line { .. } | AuditError::End { .. } => Self::Refused { message, help },
         }
     }
 }

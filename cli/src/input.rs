@@ -6,11 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use govc_authority::{bundle::Vocabulary, digest::Digest};
 use govc_compiler::{
-    analysis, checked::Policy, lock::Locks, packages, sources::Source, table::DecisionTable,
+    analysis,
+    checked::Policy,
+    index::Index,
+    lock::{Lock, Locks},
+    packages,
+    sources::Source,
+    table::DecisionTable,
 };
 use govc_grammar::{
-    ast::{self, Item},
+    ast,
     diagnostic::{Diagnostic, Severity},
     span::FileId,
 };
@@ -37,6 +44,8 @@ pub struct Input {
     pub diagnostics: Vec<Diagnostic>,
     /// The policy with what it compiles to, when nothing is wrong.
     pub compiled: Option<Compiled>,
+    /// How many of the files are named on the command line; they come first.
+    named: usize,
     reporting: Reporting,
     locks: Locks,
     locks_next: Locks,
@@ -68,6 +77,8 @@ pub enum Analysis {
         gaps: bool,
         /// Rules that contradict each other.
         conflicts: bool,
+        /// Names in the files of the command line that nothing uses.
+        unused: bool,
     },
 }
 
@@ -96,12 +107,10 @@ pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure>
     let mut input = load(arguments, &Overlay::new(), reporting)?;
     let mut text = String::new();
     if let Some((_, first)) = input.files.first() {
-        let package = first.package.as_ref().map(path_text).unwrap_or_default();
+        let package = first.package.as_ref().map(ast::Path::text).unwrap_or_default();
         text = format!("package {package}\n");
-        for item in &first.items {
-            if let Item::Use(path) = item {
-                text.push_str(&format!("use {}\n", path_text(path)));
-            }
+        for path in first.uses() {
+            text.push_str(&format!("use {}\n", path.text()));
         }
     }
     text.push_str(item);
@@ -118,8 +127,20 @@ fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> 
 fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
     input.locks = read_locks(&input)?;
     let syntax = std::mem::take(&mut input.diagnostics);
-    let checked = govc_compiler::check::check_parsed(&input.files, syntax, &input.locks);
+    let unused = matches!(wanted, Analysis::Findings { unused: true, .. });
+    let (checked, index) = if unused {
+        govc_compiler::check::check_parsed_indexed(&input.files, syntax, &input.locks)
+    } else {
+        let checked = govc_compiler::check::check_parsed(&input.files, syntax, &input.locks);
+        (checked, Index::default())
+    };
     let mut diagnostics = checked.diagnostics;
+    if checked.policy.is_some() {
+        // Files are numbered as they are read, those of the command line first.
+        let asked = |file: FileId| (file.0 as usize) < input.named;
+        let found = govc_compiler::unused::unused(&index, &diagnostics, asked);
+        diagnostics.extend(found);
+    }
     if let Some(policy) = checked.policy {
         // Limits are the last mistakes to be found.
         match govc_compiler::compile(&policy, &input.sources, &input.title()) {
@@ -146,7 +167,7 @@ fn findings(compiled: &Compiled, wanted: Analysis) -> Vec<Diagnostic> {
     match wanted {
         Analysis::None => Vec::new(),
         Analysis::Assertions => analysis::assertions::diagnose(policy, table, image.names()),
-        Analysis::Findings { gaps, conflicts } => {
+        Analysis::Findings { gaps, conflicts, .. } => {
             let bar = progress::rules("analysing", policy.rules().len());
             let found = analysis::findings(policy, table, image, &|rules| bar.inc(rules as u64));
             bar.finish_and_clear();
@@ -185,7 +206,14 @@ impl Input {
     /// The policy's name for people: the package of the first file.
     pub fn title(&self) -> String {
         let package = self.files.first().and_then(|(_, file)| file.package.as_ref());
-        package.map_or_else(|| "policy".into(), path_text)
+        package.map_or_else(|| "policy".into(), |path| path.text().into())
+    }
+
+    /// Digests of the lock files that the policy's numbers come from, by package.
+    pub fn vocabulary(&self) -> Vocabulary {
+        let locks = self.locks_next.iter();
+        let digest = |lock: &Lock| Digest::of(lock.to_text().as_bytes());
+        Vocabulary { locks: locks.map(|(name, lock)| (name.into(), digest(lock))).collect() }
     }
 
     /// One diagnostic for people, in the format that they chose.
@@ -236,6 +264,7 @@ fn load(arguments: &Sources, overlay: &Overlay, reporting: Reporting) -> Result<
         files: Vec::new(),
         diagnostics: Vec::new(),
         compiled: None,
+        named: arguments.files.len(),
         reporting,
         locks: Locks::default(),
         locks_next: Locks::default(),
@@ -257,16 +286,13 @@ fn load(arguments: &Sources, overlay: &Overlay, reporting: Reporting) -> Result<
     let mut next = 0;
     while let Some((_, file)) = input.files.get(next) {
         let origin = input.paths.get(next).cloned().unwrap_or_default();
-        let wanted: Vec<ast::Path> = file
-            .items
-            .iter()
-            .filter_map(|item| if let Item::Use(path) = item { Some(path.clone()) } else { None })
-            .collect();
+        let wanted: Vec<ast::Path> = file.uses().cloned().collect();
         for package in wanted {
-            let known = input.files.iter().any(|(_, file)| {
-                file.package.as_ref().is_some_and(|p| path_text(p) == path_text(&package))
-            });
-            if !known && searched.insert(path_text(&package)) {
+            let known = input
+                .files
+                .iter()
+                .any(|(_, file)| file.package.as_ref().is_some_and(|p| p.text() == package.text()));
+            if !known && searched.insert(package.text()) {
                 find_package(&mut input, &package, &origin, &arguments.include)?;
             }
         }
@@ -297,7 +323,7 @@ fn find_package(
         }
         let text = read_text(&candidate)?;
         let (file, _) = govc_grammar::parse(FileId(0), &text);
-        if file.package.is_some_and(|p| path_text(&p) == path_text(package)) {
+        if file.package.is_some_and(|p| p.text() == package.text()) {
             let tidy = candidate.strip_prefix(".").map(Path::to_path_buf).unwrap_or(candidate);
             add(input, tidy, text);
             return Ok(());
@@ -357,16 +383,11 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn path_text(path: &ast::Path) -> String {
-    path.segments.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".")
-}
-
 /// Files that own a domain, with their packages: their lock files lie beside them.
 fn vocabularies(input: &Input) -> impl Iterator<Item = (String, PathBuf)> + '_ {
     input.files.iter().zip(&input.paths).filter_map(|((_, file), path)| {
-        let owns = file.items.iter().any(|item| matches!(item, Item::Domain(_)));
-        let package = file.package.as_ref().filter(|_| owns)?;
-        Some((path_text(package), path.with_extension("lock")))
+        let package = file.package.as_ref().filter(|_| file.has_domain())?;
+        Some((package.text().into(), path.with_extension("lock")))
     })
 }
 

@@ -42,6 +42,16 @@ impl Style {
         }
     }
 
+    /// For text that goes into files.
+    pub fn plain_text() -> Self {
+        Self { color_out: false, color_err: false, width: *WIDTH.end() }
+    }
+
+    /// Less important, on standard error.
+    pub fn dim_err(&self, text: impl std::fmt::Display) -> String {
+        if self.color_err { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+
     /// Without colour, for tests.
     #[cfg(test)]
     pub(crate) fn plain(width: usize) -> Self {

@@ -96,6 +96,44 @@ fn diff_compares_sources_and_images_alike() {
 }
 
 #[test]
+fn one_change_is_one_row() {
+    // In the diagrams this is other ports of TCP, and whatever is not TCP.
+    let only = "from acme.audit.**  proto tcp port 5000..6000  operation";
+    let changes = [
+        ("narrow.gov", "from acme.audit.**  operation", only),
+        (
+            "both.gov",
+            "from acme.audit.**  operation",
+            &only.replace("6000", "6000 proto udp port 5000..6000"),
+        ),
+    ];
+    let directory = directory(&changes);
+    let at = directory.path();
+    let rows = |old: &str, new: &str| {
+        let out = govc(at, &["diff", old, new]).1;
+        let rows = out.lines().skip(1).map(|row| {
+            let columns = row.split("  ").map(str::trim).filter(|column| !column.is_empty());
+            columns.skip(2).take(1).collect::<String>()
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let common = "from acme.audit.**; operation ledger.read; to acme.payments.ledger";
+    let tcp = format!("{common}; except (proto tcp; port 5000..6000)");
+    assert_eq!(rows("a.gov", "narrow.gov"), [tcp.as_str()]);
+    assert_eq!(rows("narrow.gov", "a.gov"), [tcp]);
+    let both = format!("{common}; except (proto tcp, udp; port 5000..6000)");
+    assert_eq!(rows("a.gov", "both.gov"), [both]);
+    let udp = format!("{common}; proto udp; port 5000..6000");
+    assert_eq!(rows("narrow.gov", "both.gov"), [udp]);
+
+    let told = govc(at, &["diff", "--json", "a.gov", "narrow.gov"]).1;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let [change] = told["changes"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    let cell = |attribute: &str, values: &str| json!({ "attribute": attribute, "values": values });
+    assert_eq!(change["except"], json!([cell("proto", "tcp"), cell("port", "5000..6000")]));
+}
+
+#[test]
 fn diff_of_what_is_wrong_says_why_and_never_equal() {
     let directory = directory(&[("faulty.gov", "acme.guest", "acme.gest")]);
     let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "faulty.gov"]);
@@ -155,6 +193,34 @@ fn explain_tells_the_rule_and_why_no_other() {
 }
 
 #[test]
+fn explain_tells_of_fragments_what_rules_say_of_them() {
+    let directory = directory(&[(
+        "large.gov",
+        "permit audit { from acme.audit.**  operation ledger.read }",
+        "permit audit { from acme.audit.**  operation ledger.read  fragments }",
+    )]);
+    let explain = |file: &str, packet: &str| {
+        let packet =
+            format!("packet {{ {packet}  operation ledger.read  to acme.payments.ledger }}");
+        govc(directory.path(), &["explain", file, &packet])
+    };
+    let auditor = "from acme.audit.exporter  proto udp  fragment";
+    let (code, out, err) = explain("large.gov", auditor);
+    assert_eq!((code, out.contains("permit by ledger.audit")), (0, true), "{out}{err}");
+    let (_, out, _) = explain("large.gov", "from acme.payments.api  proto tcp  fragment");
+    assert!(out.contains("deny by default") && out.contains("not ledger.read"), "{out}");
+    assert!(out.contains("it does not say `fragments`, and the packet is one"), "{out}");
+    let (_, out, _) = explain("large.gov", &format!("{auditor}  options"));
+    assert!(out.contains("deny by default") && out.contains("not ledger.audit"), "{out}");
+    assert!(out.contains("it does not say `options`, and the packet has some"), "{out}");
+    // Where nothing lets them through, no rule is asked.
+    for sender in ["acme.audit.exporter", "acme.guest"] {
+        let (_, out, _) = explain("a.gov", &format!("from {sender}  fragment"));
+        assert!(out.contains("deny by default") && !out.contains("passed on"), "{out}");
+    }
+}
+
+#[test]
 fn coverage_lists_what_no_test_needs_and_can_be_demanded() {
     let directory = directory(&[]);
     let at = directory.path();
@@ -166,4 +232,24 @@ fn coverage_lists_what_no_test_needs_and_can_be_demanded() {
     assert_eq!(code, 0);
     let (code, out, err) = govc(at, &["test", "a.gov", "--coverage-min", "34"]);
     assert_eq!((code, format!("{out}{err}").contains("at least 34 %")), (1, true), "{out}{err}");
+}
+
+#[test]
+fn unused_names_are_told_to_who_asks() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let told = |arguments: &[&str]| {
+        let (code, out, err) = govc(at, &[&["check", "--format", "short"], arguments].concat());
+        (code, (out + &err).lines().filter(|line| line.contains("GOV0108")).count())
+    };
+    let vocabulary = "acme/vocabulary.gov";
+    assert_eq!(told(&["a.gov", vocabulary]), (0, 0));
+    // Only the files that are named have to give account of their names.
+    assert_eq!(told(&["--unused", "a.gov"]), (0, 0));
+    let (code, alone) = told(&["--unused", vocabulary]);
+    let (_, together) = told(&["--unused", "a.gov", vocabulary]);
+    assert_eq!(code, 0);
+    assert!(0 < together && together < alone, "{together} {alone}");
+    assert_eq!(told(&["--warn", "GOV0108", "a.gov", vocabulary]), (0, together));
+    assert_eq!(told(&["--deny", "GOV0108", "a.gov", vocabulary]), (1, together));
 }

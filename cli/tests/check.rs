@@ -299,3 +299,40 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(run(FAULTY, &["check", "a.gov", "--format", "nice"]).0, 2);
     assert_eq!(run(FAULTY, &["check", "missing.gov"]).0, 3);
 }
+
+#[test]
+fn inspect_tells_vocabularies_by_number() {
+    let text = "package a\n\
+        domain acme = 7 { level { low < high }  compartments { red } }\n\
+        scope acme { web at high  jobs at low { batch[4] } }\n\
+        constraint quiet\noperation shop { buy }\nresidency eu = {de}\nroute direct\n\
+        policy q {\n    on ingress to acme.web\n    permit r { from acme.jobs.batch }\n}\n";
+    let directory = directory(&[("a.gov", text)]);
+    let built = told(&govc(directory.path(), &["build", "a.gov", "-o", "a.image"]));
+    assert_eq!(built.0, 0, "{built:?}");
+    let (code, out, _) = told(&govc(directory.path(), &["inspect", "--json", "a.image"]));
+    assert_eq!(code, 0);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    // The dissector in `wireshark/` reads these.
+    let domain = &report["domains"][0];
+    let of = |kind: &str| {
+        let entries = domain[kind].as_array().unwrap().iter();
+        entries
+            .map(|entry| (entry["name"].as_str().unwrap(), entry["number"].as_u64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((domain["name"].as_str(), domain["number"].as_u64()), (Some("acme"), Some(7)));
+    assert_eq!(of("levels"), [("low", 0), ("high", 15)]);
+    assert_eq!(of("compartments"), [("red", 0)]);
+    assert_eq!(of("constraints"), [("quiet", 0)]);
+    for (kind, name) in [("operations", "shop.buy"), ("residencies", "eu"), ("routes", "direct")] {
+        assert_eq!(of(kind), [(name, 1)]);
+    }
+    let scopes = domain["scopes"].as_array().unwrap();
+    let batch = scopes.iter().find(|scope| scope["path"] == "jobs.batch").unwrap();
+    let bound = |pair: &Value, at: usize| pair[at].as_u64().unwrap();
+    assert_eq!(bound(&batch["subjects"], 1) - bound(&batch["subjects"], 0), 3);
+    assert!(bound(&batch["blocks"][0], 0) <= bound(&batch["subjects"], 0));
+    let jobs = scopes.iter().find(|scope| scope["path"] == "jobs").unwrap();
+    assert!(jobs["subjects"].is_null());
+}

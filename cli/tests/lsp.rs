@@ -311,6 +311,27 @@ fn names_are_told_found_and_renamed() {
     let hover = session.at("hover", "known.gov", (1, 10), json!({}));
     assert!(hover["result"]["contents"]["value"].as_str().unwrap().starts_with("# GOV4104"));
 
+    // What authors say about names, and what they hide.
+    let said = "package said\n/// People in the *office*.\nlet office = 10.0.0.0/8\n\
+        @deprecated \"use office instead\"\nlet bureau = 192.168.0.0/16\n\
+        private let cellar = 172.16.0.0/12\n";
+    session.open("said.gov", said);
+    let saying = "package saying\nuse said\nuse acme.vocabulary\n\
+        policy p { on ingress  permit r { from acme.guest  source office, bureau } }\n";
+    session.open("saying.gov", saying);
+    session.wait_for("saying.gov", &["GOV4121"]);
+    let known = saying.replace("policy p", "@expect GOV4121 \"until spring\"\npolicy p");
+    session.open("saying.gov", &known);
+    session.wait_for("saying.gov", &[]);
+    for (name, told) in [("office, b", "People in the *office*."), ("bureau }", "use office")] {
+        let hover = session.at("hover", "saying.gov", find(&known, name), json!({}));
+        let value = hover["result"]["contents"]["value"].as_str().unwrap();
+        assert!(value.contains(told), "{value}");
+    }
+    let place = find(&known, "office, b");
+    let proposed = session.at("completion", "saying.gov", place, json!({})).to_string();
+    assert!(proposed.contains("office") && !proposed.contains("cellar"), "{proposed}");
+
     let definition = session.at("definition", "ledger.gov", api, json!({}));
     assert_eq!(definition["result"]["uri"], session.uri("acme/vocabulary.gov"));
     assert_eq!(definition["result"]["range"]["start"], position(find(VOCABULARY, "api")));
@@ -339,6 +360,25 @@ fn names_are_told_found_and_renamed() {
     let renamed = session.at("rename", "ledger.gov", group, json!({ "newName": "books" }));
     let changes = &renamed["result"]["changes"];
     assert_eq!(changes[session.uri("ledger.gov")].as_array().unwrap().len(), 2, "{renamed}");
+
+    // Templates and their parameters.
+    let like = "package like\nuse acme.vocabulary\n\
+        template served(who, ports) { from who  proto tcp port ports, 22 }\n\
+        policy l { on ingress  permit r { like served(who = acme.guest  ports = 80) } }\n";
+    session.open("like.gov", like);
+    session.wait_for("like.gov", &[]);
+    let used = find(like, "served(who = ");
+    let definition = session.at("definition", "like.gov", used, json!({}));
+    assert_eq!(definition["result"]["range"]["start"], position(find(like, "served(who, ")));
+    let hover = session.at("hover", "like.gov", used, json!({}));
+    let value = hover["result"]["contents"]["value"].as_str().unwrap();
+    assert!(value.contains("**template**") && value.contains("served(who, ports)"), "{value}");
+    let parameter = find(like, "ports = 80");
+    let renamed = session.at("rename", "like.gov", parameter, json!({ "newName": "where_to" }));
+    let changes = &renamed["result"]["changes"];
+    assert_eq!(changes[session.uri("like.gov")].as_array().unwrap().len(), 3, "{renamed}");
+    let proposed = session.at("completion", "like.gov", used, json!({})).to_string();
+    assert!(proposed.contains("\"served\""), "{proposed}");
 
     let symbols = session.ask("workspace/symbol", json!({ "query": "payments.api" }));
     assert_eq!(symbols["result"][0]["name"], "acme.payments.api");

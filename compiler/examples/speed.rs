@@ -1,5 +1,9 @@
 //! Measures each stage on policies of many rules: `cargo run --release -p govc-compiler --example
-//! speed [analysis] [RULES..]`; with `analysis`, what comes after the image.
+//! speed [analysis|changes] [SHAPES..] [RULES..]`; with `analysis`, what comes after the table, with
+//! `changes`, what comes after the image.
+
+#[path = "../../bench/src/entangled.rs"]
+mod entangled;
 
 use std::{
     fmt::Write,
@@ -7,21 +11,27 @@ use std::{
 };
 
 use govc_compiler::{
-    analysis, check, encode, forest::Budgets, lock::Locks, lower, names, sources::Source,
+    analysis, check, checked::Policy, encode, forest::Budgets, lock::Locks, lower, names,
+    sources::Source, table::DecisionTable,
 };
 use govc_grammar::span::FileId;
 
 const RUNS: usize = 3;
 
 fn main() {
-    let analyses = std::env::args().any(|argument| argument == "analysis");
+    let named = |word: &str| std::env::args().any(|argument| argument == word);
     let counts: Vec<usize> =
         std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let counts = if counts.is_empty() { vec![10, 1_000, 10_000, 100_000] } else { counts };
-    for (shape, generate) in SHAPES {
+    let any_named = SHAPES.iter().any(|(shape, _)| named(shape));
+    for (shape, generate) in SHAPES.into_iter().filter(|(shape, _)| !any_named || named(shape)) {
         for &count in &counts {
-            if analyses {
+            if named("analysis") {
                 analyse(shape, count, &generate(count));
+                continue;
+            }
+            if named("changes") {
+                compare(shape, count, &generate(count));
                 continue;
             }
             let best = (0..RUNS).map(|_| measure(&generate(count))).min_by_key(|run| run.total);
@@ -44,40 +54,51 @@ struct Run {
     image_kib: usize,
 }
 
-/// Times of the analysis, and of comparing the policy with one that lacks its last rule.
+/// Time of the analysis.
 fn analyse(shape: &str, count: usize, text: &str) {
-    let compile = |text: &str| {
-        let (file, _) = govc_grammar::parse(FileId(0), text);
-        let checked = check::check(&[(FileId(0), file)], &Locks::default());
-        let sources = [Source { name: "speed.gov".into(), text: text.into() }];
-        let policy = checked.policy?;
-        let (table, image) = govc_compiler::compile(&policy, &sources, "speed").ok()?;
-        Some((policy, table, image))
-    };
-    let shorter = text.rsplit_once("\n    ").map(|(before, _)| format!("{before}\n}}\n"));
-    let (Some((policy, table, image)), Some(Some((_, _, shorter)))) =
-        (compile(text), shorter.map(|text| compile(&text)))
-    else {
-        unreachable!("the policy is right");
-    };
+    let Some((policy, table)) = lowered(text) else { unreachable!("the policy is right") };
     let started = Instant::now();
     let report = analysis::analyse(&policy, &table, &|_| {});
-    let judged = started.elapsed();
-    let started = Instant::now();
-    let diff = analysis::diff::diff(&shorter, &image);
-    let (changes, whole) = diff.map_or((0, false), |d| (d.changes.len(), !d.incomplete));
     println!(
-        "{shape}, {count} rules: judged in {judged:.1?}, {} found, {} undecided; compared in {:.1?}, \
-         {changes} changes, whole: {whole}",
+        "{shape}, {count} rules: judged in {:.1?}, {} found, {} undecided",
+        started.elapsed(),
         report.rules.len() - report.undecided(),
         report.undecided(),
+    );
+}
+
+/// Time that it takes to compare the policy with one that lacks its last rule.
+fn compare(shape: &str, count: usize, text: &str) {
+    let image = |text: &str| {
+        let (policy, table) = lowered(text)?;
+        let sources = [Source { name: "speed.gov".into(), text: text.into() }];
+        let names = || names::names(&policy, &table, &sources, "speed");
+        Some(encode::encode_stages(&table, names, Budgets::default()).ok()?.image)
+    };
+    let shorter = text.rsplit_once("\n    ").map(|(before, _)| format!("{before}\n}}\n"));
+    let (Some(shorter), Some(whole)) = (shorter.and_then(|text| image(&text)), image(text)) else {
+        println!("{shape}, {count} rules: no image");
+        return;
+    };
+    let started = Instant::now();
+    let diff = analysis::diff::diff(&shorter, &whole);
+    let (changes, whole) = diff.map_or((0, false), |d| (d.changes.len(), !d.incomplete));
+    println!(
+        "{shape}, {count} rules: compared in {:.1?}, {changes} changes, whole: {whole}",
         started.elapsed()
     );
 }
 
+fn lowered(text: &str) -> Option<(Policy, DecisionTable)> {
+    let (file, _) = govc_grammar::parse(FileId(0), text);
+    let policy = check::check(&[(FileId(0), file)], &Locks::default()).policy?;
+    let table = lower::lower(&policy).ok()?;
+    Some((policy, table))
+}
+
 type Shape = (&'static str, fn(usize) -> String);
 
-const SHAPES: [Shape; 2] = [("pairs", pairs), ("mixed", mixed)];
+const SHAPES: [Shape; 3] = [("pairs", pairs), ("mixed", mixed), ("entangled", entangled::generate)];
 
 fn measure(text: &str) -> Run {
     let started = Instant::now();

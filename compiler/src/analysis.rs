@@ -1,21 +1,25 @@
 //! What a policy means, asked of its rows: rules that decide nothing, gaps, assertions, who may
 //! reach whom, and what changes from one policy to another.
 //!
-//! Questions are answered by the sweep that makes decision diagrams, over the rows that meet a
-//! region of packets ([`search`]); differences, which images must answer too, by the diagrams of
-//! both ([`diff`]). All answers are exact, or `undecided`; nothing is sampled, and the same input
-//! gives the same findings.
+//! Questions are answered over the rows that meet a region of packets ([`search`]); differences,
+//! which images must answer too, by the diagrams of both ([`diff`]). All answers are exact, or
+//! `undecided`, and the same input gives the same findings.
 
 pub mod assertions;
+#[cfg(test)]
+mod brute;
 pub mod conflicts;
 pub mod diff;
+mod escape;
 pub mod explain;
 mod field;
 pub mod gaps;
+mod index;
 pub mod query;
 mod region;
 pub mod rules;
 mod search;
+pub mod translations;
 mod universe;
 mod witness;
 pub mod words;

@@ -7,6 +7,7 @@
 
 mod assertions;
 pub(crate) mod blocks;
+mod carriages;
 mod conditions;
 pub(crate) mod cycles;
 pub(crate) mod kind;
@@ -16,13 +17,18 @@ pub(crate) mod names;
 mod owned;
 pub(crate) mod packets;
 mod policies;
+pub(crate) mod private;
 mod proto;
 mod ranges;
 mod rules;
 pub(crate) mod scope_tree;
 mod scopes;
 pub(crate) mod sets;
+mod shapes;
 pub(crate) mod sink;
+mod templates;
+mod times;
+mod translations;
 mod unused;
 
 #[cfg(test)]
@@ -115,10 +121,13 @@ fn check_all(files: &[(FileId, ast::File)], locks: &Locks, indexed: bool) -> (Ch
     world.catalogue = OnceCell::new();
     let outline = Outline::new(&world, &mut sink);
     let edges = labels::check_all(&world, &mut sink);
+    let translations = translations::check_all(&world, &mut sink);
     let tiers = policies::tiers(&world);
-    let (rules, governed) = policies::check_all(&world, &outline, &mut sink);
-    let tests = packets::check_all(&world, &outline, &edges, &mut sink);
-    let assertions = assertions::check_all(&world, &mut sink);
+    let expanded = templates::expand_all(&world, &mut sink);
+    let (rules, governed) = policies::check_all(&world, &outline, &expanded, &mut sink);
+    let assertions = assertions::check_all(&world, &expanded, &mut sink);
+    let times = times::all(&rules, &assertions, &mut sink);
+    let tests = packets::check_all(&world, &outline, &edges, &times, &mut sink);
     unused::warn(&world, &mut sink);
     let index = world.noted.take().map(|noted| index::build(&world, noted.into_inner()));
     let index = index.unwrap_or_default();
@@ -139,11 +148,14 @@ fn check_all(files: &[(FileId, ast::File)], locks: &Locks, indexed: bool) -> (Ch
         stamps: edges.stamps,
         delivers: edges.delivers,
         legacies: edges.legacies,
+        translations,
+        carriages: edges.carriages,
         tiers,
         rules,
         governed,
         tests,
         assertions,
+        times,
     };
     let changed = updated.iter().filter(|(package, lock)| locks.get(package) != Some(lock));
     let locks_changed = changed.map(|(package, _)| package.into()).collect();

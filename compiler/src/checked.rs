@@ -20,14 +20,29 @@ pub struct Policy {
     pub(crate) stamps: Vec<Stamp>,
     pub(crate) delivers: Vec<Deliver>,
     pub(crate) legacies: Vec<Legacy>,
+    pub(crate) translations: Vec<Translation>,
+    pub(crate) carriages: Vec<Carriage>,
     pub(crate) tiers: Vec<Tier>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) governed: [bool; 3],
     pub(crate) tests: Vec<Test>,
     pub(crate) assertions: Vec<Assertion>,
+    pub(crate) times: Vec<u32>,
 }
 
 impl Policy {
+    /// All moments at which rules begin or end, as slots since the Unix epoch, ascending.
+    #[must_use]
+    pub fn times(&self) -> &[u32] {
+        &self.times
+    }
+    /// Set of [`govc_abi::attribute::shape`] that rules let through: packets of others are denied
+    /// before any rule.
+    #[must_use]
+    pub fn shapes(&self) -> u32 {
+        let rules = self.rules.iter().filter(|rule| rule.action != Action::Deny);
+        rules.fold(0, |all, rule| all | rule.matches.shapes)
+    }
     /// Domains, by [`DomainId`].
     #[must_use]
     pub fn domains(&self) -> &[Domain] {
@@ -57,6 +72,16 @@ impl Policy {
     #[must_use]
     pub fn legacies(&self) -> &[Legacy] {
         &self.legacies
+    }
+    /// Translations; the first scope that matches wins.
+    #[must_use]
+    pub fn translations(&self) -> &[Translation] {
+        &self.translations
+    }
+    /// Carriage rules; the first that matches wins.
+    #[must_use]
+    pub fn carriages(&self) -> &[Carriage] {
+        &self.carriages
     }
     /// Tiers in the order in which they are tried.
     #[must_use]
@@ -158,7 +183,7 @@ pub struct Zone {
 
 /// What a label says before it is stamped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub struct WrittenLabel {
     /// Domain of everything else.
     pub domain: DomainId,
     /// The sender.
@@ -169,8 +194,10 @@ pub struct Template {
     pub compartments: u16,
     /// Bitmap.
     pub constraints: u16,
-    /// Number, 0 for none.
+    /// Number, 0 for none; what a socket that declares nothing gets.
     pub operation: u16,
+    /// The operations that a socket may declare, by name and number: that one first.
+    pub operations: Vec<(SmolStr, u16)>,
     /// Index, 0 for none.
     pub residency: u8,
     /// Index, 0 for none.
@@ -197,12 +224,14 @@ pub struct Stamp {
     pub zone: u8,
     /// Number of the cgroup pattern, when one is asked for.
     pub cgroup: Option<u16>,
+    /// Fragments are labelled too, each by itself.
+    pub fragments: bool,
     /// Source addresses, when some are asked for.
     pub addresses: Option<Vec<Prefix>>,
     /// Number of the zone that forwarded traffic came in by, when one is asked for.
     pub from_zone: Option<u8>,
     /// The label.
-    pub template: Template,
+    pub label: WrittenLabel,
     /// The item.
     pub span: Span,
 }
@@ -228,7 +257,75 @@ pub struct Legacy {
     /// Number of the zone that they are reached by.
     pub zone: u8,
     /// What their traffic counts as.
-    pub template: Template,
+    pub label: WrittenLabel,
+    /// The item.
+    pub span: Span,
+}
+
+/// What labels of one domain become where they leave by a zone.
+#[derive(Clone, Debug)]
+pub struct Translation {
+    /// The domain whose labels come in.
+    pub from: DomainId,
+    /// The domain whose labels go out; the same one where names and numbers stay what they are.
+    pub to: DomainId,
+    /// Number of the zone that they leave by.
+    pub zone: u8,
+    /// Whose labels become whose, in order; those of nobody else pass. Empty within one domain, where
+    /// everybody stays who they are.
+    pub scopes: Vec<TranslatedScope>,
+    /// What becomes of everything but the subject.
+    pub transform: Transform,
+    /// The item.
+    pub span: Span,
+    /// From `translate` to the zone.
+    pub head: Span,
+}
+
+/// Subjects that become one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TranslatedScope {
+    /// Numbers of the one domain, inclusive, ascending.
+    pub ranges: Vec<(u32, u32)>,
+    /// The subject of the other domain.
+    pub subject: u32,
+}
+
+/// What becomes of the fields of a label but its subject. What stands in no list is refused; within
+/// one domain it stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// The level that each level becomes, by number.
+    pub levels: [u8; govc_abi::limits::LEVELS_MAX],
+    /// Bit numbers of compartments and what they become; `None` is nothing.
+    pub compartments: Vec<(u8, Option<u8>)>,
+    /// Bit numbers of constraints likewise.
+    pub constraints: Vec<(u8, Option<u8>)>,
+    /// Bitmap of the constraints that are added.
+    pub added: u16,
+    /// Numbers of operations, and what they become.
+    pub operations: Vec<(u16, u16)>,
+    /// Numbers of residency sets likewise.
+    pub residencies: Vec<(u16, u16)>,
+    /// Numbers of route classes likewise.
+    pub routes: Vec<(u16, u16)>,
+    /// Largest radius, one of [`govc_abi::label::radius`].
+    pub radius: u8,
+    /// Longest life, as a power of two of slots.
+    pub life: u8,
+    /// Addresses and ports may be others than those that the label came with.
+    pub readdress: bool,
+}
+
+/// A carriage rule.
+#[derive(Clone, Debug)]
+pub struct Carriage {
+    /// Labels ride in a tunnel, and not in an option.
+    pub tunnel: bool,
+    /// The addresses of those who get them so.
+    pub addresses: Vec<Prefix>,
+    /// Number of the zone that they are reached by.
+    pub zone: u8,
     /// The item.
     pub span: Span,
 }
@@ -262,8 +359,10 @@ pub struct Rule {
     pub action: Action,
     /// Only tells what it would do.
     pub observe: bool,
-    /// Report every packet.
-    pub log: bool,
+    /// Report packets: one of so many.
+    pub log: Option<u16>,
+    /// What becomes of a packet that the rule denies.
+    pub answer: Answer,
     /// For each hook: does the rule hold there, and for which objects (`None`: for all).
     /// All rules of a policy share it.
     pub hooks: Arc<[Option<HookScope>; 3]>,
@@ -272,6 +371,27 @@ pub struct Rule {
     /// The action and the name.
     pub head: Span,
     /// From the action to the closing brace.
+    pub span: Span,
+}
+
+/// What becomes of a packet that is denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// It is gone.
+    #[default]
+    Silence,
+    /// Its sender is told.
+    Reject,
+    /// It leaves by this zone, as it came.
+    Quarantine(u8),
+}
+
+/// A moment, and where it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Slots since the Unix epoch.
+    pub slot: u32,
+    /// The text.
     pub span: Span,
 }
 
@@ -296,12 +416,20 @@ pub struct Match {
     pub operations: Option<Vec<u16>>,
     /// All of these.
     pub conditions: Vec<Condition>,
-    /// One of these, when any is said.
+    /// One of these, when any is said. Fragments show neither ports nor types: these are held to the
+    /// number alone.
     pub protocols: Vec<Protocol>,
+    /// Set of [`govc_abi::attribute::shape`] that it may have. What denies is about packets of all
+    /// shapes, whatever it says; what lets through is about whole packets and those that it names.
+    pub shapes: u32,
     /// The source address lies in one of these, when said.
     pub sources: Option<Vec<Prefix>>,
     /// The destination address lies in one of these, when said.
     pub destinations: Option<Vec<Prefix>>,
+    /// It is not before this, when said.
+    pub since: Option<Moment>,
+    /// It is before this, when said.
+    pub until: Option<Moment>,
 }
 
 /// Who a packet may be from.

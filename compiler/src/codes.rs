@@ -27,6 +27,7 @@ codes! {
     UNDECIDED_TEST = "GOV0105", "test that no rule decides", Advice;
     ASSERTION_FAILS = "GOV0106", "assertion that does not hold", Error;
     ASSERTION_OPEN = "GOV0107", "assertion that could not be decided", Error;
+    UNUSED_HERE = "GOV0108", "name that nothing here uses", Advice;
 
     // GOV1xxx: names.
     UNKNOWN_PACKAGE = "GOV1001", "unknown package", Error;
@@ -50,8 +51,12 @@ codes! {
     OPERATION_GROUP = "GOV1019", "group where an operation is wanted", Error;
     SAID_TWICE = "GOV1020", "said twice", Error;
     UNKNOWN_CODE = "GOV1021", "unknown diagnostic code", Error;
+    UNKNOWN_TEMPLATE = "GOV1022", "unknown template", Error;
+    WRONG_ARGUMENTS = "GOV1023", "arguments that are not the template's parameters", Error;
+    TEMPLATE_CYCLE = "GOV1024", "template that is like itself", Error;
     USE_CYCLE = "GOV1030", "packages that use each other", Error;
     PRIVATE_NAME = "GOV1031", "private name of another package", Error;
+    UNKNOWN_CARRIAGE = "GOV1032", "unknown carriage", Error;
 
     // GOV2xxx: types.
     TYPE_MISMATCH = "GOV2001", "comparison with a value of another type", Error;
@@ -75,8 +80,22 @@ codes! {
     LIFE_TOO_LONG = "GOV2019", "label that lives too long", Error;
     EXPECTED_ERROR = "GOV2020", "expectation of an error", Error;
     ASSERTION_LOGS = "GOV2021", "assertion that logs", Error;
+    WRONG_ARGUMENT = "GOV2022", "argument that does not fit where it goes", Error;
+    BAD_TIME = "GOV2023", "time that cannot be read", Error;
+    EMPTY_TIME = "GOV2024", "time that ends before it begins", Error;
+    ANSWER_WITHOUT_DENIAL = "GOV2025", "answer in a rule that denies nothing", Error;
+    BAD_SAMPLING = "GOV2026", "sampling that is not `1 in N`", Error;
+    UNDECLARABLE = "GOV2027", "operations that nobody can declare", Error;
     NOTHING_LEFT = "GOV2030", "exceptions that leave nothing", Error;
     EXCEPTION_OF_ALL = "GOV2031", "exception from senders that are no scopes", Error;
+    TRANSLATION_UNCAPPED = "GOV2032", "translation without a highest level", Error;
+    TRANSLATION_WIDENS = "GOV2033", "translation that widens", Error;
+    TRANSLATION_RENAMES = "GOV2034", "translation that renames within a domain", Error;
+    CARRIAGE_OF_NOTHING = "GOV2035", "carriage for neighbours that get no labels", Error;
+    CARRIAGES_CONTRADICT = "GOV2036", "carriages that contradict each other", Error;
+
+    FRAGMENT_PORTS = "GOV2040", "fragments by their ports or types", Error;
+    SHAPE_OF_DENIAL = "GOV2041", "`fragments` or `options` where they are meant anyway", Error;
 
     // GOV3xxx: vocabulary and lock file.
     NO_DOMAIN = "GOV3001", "vocabulary without a domain", Error;
@@ -105,6 +124,7 @@ codes! {
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
     NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
     DEPRECATED = "GOV4121", "deprecated name", Warning;
+    CAP_UNREACHED = "GOV4122", "highest level that nothing becomes", Warning;
 
     // GOV5xxx: limits.
     TOO_MANY_DOMAINS = "GOV5001", "too many domains", Error;
@@ -117,10 +137,14 @@ codes! {
     TOO_MANY_SUBJECTS = "GOV5008", "too many subjects", Error;
     TOO_MANY_ZONES = "GOV5009", "too many zones", Error;
     TOO_MANY_CGROUPS = "GOV5010", "too many cgroup patterns", Error;
-    TOO_MANY_TEMPLATES = "GOV5011", "too many stamp and legacy rules", Error;
+    TOO_MANY_LABELS = "GOV5011", "too many stamp and legacy rules", Error;
     TOO_MANY_RULES = "GOV5012", "too many rules", Error;
     TOO_MANY_ALTERNATIVES = "GOV5013", "too many alternatives in rules", Error;
     TABLES_TOO_BIG = "GOV5014", "tables that are too big", Error;
+
+    TOO_MANY_TIMES = "GOV5015", "too many moments at which rules begin or end", Error;
+    EXPANSION_TOO_LARGE = "GOV5016", "templates that write out too much", Error;
+    TOO_MANY_DECLARABLE = "GOV5017", "too many operations in a stamp rule", Error;
 
     // GOV6xxx: tests.
     SENDER_MISSING = "GOV6001", "packet without `from`", Error;
@@ -135,10 +159,20 @@ codes! {
     IMPOSSIBLE_VERDICT = "GOV6010", "verdict that the rule never gives", Error;
     FIELD_NOT_DECIDED = "GOV6011", "label field that no rule looks at", Error;
     TEST_FAILED = "GOV6012", "test that fails", Error;
+
+    // GOV7xxx: authority. What the compiler is not told; `govc` holds a policy to it.
+    STAMP_NOT_GRANTED = "GOV7001", "stamp rule outside of the grants", Error;
+    TRANSLATION_NOT_GRANTED = "GOV7002", "translation outside of mappings or grants", Error;
 }
 
 /// Whether a code is told by the analysis of a policy that is right, GOV01xx.
 #[must_use]
 pub fn is_analysis(code: &str) -> bool {
     code.starts_with("GOV01")
+}
+
+/// Whether a code is only told to who asks for it.
+#[must_use]
+pub fn is_on_demand(code: &str) -> bool {
+    [CONFLICT, GAP, UNUSED_HERE].iter().any(|one| one.id == code)
 }

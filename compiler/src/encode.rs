@@ -1,10 +1,13 @@
 //! From a decision table to an image.
 
+mod translations;
+
 use govc_abi::{
     ABI_VERSION,
     image::{self as layout, part, program},
     limits::{
-        DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, LIFE_MAX_DEFAULT, ROWS_MAX, RULES_MAX, TEMPLATES_MAX,
+        DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, LABELS_MAX, LIFE_MAX_DEFAULT, ROWS_MAX, RULES_MAX,
+        TIMES_MAX, TRANSLATIONS_MAX,
     },
 };
 use govc_image::{Image, ImageError, Names};
@@ -46,7 +49,7 @@ pub enum EncodeError {
         /// How many there may be.
         max: usize,
     },
-    /// A row names a rule, template or object that the table does not have.
+    /// A row names a rule, label, object or carriage that the table does not have.
     #[error("program `{}` names {value}, which does not exist", name(*.program))]
     Value {
         /// Which program.
@@ -120,8 +123,10 @@ fn check(table: &DecisionTable) -> Result<(), EncodeError> {
         ("rows", row_count(table), ROWS_MAX),
         ("tiers", groups.unwrap_or(0), part::GROUP_MASK as usize + 1),
         ("rules", table.rules.len(), RULES_MAX),
-        ("templates", table.templates.len(), TEMPLATES_MAX),
+        ("labels", table.labels.len(), LABELS_MAX),
+        ("translations", table.translations.len(), TRANSLATIONS_MAX),
         ("domains", table.domains.len(), DOMAINS_NAMED_MAX),
+        ("moments", table.times.len(), TIMES_MAX),
     ] {
         if count > max {
             return Err(EncodeError::TooMany { what, count, max });
@@ -129,8 +134,10 @@ fn check(table: &DecisionTable) -> Result<(), EncodeError> {
     }
     for (number, program) in table.programs.iter().enumerate() {
         let count = match number as u32 {
-            program::STAMP | program::LEGACY => table.templates.len(),
+            program::STAMP | program::LEGACY => table.labels.len(),
             program::DELIVER => table.objects.len(),
+            program::TRANSLATE => table.translations.len(),
+            program::CARRIAGE => (table.carriages as usize) << layout::carriage::RULE_SHIFT,
             _ => table.rules.len(),
         };
         let groups = program.groups.iter();
@@ -145,8 +152,10 @@ fn check(table: &DecisionTable) -> Result<(), EncodeError> {
 /// Where the records lie.
 struct Places {
     rules: u32,
-    templates: u32,
+    labels: u32,
     objects: u32,
+    translations: u32,
+    transforms: u32,
 }
 
 /// A header of zeros, and the records behind it.
@@ -154,17 +163,21 @@ fn beginning(table: &DecisionTable) -> (Vec<u32>, Places) {
     let mut words = vec![0; layout::HEADER_WORDS];
     let rules = words.len() as u32;
     words.extend(&table.rules);
-    words.resize(words.len().next_multiple_of(layout::TEMPLATE_WORDS as usize), 0);
-    let templates = words.len() as u32;
-    for &(head, mid, domain_index) in &table.templates {
+    words.resize(words.len().next_multiple_of(layout::LABEL_WORDS as usize), 0);
+    let labels = words.len() as u32;
+    for label in &table.labels {
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
-        words.extend(halves(head));
-        words.extend(halves(mid));
-        words.extend([domain_index, 0, 0, 0]);
+        words.extend(halves(label.head));
+        words.extend(halves(label.mid));
+        words.push(label.domain_index);
+        words.extend(halves(label.declared));
+        let fragments = if label.fragments { layout::LABEL_FRAGMENTS } else { 0 };
+        words.push(label.further.0 | label.further.1 << layout::LABEL_FURTHER_SHIFT | fragments);
     }
     let objects = words.len() as u32;
     words.extend(&table.objects);
-    (words, Places { rules, templates, objects })
+    let (translations, transforms) = translations::write(table, &mut words);
+    (words, Places { rules, labels, objects, translations, transforms })
 }
 
 fn assemble(
@@ -203,14 +216,25 @@ fn header(table: &DecisionTable, tables: &MatchTables, places: &Places) -> Vec<u
         (layout::AT_ABI_VERSION, ABI_VERSION),
         (layout::AT_RULE_COUNT, table.rules.len() as u32),
         (layout::AT_RULES, places.rules),
-        (layout::AT_TEMPLATE_COUNT, table.templates.len() as u32),
-        (layout::AT_TEMPLATES, places.templates),
+        (layout::AT_LABEL_COUNT, table.labels.len() as u32),
+        (layout::AT_LABELS, places.labels),
         (layout::AT_DOMAIN_COUNT, table.domains.len() as u32),
         (layout::AT_LIFE_MAX, LIFE_MAX_DEFAULT.into()),
         (layout::AT_OBJECT_COUNT, table.objects.len() as u32),
         (layout::AT_OBJECTS, places.objects),
+        (layout::AT_TRANSLATION_COUNT, table.translations.len() as u32),
+        (layout::AT_TRANSLATIONS, places.translations),
+        (layout::AT_TRANSFORM_COUNT, table.transforms.len() as u32),
+        (layout::AT_TRANSFORMS, places.transforms),
+        (layout::AT_READDRESSES, table.transforms.iter().any(|one| one.readdress).into()),
+        (layout::AT_TIME_COUNT, table.times.len() as u32),
+        (layout::AT_SHAPES, table.shapes),
     ] {
         put(&mut header, at, word);
+    }
+    let times = table.times.iter().copied().chain(std::iter::repeat(u32::MAX));
+    for (at, time) in (layout::AT_TIMES..).zip(times.take(TIMES_MAX)) {
+        put(&mut header, at, time);
     }
     for (index, &(number, constraints)) in (0..).zip(&table.domains) {
         put(&mut header, layout::AT_DOMAINS + index, number.into());

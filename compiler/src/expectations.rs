@@ -12,7 +12,7 @@ use crate::{codes, pages};
 /// `diagnostics` is everything that there is to say about the files: what comes later cannot be
 /// expected. Where errors kept a stage from running, its warnings are missing, so that nothing is
 /// said about expectations then. Nor is anything said about those of the analysis when it was not
-/// asked.
+/// asked, and about those of what is told on demand.
 #[must_use]
 pub fn settle(
     files: &[(FileId, ast::File)],
@@ -41,7 +41,8 @@ pub fn settle(
     }
     if !failed {
         let looked_for = |expectation: &ast::Expectation| {
-            analysed || !codes::is_analysis(&expectation.code.text)
+            let code = &expectation.code.text;
+            !codes::is_on_demand(code) && (analysed || !codes::is_analysis(code))
         };
         let missed = expectations.iter().zip(fulfilled);
         let missed =

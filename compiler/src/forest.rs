@@ -107,7 +107,7 @@ pub enum ForestError {
     TooBig {
         /// Which program.
         program: u32,
-        /// The values of the rows: rules, templates or objects. Ascending, each once.
+        /// The values of the rows: rules, labels or objects. Ascending, each once.
         values: Vec<u32>,
     },
 }

@@ -4,13 +4,13 @@
 use govc_abi::limits;
 use govc_grammar::ast::{self, Covered, MarkKind};
 use govc_grammar::span::Span;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::check::kind::Flat;
 pub use crate::check::kind::Kind;
 use crate::checked::DomainId;
-use crate::resolve::{World, path_text};
+use crate::resolve::World;
 use crate::vocabulary::DomainNames;
 
 /// Definitions, uses, and which file sees what.
@@ -20,10 +20,13 @@ pub struct Index {
     pub definitions: Vec<Definition>,
     /// Places of names with positions in `definitions`, by place; a definition is a use of itself.
     pub uses: Vec<(Span, usize)>,
-    /// Packages that each file sees, by its position, as positions in `packages`.
+    /// Packages that each file sees, by its position, as positions in `packages`; its own first.
     pub visible: Vec<Vec<usize>>,
     /// Paths of all packages.
     pub packages: Vec<SmolStr>,
+    /// Names, where they are defined, that something needs without writing them: operations of a
+    /// group that is named whole, zones that are meant by `is encrypted`.
+    pub(crate) implied: FxHashSet<Span>,
 }
 
 /// Something that has a name.
@@ -96,10 +99,14 @@ impl Index {
         self.uses.iter().filter(move |(_, at)| Some(*at) == named).map(|(span, _)| *span)
     }
 
-    /// What a file can name, by its position.
+    /// What a file can name, by its position: not what other packages keep to themselves.
     pub fn visible_from(&self, file: usize) -> impl Iterator<Item = &Definition> {
         let packages = self.visible.get(file).map_or(&[][..], Vec::as_slice);
-        self.definitions.iter().filter(|definition| packages.contains(&definition.package))
+        let own = packages.first().copied();
+        self.definitions.iter().filter(move |definition| {
+            packages.contains(&definition.package)
+                && (!definition.private || Some(definition.package) == own)
+        })
     }
 }
 
@@ -111,10 +118,15 @@ pub(crate) enum Meant {
     Scope(DomainId, u32),
     Flat(DomainId, Flat, SmolStr),
     Group(DomainId, SmolStr),
+    /// All operations of a group, or of the domain.
+    Operations(DomainId, Option<SmolStr>),
     Operation(DomainId, SmolStr, SmolStr),
     Zone(usize),
     Tier(usize),
     Set(usize),
+    Template(usize),
+    /// A parameter of the template whose name stands there.
+    Parameter(Span, SmolStr),
     Policy(SmolStr),
     Rule(SmolStr, SmolStr),
 }
@@ -135,6 +147,7 @@ pub(crate) fn build(world: &World<'_>, noted: Vec<Noted>) -> Index {
     let (uses, definitions) = (&mut builder.index.uses, &builder.by_meaning);
     uses.extend(noted.iter().filter_map(|(span, meant)| Some((*span, *definitions.get(meant)?))));
     builder.names_in_vocabularies();
+    builder.implied(&noted);
     let mut index = builder.index;
     mark(world, &mut index.definitions);
     index.uses.sort_unstable();
@@ -181,6 +194,29 @@ impl Builder<'_, '_> {
         }
     }
 
+    fn implied(&mut self, noted: &[Noted]) {
+        let world = self.world;
+        let mut implied = FxHashSet::default();
+        let zones = world.zones.iter().filter(|zone| zone.source.encrypted || zone.used.get());
+        implied.extend(zones.map(|zone| zone.source.name.span));
+        let tiers = world.tiers.iter().filter(|tier| tier.used.get());
+        implied.extend(tiers.map(|tier| tier.source.name.span));
+        for (_, meant) in noted {
+            let Meant::Operations(id, wanted) = meant else { continue };
+            let all = world.domain(*id).map_or(&[][..], |domain| &domain.checked.operations);
+            for (full, _) in all {
+                let Some((group, name)) = full.split_once('.') else { continue };
+                if wanted.as_ref().is_none_or(|wanted| wanted == group) {
+                    let operation = Meant::Operation(*id, group.into(), name.into());
+                    let at = self.by_meaning.get(&operation);
+                    let definition = at.and_then(|&at| self.index.definitions.get(at));
+                    implied.extend(definition.map(|one| one.span));
+                }
+            }
+        }
+        self.index.implied = implied;
+    }
+
     fn note(&mut self, place: Span, meant: &Meant) {
         self.index.uses.extend(self.by_meaning.get(meant).map(|&at| (place, at)));
     }
@@ -197,7 +233,7 @@ impl Builder<'_, '_> {
         self.define(meant, Definition::new(kind, full, package, span, facts));
     }
 
-    /// Zones, tiers and sets, and the scopes of all domains.
+    /// Zones, tiers, sets and templates, and the scopes of all domains.
     fn world_names(&mut self) {
         let world = self.world;
         for (at, zone) in world.zones.iter().enumerate() {
@@ -217,6 +253,22 @@ impl Builder<'_, '_> {
             let (kind, facts) = value.describe();
             self.plain(Meant::Set(at), kind, &set.source.name, set.package, vec![facts]);
         }
+        for (at, template) in world.templates.iter().enumerate() {
+            let (source, package) = (template.source, template.package);
+            let parameters = source.parameters.iter().map(|one| one.text.as_str());
+            let parameters = parameters.collect::<Vec<_>>().join(", ");
+            let facts = match source.clauses.len() {
+                1 => "1 clause".to_owned(),
+                count => format!("{count} clauses"),
+            };
+            let facts = vec![format!("`{}({parameters})`, {facts}", source.name.text)];
+            self.plain(Meant::Template(at), Kind::Template, &source.name, package, facts);
+            for parameter in &source.parameters {
+                let meant = Meant::Parameter(source.name.span, parameter.text.clone());
+                let facts = vec![format!("of template `{}`", source.name.text)];
+                self.plain(meant, Kind::Parameter, parameter, package, facts);
+            }
+        }
         for domain in &world.domains {
             let name = domain.name();
             for ((at, scope), source) in
@@ -234,7 +286,7 @@ impl Builder<'_, '_> {
     /// The names that a file defines, but for those of [`Builder::world_names`].
     fn file(&mut self, file: &ast::File, package: usize) {
         if let Some(path) = &file.package {
-            let full = path_text(path);
+            let full = path.text();
             let mut definition =
                 Definition::new(Kind::Package, full.clone(), package, path.span, Vec::new());
             definition.documentation = file.documentation.clone();
@@ -359,7 +411,7 @@ impl Builder<'_, '_> {
     }
 
     fn note_package(&mut self, path: &ast::Path) {
-        self.note(path.span, &Meant::Package(path_text(path)));
+        self.note(path.span, &Meant::Package(path.text()));
     }
 
     fn scope(&mut self, scope: &ast::Scope, id: DomainId) {

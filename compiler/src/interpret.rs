@@ -5,10 +5,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use govc_abi::attribute::{self, Request, state};
+use govc_abi::attribute::{self, Request, shape, state};
+use govc_abi::label::{Label, radius};
+use govc_abi::reason;
 
 use crate::checked::{
     Action, Condition, DomainId, From, Hook, Match, Policy, Prefix, Protocol, Rule, ScopeRange,
+    TranslatedScope, Translation,
 };
 
 /// What the policy says about a request.
@@ -25,6 +28,10 @@ pub struct Decision {
 /// Decides a request at a hook.
 #[must_use]
 pub fn decide(policy: &Policy, hook: Hook, request: &Request) -> Decision {
+    let shape = scalar(request, attribute::SHAPE);
+    if shape & !policy.shapes() != 0 {
+        return Decision { permit: false, rule: None, pending: None };
+    }
     let rule = winner(policy, hook, request, false);
     let everything = winner(policy, hook, request, true);
     let pending =
@@ -33,7 +40,8 @@ pub fn decide(policy: &Policy, hook: Hook, request: &Request) -> Decision {
         Some(rule) => rule.action == Action::Permit,
         None => {
             let governed = policy.governed.get(hook).copied().unwrap_or(false);
-            !governed && scalar(request, attribute::STATE) != state::ABSENT
+            let known = scalar(request, attribute::STATE) != state::ABSENT;
+            !governed && known && shape == shape::WHOLE
         }
     };
     Decision { permit, rule, pending }
@@ -46,7 +54,7 @@ fn winner(policy: &Policy, hook: Hook, request: &Request, with_observed: bool) -
         let mut best: Option<(usize, &Rule)> = None;
         for (position, rule) in policy.rules.iter().enumerate() {
             let counts = rule.tier == tier && (with_observed || !rule.observe);
-            if !counts || !applies(rule, hook, request) {
+            if !counts || !applies(policy, rule, hook, request) {
                 continue;
             }
             let better = match best {
@@ -77,16 +85,16 @@ fn strength(action: Action) -> u8 {
 
 /// Whether a rule matches a request at a hook.
 #[must_use]
-pub fn applies(rule: &Rule, hook: Hook, request: &Request) -> bool {
+pub fn applies(policy: &Policy, rule: &Rule, hook: Hook, request: &Request) -> bool {
     let Some(Some(scope)) = rule.hooks.get(hook) else { return false };
     let object = scalar(request, attribute::OBJECT);
     scope.objects.as_ref().is_none_or(|objects| in_scopes(objects, object))
-        && matches(&rule.matches, request)
+        && matches(policy, &rule.matches, request)
 }
 
 /// Whether a packet is what a rule or an assertion asks for.
 #[must_use]
-pub fn matches(wanted: &Match, request: &Request) -> bool {
+pub fn matches(policy: &Policy, wanted: &Match, request: &Request) -> bool {
     let protocol = scalar(request, attribute::PROTOCOL);
     wanted.from.iter().any(|from| is_from(from, request))
         && wanted.domain.is_none_or(|domain| is_of_domain(domain, request))
@@ -97,8 +105,19 @@ pub fn matches(wanted: &Match, request: &Request) -> bool {
         && wanted.conditions.iter().all(|condition| holds(condition, request))
         && (wanted.protocols.is_empty()
             || wanted.protocols.iter().any(|p| u32::from(p.number) == protocol && fits(p, request)))
+        && scalar(request, attribute::SHAPE) & !wanted.shapes == 0
         && wanted.sources.as_ref().is_none_or(|p| in_prefixes(p, address(request.source)))
         && wanted.destinations.as_ref().is_none_or(|p| in_prefixes(p, address(request.destination)))
+        && is_in_time(policy, wanted, request)
+}
+
+/// Whether a rule has begun and not ended. A request says how many of the policy's moments are
+/// past: a rule has begun when its own is among them.
+pub(crate) fn is_in_time(policy: &Policy, wanted: &Match, request: &Request) -> bool {
+    let past = scalar(request, attribute::TIME) as usize;
+    let is_past = |slot: u32| policy.times.iter().take(past).any(|time| *time == slot);
+    wanted.since.is_none_or(|since| is_past(since.slot))
+        && wanted.until.is_none_or(|until| !is_past(until.slot))
 }
 
 pub(crate) fn is_from(from: &From, request: &Request) -> bool {
@@ -172,6 +191,10 @@ fn within(value: u32, mask: u16) -> bool {
 }
 
 pub(crate) fn fits(protocol: &Protocol, request: &Request) -> bool {
+    // A fragment shows neither ports nor types.
+    if scalar(request, attribute::SHAPE) & shape::FRAGMENT != 0 {
+        return true;
+    }
     let port = |ranges: &Option<Vec<(u16, u16)>>, attribute| {
         let port = scalar(request, attribute);
         ranges.as_ref().is_none_or(|ranges| {
@@ -250,6 +273,96 @@ pub fn legacy(policy: &Policy, request: &Request) -> Option<usize> {
     policy.legacies.iter().position(|legacy| {
         u32::from(legacy.zone) == scalar(request, attribute::INGRESS_ZONE)
             && in_prefixes(&legacy.addresses, address(request.source))
+    })
+}
+
+/// What becomes of a label of `domain` that passes through and leaves by `zone`: the label with its
+/// domain, as the numbers in it say. [`None`] when nothing does.
+///
+/// # Errors
+/// It is refused; why is one of [`govc_abi::reason`].
+#[must_use]
+pub fn translate(
+    policy: &Policy,
+    zone: u8,
+    domain: DomainId,
+    label: Label,
+) -> Option<Result<(DomainId, Label), u8>> {
+    let here = |one: &&Translation| one.from == domain && one.zone == zone;
+    let subject = label.subject();
+    let speaks = |scope: &&TranslatedScope| {
+        scope.ranges.iter().any(|&(first, last)| first <= subject && subject <= last)
+    };
+    let items: Vec<&Translation> = policy.translations.iter().filter(here).collect();
+    for item in &items {
+        if item.to == domain {
+            return Some(transform(policy, item, label, subject));
+        }
+        if let Some(scope) = item.scopes.iter().find(speaks) {
+            return Some(transform(policy, item, label, scope.subject));
+        }
+    }
+    (!items.is_empty()).then_some(Err(reason::UNTRANSLATED))
+}
+
+fn transform(
+    policy: &Policy,
+    item: &Translation,
+    label: Label,
+    subject: u32,
+) -> Result<(DomainId, Label), u8> {
+    let same = item.from == item.to;
+    let says = &item.transform;
+    if !same && !["federation", "any"].contains(&radius_name(label.radius())) {
+        return Err(reason::RADIUS_EXCEEDED);
+    }
+    let bits = |bits: u16, list: &[(u8, Option<u8>)]| {
+        let mut becomes = 0;
+        for bit in (0..16).filter(|bit| bits >> bit & 1 == 1) {
+            let (_, goes) = list.iter().find(|(came, _)| *came == bit)?;
+            becomes |= goes.map_or(0, |goes| 1_u16 << (goes & 15));
+        }
+        Some(becomes)
+    };
+    let number = |number: u16, list: &[(u16, u16)]| {
+        if number == 0 || same {
+            return Some(number);
+        }
+        list.iter().find(|(came, _)| *came == number).map(|&(_, goes)| goes)
+    };
+    let compartments = bits(label.compartments(), &says.compartments);
+    let compartments = compartments.ok_or(reason::COMPARTMENTS_UNTRANSLATED)?;
+    let constraints = bits(label.constraints(), &says.constraints);
+    let constraints = constraints.ok_or(reason::CONSTRAINTS_UNTRANSLATED)?;
+    let operation = number(label.operation(), &says.operations);
+    let operation = operation.ok_or(reason::OPERATION_UNTRANSLATED)?;
+    let residency = number(label.residency().into(), &says.residencies);
+    let residency = residency.ok_or(reason::RESIDENCY_UNTRANSLATED)?;
+    let route = number(label.route().into(), &says.routes).ok_or(reason::ROUTE_UNTRANSLATED)?;
+    let goes = label
+        .with_domain(policy.domains.get(usize::from(item.to.0)).map_or(0, |domain| domain.number))
+        .with_subject(subject)
+        .with_level(says.levels.get(usize::from(label.level())).copied().unwrap_or(0))
+        .with_radius(label.radius().min(says.radius))
+        .with_life(label.life().min(says.life))
+        .with_compartments(compartments)
+        .with_constraints(constraints | says.added)
+        .with_operation(operation)
+        .with_residency(residency as u8)
+        .with_route(route as u8);
+    Ok((item.to, goes))
+}
+
+fn radius_name(number: u8) -> &'static str {
+    radius::NAMES.get(usize::from(number)).copied().unwrap_or("any")
+}
+
+/// The carriage rule for a leaving packet, by position.
+#[must_use]
+pub fn carriage(policy: &Policy, request: &Request) -> Option<usize> {
+    policy.carriages.iter().position(|carriage| {
+        u32::from(carriage.zone) == scalar(request, attribute::EGRESS_ZONE)
+            && in_prefixes(&carriage.addresses, address(request.destination))
     })
 }
 

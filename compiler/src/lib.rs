@@ -18,6 +18,7 @@ pub mod index;
 pub mod interpret;
 pub mod lock;
 pub mod lower;
+pub mod meaning;
 pub mod names;
 pub mod packages;
 pub mod pages;
@@ -25,6 +26,7 @@ pub mod sources;
 pub mod table;
 pub mod tables;
 pub mod testing;
+pub mod unused;
 
 pub mod dump;
 mod intern;

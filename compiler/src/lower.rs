@@ -1,11 +1,14 @@
 //! From the checked policy to the decision table: rules get their numbers, conditions become
 //! sets of values.
 
+mod translations;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use govc_abi::{
-    attribute::{self, Attribute, scope_key, state},
-    image::{program, rule as record},
+    attribute::{self, Attribute, scope_key, shape, state},
+    declare,
+    image::{carriage, program, rule as record},
     limits::{ALTERNATIVES_MAX, ROWS_MAX},
 };
 use rustc_hash::FxHashMap;
@@ -13,10 +16,10 @@ use thiserror::Error;
 
 use crate::{
     checked::{
-        Action, Condition, DomainId, From, Hook, Match, Policy, Prefix, Protocol, Rule, ScopeRange,
-        Template,
+        Action, Answer, Condition, DomainId, From, Hook, Match, Moment, Policy, Prefix, Protocol,
+        Rule, ScopeRange, WrittenLabel,
     },
-    table::{DecisionTable, Group, IntervalSet, Program, Row},
+    table::{self, DecisionTable, Group, IntervalSet, Program, Row},
 };
 
 /// A policy that does not become a table.
@@ -44,18 +47,24 @@ type Cells = BTreeMap<Attribute, IntervalSet>;
 /// # Errors
 /// A limit is passed.
 pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
-    let mut lowering = Lowering { policy, bitmaps: FxHashMap::default(), rows: 0 };
+    let mut lowering = Lowering::new(policy);
     let order = rule_order(policy);
+    let translated = translations::lower(policy);
     let mut table = DecisionTable {
         rules: order.iter().filter_map(|&p| policy.rules.get(p)).map(rule_record).collect(),
         rule_positions: order.iter().map(|&position| position as u32).collect(),
-        templates: templates(policy),
+        labels: labels(policy),
+        translations: translated.records,
+        transforms: policy.translations.iter().map(translations::transform).collect(),
+        carriages: policy.carriages.len() as u32,
         objects: policy.delivers.iter().map(|d| key(d.object.0, d.object.1)).collect(),
         domains: policy
             .domains
             .iter()
             .map(|d| (d.number, constraint_mask(&d.constraints)))
             .collect(),
+        times: policy.times.clone(),
+        shapes: policy.shapes(),
         ..DecisionTable::default()
     };
     let hooks = [program::INGRESS, program::EGRESS, program::FORWARD];
@@ -73,9 +82,13 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
         (program::STAMP, stamp_rows(policy)),
         (program::DELIVER, deliver_rows(policy)),
         (program::LEGACY, legacy_rows(policy)),
+        (program::TRANSLATE, translated.rows),
+        (program::CARRIAGE, carriage_rows(policy)),
     ] {
         if let Some(place) = table.programs.get_mut(which as usize) {
-            *place = single(rows);
+            // What says whether there are tunnels at all.
+            let governed = which == program::CARRIAGE && !rows.is_empty();
+            *place = Program { governed, ..single(rows) };
         }
     }
     Ok(table)
@@ -83,7 +96,7 @@ pub fn lower(policy: &Policy) -> Result<DecisionTable, LowerError> {
 
 /// The rows that match what a rule with this match would, at any hook.
 pub(crate) fn rows_of(policy: &Policy, matches: &Match) -> Result<Vec<Row>, LowerError> {
-    Lowering { policy, bitmaps: FxHashMap::default(), rows: 0 }.rule(0, matches, None, 0)
+    Lowering::new(policy).rule(0, matches, None, 0)
 }
 
 /// Positions of the rules by rule number: of all rules that match, the one with the smallest
@@ -111,35 +124,66 @@ fn rule_record(rule: &Rule) -> u32 {
         Action::Deny => record::DENY,
         Action::Pass => record::PASS,
     };
-    action | if rule.log { record::LOG } else { 0 } | if rule.observe { record::OBSERVE } else { 0 }
+    let log = rule.log.map_or(0, |of| record::LOG | u32::from(of) << record::SAMPLING_SHIFT);
+    let answer = match rule.answer {
+        Answer::Silence => 0,
+        Answer::Reject => record::REJECT,
+        Answer::Quarantine(zone) => record::QUARANTINE | u32::from(zone) << record::ZONE_SHIFT,
+    };
+    action | log | answer | if rule.observe { record::OBSERVE } else { 0 }
 }
 
 fn constraint_mask(constraints: &[(smol_str::SmolStr, u8)]) -> u16 {
     constraints.iter().fold(0, |mask, (_, bit)| mask | 1 << bit)
 }
 
-fn templates(policy: &Policy) -> Vec<(u64, u64, u32)> {
-    let stamps = policy.stamps.iter().map(|stamp| &stamp.template);
-    let legacies = policy.legacies.iter().map(|legacy| &legacy.template);
-    stamps.chain(legacies).map(|template| template_words(policy, template)).collect()
+fn labels(policy: &Policy) -> Vec<table::Label> {
+    let stamps = policy.stamps.iter().map(|stamp| &stamp.label);
+    let legacies = policy.legacies.iter().map(|legacy| &legacy.label);
+    let mut labels: Vec<table::Label> =
+        stamps.chain(legacies).map(|written| label(policy, written)).collect();
+    for (label, stamp) in labels.iter_mut().zip(&policy.stamps) {
+        label.fragments = stamp.fragments;
+    }
+    for (number, stamp) in policy.stamps.iter().enumerate() {
+        let first = labels.len() as u32;
+        let further = stamp.label.operations.get(1..).unwrap_or_default();
+        for (name, operation) in further {
+            let one = WrittenLabel { operation: *operation, ..stamp.label.clone() };
+            let declared = declare::hash(name.as_bytes());
+            let fragments = stamp.fragments;
+            labels.push(table::Label { declared, fragments, ..label(policy, &one) });
+        }
+        if let Some(label) = labels.get_mut(number) {
+            label.further = (first, further.len() as u32);
+        }
+    }
+    labels
 }
 
-fn template_words(policy: &Policy, template: &Template) -> (u64, u64, u32) {
-    let index = usize::from(template.domain.0);
+fn label(policy: &Policy, written: &WrittenLabel) -> table::Label {
+    let index = usize::from(written.domain.0);
     let number = policy.domains.get(index).map_or(0, |domain| domain.number);
     let label = govc_abi::label::Label::default()
         .with_version(govc_abi::label::VERSION)
-        .with_life(template.life)
+        .with_life(written.life)
         .with_domain(number)
-        .with_subject(template.subject)
-        .with_level(template.level)
-        .with_radius(template.radius)
-        .with_compartments(template.compartments)
-        .with_constraints(template.constraints)
-        .with_operation(template.operation)
-        .with_residency(template.residency)
-        .with_route(template.route);
-    (label.head, label.mid, u32::from(template.domain.0))
+        .with_subject(written.subject)
+        .with_level(written.level)
+        .with_radius(written.radius)
+        .with_compartments(written.compartments)
+        .with_constraints(written.constraints)
+        .with_operation(written.operation)
+        .with_residency(written.residency)
+        .with_route(written.route);
+    table::Label {
+        head: label.head,
+        mid: label.mid,
+        domain_index: u32::from(written.domain.0),
+        declared: written.operations.first().map_or(0, |(name, _)| declare::hash(name.as_bytes())),
+        further: (0, 0),
+        fragments: false,
+    }
 }
 
 fn stamp_rows(policy: &Policy) -> Vec<Row> {
@@ -181,6 +225,22 @@ fn legacy_rows(policy: &Policy) -> Vec<Row> {
     rows.flatten().collect()
 }
 
+/// None where labels ride in options only: the kernel does not ask then.
+fn carriage_rows(policy: &Policy) -> Vec<Row> {
+    if !policy.carriages.iter().any(|carriage| carriage.tunnel) {
+        return Vec::new();
+    }
+    let rows = policy.carriages.iter().enumerate().map(|(number, rule)| {
+        let cells = Cells::from([
+            (attribute::EGRESS_ZONE, one(u128::from(rule.zone))),
+            (attribute::DESTINATION, prefixes(&rule.addresses)),
+        ]);
+        let kind = if rule.tunnel { carriage::TUNNEL } else { carriage::OPTION };
+        row((number as u32) << carriage::RULE_SHIFT | kind, cells)
+    });
+    rows.flatten().collect()
+}
+
 /// The row of an alternative, or `None` when nothing can match it.
 fn row(value: u32, cells: Cells) -> Option<Row> {
     if cells.values().any(IntervalSet::is_empty) {
@@ -188,7 +248,7 @@ fn row(value: u32, cells: Cells) -> Option<Row> {
     }
     let full = |attribute: Attribute, set: &IntervalSet| {
         let bits = bits_of(attribute);
-        matches!(set.intervals(), [(0, last)] if *last == crate::table::max_of(bits))
+        matches!(set.intervals(), [(0, last)] if *last == table::max_of(bits))
     };
     Some(Row { value, cells: cells.into_iter().filter(|(a, set)| !full(*a, set)).collect() })
 }
@@ -270,11 +330,17 @@ impl Bitmap {
 
 struct Lowering<'a> {
     policy: &'a Policy,
+    /// [`Policy::shapes`].
+    shapes: u32,
     bitmaps: FxHashMap<Bitmap, IntervalSet>,
     rows: usize,
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(policy: &'a Policy) -> Self {
+        Self { policy, shapes: policy.shapes(), bitmaps: FxHashMap::default(), rows: 0 }
+    }
+
     /// The program of one hook.
     fn hook(&mut self, hook: Hook, order: &[usize]) -> Result<Program, LowerError> {
         let governed = self.policy.governed.get(hook).copied().unwrap_or(false);
@@ -317,6 +383,8 @@ impl Lowering<'_> {
             (attribute::OPERATION, matches.operations.as_deref().map(numbers)),
             (attribute::SOURCE, matches.sources.as_deref().map(prefixes)),
             (attribute::DESTINATION, matches.destinations.as_deref().map(prefixes)),
+            (attribute::TIME, self.time(matches)),
+            (attribute::SHAPE, self.shapes(matches)),
         ] {
             if let Some(set) = set {
                 narrow(&mut common, attribute, &set);
@@ -329,7 +397,8 @@ impl Lowering<'_> {
             alternatives = product(alternatives, &other).ok_or_else(too_many)?;
         }
         if !matches.protocols.is_empty() {
-            let other: Vec<Cells> = matches.protocols.iter().map(protocol).collect();
+            let alternatives_of = |one| protocol(one, self.shapes & matches.shapes);
+            let other: Vec<Cells> = matches.protocols.iter().flat_map(alternatives_of).collect();
             alternatives = product(alternatives, &other).ok_or_else(too_many)?;
         }
         alternatives = product(alternatives, &origins(matches)).ok_or_else(too_many)?;
@@ -338,6 +407,26 @@ impl Lowering<'_> {
             return Err(LowerError::TooManyRows { rule: position });
         }
         Ok(alternatives.into_iter().filter_map(|cells| row(number, cells)).collect())
+    }
+
+    /// The shapes that a rule is about; nothing where no rule of the policy lets any but whole packets
+    /// through, and then no others are asked about.
+    fn shapes(&self, matches: &Match) -> Option<IntervalSet> {
+        let any = (0..=u128::from(shape::ALL)).filter(|s| s & !u128::from(matches.shapes) == 0);
+        let asked = self.shapes & !matches.shapes != 0;
+        asked.then(|| IntervalSet::new(any.map(|shape| (shape, shape)).collect()))
+    }
+
+    /// How many of the policy's moments are past while a rule is in time.
+    fn time(&self, matches: &Match) -> Option<IntervalSet> {
+        if matches.since.is_none() && matches.until.is_none() {
+            return None;
+        }
+        let past =
+            |moment: Moment| self.policy.times.partition_point(|time| *time <= moment.slot) as u128;
+        let first = matches.since.map_or(0, past);
+        let end = matches.until.map_or(table::max_of(8) + 1, past);
+        Some(IntervalSet::new(end.checked_sub(1).map(|last| (first, last)).into_iter().collect()))
     }
 
     /// Alternatives under which a condition holds, or does not; `None` when they are too many.
@@ -450,7 +539,24 @@ fn union(left: Vec<Cells>, right: Vec<Cells>) -> Option<Vec<Cells>> {
     (either.len() <= ALTERNATIVES_MAX).then_some(either)
 }
 
-fn protocol(protocol: &Protocol) -> Cells {
+/// A protocol for packets of these shapes. Fragments show neither ports nor types.
+fn protocol(protocol: &Protocol, shapes: u32) -> Vec<Cells> {
+    let number = Cells::from([(attribute::PROTOCOL, one(u128::from(protocol.number)))]);
+    let mut whole = transport(protocol);
+    if whole == number || shapes & shape::FRAGMENT == 0 {
+        return vec![whole];
+    }
+    let values = |of: &dyn Fn(u32) -> bool| {
+        let list = (0..=shape::ALL).filter(|&value| of(value));
+        IntervalSet::new(list.map(|value| (value.into(), value.into())).collect())
+    };
+    let mut fragment = number;
+    fragment.insert(attribute::SHAPE, values(&|value| value & shape::FRAGMENT != 0));
+    whole.insert(attribute::SHAPE, values(&|value| value & shape::FRAGMENT == 0));
+    vec![whole, fragment]
+}
+
+fn transport(protocol: &Protocol) -> Cells {
     let mut cells = Cells::from([(attribute::PROTOCOL, one(u128::from(protocol.number)))]);
     let ranges = |ranges: &[(u16, u16)]| {
         IntervalSet::new(ranges.iter().map(|&(a, b)| (u128::from(a), u128::from(b))).collect())

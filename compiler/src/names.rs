@@ -2,14 +2,16 @@
 
 use govc_grammar::span::{FileId, Span};
 use govc_image::{
-    Domain, File, Names, Numbered, Object, Rule, Scope, TemplateKind, TemplateName, Zone,
+    Carriage, Domain, File, LabelKind, LabelName, Names, Numbered, Object, Rule, Scope,
+    TranslationName, Zone,
 };
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     checked::{self, DomainId, Policy},
+    meaning::meaning,
     sources::Source,
-    table::DecisionTable,
+    table::{self, DecisionTable},
 };
 
 /// Names of everything that the tables number.
@@ -31,22 +33,37 @@ pub fn names(policy: &Policy, table: &DecisionTable, sources: &[Source], title: 
             file,
             line,
             column,
+            meaning: meaning(policy, rule),
         })
     };
-    let template = |kind, template: &checked::Template, span| {
+    let label = |kind, written: &checked::WrittenLabel, span| {
         let (file, line, _) = place(span);
-        let text = subject_path(policy, template.domain, template.subject);
-        TemplateName { kind, text, file, line }
+        let text = subject_path(policy, written.domain, written.subject);
+        LabelName { kind, text, file, line }
     };
-    let stamps = policy.stamps().iter().map(|s| template(TemplateKind::Stamp, &s.template, s.span));
-    let legacies =
-        policy.legacies().iter().map(|l| template(TemplateKind::Legacy, &l.template, l.span));
+    let stamps = policy.stamps().iter().map(|s| label(LabelKind::Stamp, &s.label, s.span));
+    let legacies = policy.legacies().iter().map(|l| label(LabelKind::Legacy, &l.label, l.span));
+    let further = policy.stamps().iter().flat_map(|s| {
+        let count = s.label.operations.len().saturating_sub(1);
+        std::iter::repeat_n(label(LabelKind::Stamp, &s.label, s.span), count)
+    });
+    let translation = |record: &table::Translation| {
+        let item = policy.translations().get(record.transform as usize)?;
+        let (file, line, _) = place(item.span);
+        let name =
+            |id: DomainId| policy.domains().get(usize::from(id.0)).map(|domain| &domain.name);
+        let goes = match record.subject {
+            Some(subject) => subject_path(policy, item.to, subject),
+            None => name(item.to)?.to_string(),
+        };
+        Some(TranslationName { text: format!("{} -> {goes}", name(item.from)?), file, line })
+    };
     Names {
         tool_version: concat!("govc ", env!("CARGO_PKG_VERSION")).to_owned(),
         policy_name: title.to_owned(),
         files: sources.iter().map(source_file).collect(),
         rules: table.rule_positions.iter().filter_map(rule).collect(),
-        templates: stamps.chain(legacies).collect(),
+        labels: stamps.chain(legacies).chain(further).collect(),
         objects: policy
             .delivers()
             .iter()
@@ -55,6 +72,9 @@ pub fn names(policy: &Policy, table: &DecisionTable, sources: &[Source], title: 
         zones: policy.zones().iter().map(zone).collect(),
         cgroups: policy.cgroups().iter().map(ToString::to_string).collect(),
         domains: policy.domains().iter().map(domain).collect(),
+        times: policy.times().to_vec(),
+        translations: table.translations.iter().filter_map(translation).collect(),
+        carriages: policy.carriages().iter().map(|one| carriage(one, place(one.span))).collect(),
     }
 }
 
@@ -72,6 +92,12 @@ pub fn subject_path(policy: &Policy, domain: DomainId, subject: u32) -> String {
         Some((path, (first, _))) => format!("{}.{path}[{}]", domain.name, subject - first),
         None => format!("{}#{subject}", domain.name),
     }
+}
+
+fn carriage(rule: &checked::Carriage, (file, line, _): (u32, u32, u32)) -> Carriage {
+    let prefix = |prefix: &checked::Prefix| format!("{}/{}", prefix.address, prefix.length);
+    let addresses = rule.addresses.iter().map(prefix).collect();
+    Carriage { tunnel: rule.tunnel, zone: rule.zone, addresses, file, line }
 }
 
 fn source_file(source: &Source) -> File {

@@ -12,11 +12,12 @@ use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::{FileId, Span};
 use petgraph::graph::{DiGraph, NodeIndex};
 use rustc_hash::FxHashMap;
-use smol_str::{SmolStr, SmolStrBuilder};
+use smol_str::SmolStr;
 
 use crate::check::cycles::{self, Circle};
 use crate::check::kind::Kind;
 use crate::check::names::Catalogue;
+use crate::check::private::Private;
 use crate::check::sets::SetValue;
 use crate::check::sink::Sink;
 use crate::checked::DomainId;
@@ -59,7 +60,7 @@ impl Packages {
         let mut packages = Self { list: Vec::new(), views: Vec::with_capacity(files.len()) };
         let mut by_text: FxHashMap<SmolStr, usize> = FxHashMap::default();
         for (_, file) in files {
-            let text = file.package.as_ref().map(path_text);
+            let text = file.package.as_ref().map(ast::Path::text);
             let known = text.as_ref().and_then(|text| by_text.get(text)).copied();
             let package = known.unwrap_or(packages.list.len());
             if known.is_none() {
@@ -95,9 +96,8 @@ impl Packages {
         let mut graph: DiGraph<(), Span> = DiGraph::new();
         let nodes: Vec<NodeIndex> = self.list.iter().map(|_| graph.add_node(())).collect();
         for ((_, file), view) in files.iter().zip(&self.views) {
-            for item in &file.items {
-                let ast::Item::Use(path) = item else { continue };
-                let other = by_text.get(&path_text(path)).and_then(|&at| nodes.get(at));
+            for path in file.uses() {
+                let other = by_text.get(&path.text()).and_then(|&at| nodes.get(at));
                 if let (Some(&own), Some(&other)) = (nodes.get(view.package), other) {
                     graph.add_edge(own, other, path.span);
                 }
@@ -129,9 +129,8 @@ impl Packages {
         let mut broken = self.broken(package);
         let mut packages = vec![package];
         let mut used: FxHashMap<usize, Span> = FxHashMap::default();
-        for item in &file.items {
-            let ast::Item::Use(path) = item else { continue };
-            let text = path_text(path);
+        for path in file.uses() {
+            let text = path.text();
             let Some(&other) = by_text.get(&text) else {
                 broken = true;
                 self.report_unknown(&text, path.span, sink);
@@ -173,6 +172,22 @@ impl Packages {
         });
     }
 
+    /// Whether a package uses another one, itself or by what it uses.
+    pub(crate) fn reaches(&self, package: usize, other: usize) -> bool {
+        let (mut seen, mut at) = (vec![package], 0);
+        while let Some(&next) = seen.get(at) {
+            at += 1;
+            for view in self.views.iter().filter(|view| view.package == next) {
+                for &used in &view.packages {
+                    if !seen.contains(&used) {
+                        seen.push(used);
+                    }
+                }
+            }
+        }
+        seen.contains(&other)
+    }
+
     /// How many packages there are.
     pub(crate) fn count(&self) -> usize {
         self.list.len()
@@ -189,18 +204,6 @@ impl Packages {
     }
 }
 
-/// `a.b.c`
-pub(crate) fn path_text(path: &ast::Path) -> SmolStr {
-    let mut text = SmolStrBuilder::new();
-    for (at, segment) in path.segments.iter().enumerate() {
-        if at > 0 {
-            text.push('.');
-        }
-        text.push_str(&segment.text);
-    }
-    text.finish()
-}
-
 /// A definition outside of vocabularies, with whether anything has named it.
 pub(crate) struct Defined<'a, T> {
     pub(crate) source: &'a T,
@@ -210,9 +213,13 @@ pub(crate) struct Defined<'a, T> {
     pub(crate) used: Cell<bool>,
 }
 
+/// Positions of names that belong to packages.
+type ByPackage = FxHashMap<(usize, SmolStr), usize>;
+
 /// Everything that has a name.
 pub(crate) struct World<'a> {
     pub(crate) files: &'a [(FileId, ast::File)],
+    file_positions: FxHashMap<FileId, usize>,
     pub(crate) packages: Packages,
     pub(crate) domains: Vec<DomainNames>,
     domain_ids: FxHashMap<SmolStr, DomainId>,
@@ -222,7 +229,11 @@ pub(crate) struct World<'a> {
     pub(crate) tiers: Vec<Defined<'a, ast::TierDecl>>,
     tier_ids: FxHashMap<SmolStr, usize>,
     pub(crate) sets: Vec<Defined<'a, ast::Let>>,
-    set_ids: FxHashMap<(usize, SmolStr), usize>,
+    set_ids: ByPackage,
+    /// Templates; as `sets`, they are named by package.
+    pub(crate) templates: Vec<Defined<'a, ast::Template>>,
+    template_ids: ByPackage,
+    pub(crate) private: Private,
     /// Beside `sets`.
     pub(crate) set_values: Vec<SetValue>,
     /// Made when the first name is not found.
@@ -249,6 +260,7 @@ impl<'a> World<'a> {
         }
         let mut world = Self {
             files,
+            file_positions: files.iter().zip(0..).map(|((id, _), at)| (*id, at)).collect(),
             packages,
             domains,
             domain_ids,
@@ -259,6 +271,9 @@ impl<'a> World<'a> {
             sets: Vec::new(),
             set_ids: FxHashMap::default(),
             set_values: Vec::new(),
+            templates: Vec::new(),
+            template_ids: FxHashMap::default(),
+            private: Private::default(),
             catalogue: OnceCell::new(),
             noted: None,
         };
@@ -268,10 +283,11 @@ impl<'a> World<'a> {
 
     fn define_all(&mut self, sink: &mut Sink) {
         let (mut zones, mut tiers) = (FxHashMap::default(), FxHashMap::default());
-        let mut sets: FxHashMap<(usize, SmolStr), Span> = FxHashMap::default();
+        let (mut sets, mut templates) = (FxHashMap::default(), FxHashMap::default());
         let files = self.files;
         for (file, (_, source)) in files.iter().enumerate() {
             let package = self.packages.views.get(file).map_or(0, |view| view.package);
+            self.private.add(source, package);
             for item in &source.items {
                 match item {
                     ast::Item::Zone(list) => {
@@ -293,19 +309,18 @@ impl<'a> World<'a> {
                     ast::Item::Let(list) => {
                         for set in list {
                             let key = (package, set.name.text.clone());
-                            if let Some(&first) = sets.get(&key) {
-                                let name = &set.name;
-                                sink.push(defined_twice(
-                                    &name.text,
-                                    Kind::Prefixes,
-                                    name.span,
-                                    first,
-                                ));
-                                continue;
+                            if define_in(&mut sets, &key, set.name.span, Kind::Prefixes, sink) {
+                                self.set_ids.insert(key, self.sets.len());
+                                self.sets.push(Defined::new(set, package, file));
                             }
-                            sets.insert(key.clone(), set.name.span);
-                            self.set_ids.insert(key, self.sets.len());
-                            self.sets.push(Defined::new(set, package, file));
+                        }
+                    }
+                    ast::Item::Template(template) => {
+                        let (name, kind) = (&template.name, Kind::Template);
+                        let key = (package, name.text.clone());
+                        if define_in(&mut templates, &key, name.span, kind, sink) {
+                            self.template_ids.insert(key, self.templates.len());
+                            self.templates.push(Defined::new(template, package, file));
                         }
                     }
                     _ => {}
@@ -334,7 +349,8 @@ impl<'a> World<'a> {
 
     /// The view of a file by its position.
     pub(crate) fn lookup(&self, file: usize) -> Option<Lookup<'_, 'a>> {
-        Some(Lookup { world: self, view: self.packages.views.get(file)? })
+        let (id, _) = self.files.get(file)?;
+        Some(Lookup { world: self, view: self.packages.views.get(file)?, file: *id })
     }
 
     /// Position of a tier, visible or not.
@@ -354,9 +370,26 @@ impl<'a, T> Defined<'a, T> {
 pub(crate) struct Lookup<'w, 'a> {
     pub(crate) world: &'w World<'a>,
     pub(crate) view: &'w View,
+    /// The file.
+    file: FileId,
 }
 
 impl<'w> Lookup<'w, '_> {
+    /// Names as the file sees them in which a name stands. It is another one than that of the rule
+    /// where a template of another file brought the name along.
+    pub(crate) fn at(&self, place: Span) -> Self {
+        if place.file == self.file {
+            return *self;
+        }
+        let position = self.world.file_positions.get(&place.file);
+        position.and_then(|&at| self.world.lookup(at)).unwrap_or(*self)
+    }
+
+    /// Whether it may name what a package defines, as the name is written in full.
+    pub(crate) fn may_name(&self, package: usize, kind: Kind, name: &SmolStr) -> bool {
+        package == self.view.package || !self.world.private.holds(package, kind, name)
+    }
+
     pub(crate) fn sees_package(&self, package: usize) -> bool {
         self.view.packages.contains(&package)
     }
@@ -377,7 +410,7 @@ impl<'w> Lookup<'w, '_> {
     pub(crate) fn zone(&self, name: &ast::Name, sink: &mut Sink) -> Option<u8> {
         let at = self.world.zone_ids.get(&name.text).copied();
         match at.and_then(|at| Some((at, self.world.zones.get(at)?))) {
-            Some((at, zone)) if self.sees_package(zone.package) => {
+            Some((at, zone)) if self.at(name.span).sees_package(zone.package) => {
                 zone.used.set(true);
                 self.note(name.span, || Meant::Zone(at));
                 u8::try_from(at + 1).ok()
@@ -402,28 +435,56 @@ impl<'w> Lookup<'w, '_> {
 
     /// Position of a set.
     pub(crate) fn set(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        let world = self.world;
+        let known = (world.sets.as_slice(), &world.set_ids);
+        let at = self.of_package(known, Kind::Prefixes, |set| &set.name, name, sink)?;
+        self.note(name.span, || Meant::Set(at));
+        Some(at)
+    }
+
+    /// Position of a template.
+    pub(crate) fn template(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        let world = self.world;
+        let known = (world.templates.as_slice(), &world.template_ids);
+        let at = self.of_package(known, Kind::Template, |template| &template.name, name, sink)?;
+        self.note(name.span, || Meant::Template(at));
+        Some(at)
+    }
+
+    /// Position of something that several packages may define under one name.
+    fn of_package<T>(
+        &self,
+        (known, ids): (&[Defined<'_, T>], &ByPackage),
+        kind: Kind,
+        named: impl Fn(&T) -> &ast::Name,
+        name: &ast::Name,
+        sink: &mut Sink,
+    ) -> Option<usize> {
         let find = |package: &usize| {
-            let at = *self.world.set_ids.get(&(*package, name.text.clone()))?;
-            Some((at, self.world.sets.get(at)?))
+            let at = *ids.get(&(*package, name.text.clone()))?;
+            Some((at, known.get(at)?))
         };
-        let mut found = self.view.packages.iter().filter_map(find);
-        let Some((at, set)) = found.next() else {
-            return self.unknown(Kind::Prefixes, &name.text, name.span, sink);
+        let here = self.at(name.span);
+        let mut found = here.view.packages.iter().filter_map(find);
+        // A private name is only meant, and told as such, where no other one can be.
+        let offered = |one: &Defined<'_, T>| here.may_name(one.package, kind, &name.text);
+        let mut candidates = found.clone().filter(|(_, one)| offered(one));
+        let Some((at, one)) = candidates.next().or_else(|| found.next()) else {
+            return self.unknown(kind, &name.text, name.span, sink);
         };
-        set.used.set(true);
-        if let Some((_, other)) = found.next() {
+        one.used.set(true);
+        if let Some((_, other)) = candidates.next() {
             other.used.set(true);
             let (first, second) =
-                (self.world.packages.text(set.package), self.world.packages.text(other.package));
+                (self.world.packages.text(one.package), self.world.packages.text(other.package));
             let message = format!("`{}` is defined in `{first}` and in `{second}`", name.text);
             return sink.fail(
                 Diagnostic::new(codes::AMBIGUOUS, message, name.span, "which of them?")
-                    .and(set.source.name.span, "one definition")
-                    .and(other.source.name.span, "the other one")
-                    .help("give one of the two sets another name"),
+                    .and(named(one.source).span, "one definition")
+                    .and(named(other.source).span, "the other one")
+                    .help(format!("give one of the two {} another name", kind.plural())),
             );
         }
-        self.note(name.span, || Meant::Set(at));
         Some(at)
     }
 
@@ -433,6 +494,22 @@ impl<'w> Lookup<'w, '_> {
             noted.borrow_mut().push((place, meant()));
         }
     }
+}
+
+/// Whether a name is new in its package; told when it is not.
+fn define_in(
+    known: &mut FxHashMap<(usize, SmolStr), Span>,
+    key: &(usize, SmolStr),
+    span: Span,
+    kind: Kind,
+    sink: &mut Sink,
+) -> bool {
+    if let Some(&first) = known.get(key) {
+        sink.push(defined_twice(&key.1, kind, span, first));
+        return false;
+    }
+    known.insert(key.clone(), span);
+    true
 }
 
 /// The tier of policies that name none; the last one unless declared elsewhere.

@@ -2,14 +2,16 @@
 
 use govc_abi::{
     attribute::{self, Attribute, Request},
-    image::{program, rule},
+    image::{carriage, program, rule},
     node::LEAF_NONE,
     walk::Outcome,
 };
 
 use crate::{
     class::value_of,
-    table::{DecisionTable, Group, IntervalSet, Program, Row, max_of},
+    table::{
+        DecisionTable, Group, IntervalSet, Label, Program, Row, Transform, Translation, max_of,
+    },
 };
 
 /// A xorshift generator; tests print its seed.
@@ -262,7 +264,26 @@ pub fn anything(rows_max: usize, random: &mut Random) -> DecisionTable {
     let mut table = DecisionTable {
         domains: vec![(7, 0x00ff), (9, 0xffff)],
         objects: (0..1000).collect(),
-        templates: (0..1000).map(|i| (i, i << 32 | 5, (i % 2) as u32)).collect(),
+        labels: (0..1000)
+            .map(|i| Label {
+                head: i,
+                mid: i << 32 | 5,
+                domain_index: (i % 2) as u32,
+                declared: i << 7,
+                further: (i as u32 / 2, i as u32 % 3),
+                fragments: i % 2 == 0,
+            })
+            .collect(),
+        translations: (0..1000_u32)
+            .map(|i| Translation {
+                first: i << 4,
+                last: i << 4 | 0xf,
+                subject: (i % 3 != 0).then_some(i),
+                transform: i % 2,
+            })
+            .collect(),
+        carriages: 1000,
+        transforms: vec![transform(false, &[(2, 7)]), transform(true, &[])],
         ..DecisionTable::default()
     };
     for which in 0..program::COUNT as u32 {
@@ -367,9 +388,14 @@ fn group(
     for _ in 0..count {
         let observed = observing && random.chance(25);
         let value = match which {
-            program::STAMP | program::LEGACY | program::DELIVER => {
+            program::STAMP | program::LEGACY | program::DELIVER | program::TRANSLATE => {
                 next += u32::from(random.chance(80));
                 next.min(999)
+            }
+            program::CARRIAGE => {
+                next += u32::from(random.chance(80));
+                let rule = next.min(999);
+                rule << carriage::RULE_SHIFT | rule & carriage::KIND_MASK
             }
             _ => {
                 let action = if passing && random.chance(30) {
@@ -439,5 +465,22 @@ impl<'a> Requests<'a> {
             }
         }
         request
+    }
+}
+
+/// A transform into the first domain.
+fn transform(same: bool, operations: &[(u16, u16)]) -> Transform {
+    let numbers = |list: &[(u16, u16)]| (!same).then(|| list.to_vec());
+    Transform {
+        domain_index: 0,
+        same,
+        readdress: same,
+        radius: 2,
+        life: 2,
+        levels: std::array::from_fn(|level| level as u8 / 2),
+        added: 0b10,
+        constraints: [Some(1); 16],
+        compartments: [None; 16],
+        numbers: [numbers(operations), numbers(&[]), numbers(&[(1, 1)])],
     }
 }

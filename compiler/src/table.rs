@@ -126,6 +126,63 @@ pub struct Program {
     pub governed: bool,
 }
 
+/// A label that a stamp or legacy rule writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// See [`govc_abi::label::Label`].
+    pub head: u64,
+    /// Likewise.
+    pub mid: u64,
+    /// Index of its domain.
+    pub domain_index: u32,
+    /// What a socket declares to get it, see [`govc_abi::declare::hash`]; 0 for nothing.
+    pub declared: u64,
+    /// Number of the first label that sockets get by declaring another operation of the rule, and
+    /// how many there are.
+    pub further: (u32, u32),
+    /// Fragments get it too.
+    pub fragments: bool,
+}
+
+/// Whose labels become whose: [`govc_abi::image::TRANSLATION_WORDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// First subject, a scope key; behind the last one where nobody is meant.
+    pub first: u32,
+    /// Last subject likewise.
+    pub last: u32,
+    /// The subject that they become; [`None`] when they stay who they are.
+    pub subject: Option<u32>,
+    /// Number of the transform.
+    pub transform: u32,
+}
+
+/// What becomes of the other fields: [`govc_abi::image::TRANSFORM_WORDS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// Index of the domain that it leads to.
+    pub domain_index: u32,
+    /// The domain stays the same.
+    pub same: bool,
+    /// Addresses and ports may have changed.
+    pub readdress: bool,
+    /// Largest radius.
+    pub radius: u8,
+    /// Longest life.
+    pub life: u8,
+    /// The level that each becomes.
+    pub levels: [u8; govc_abi::limits::LEVELS_MAX],
+    /// Constraints that are added.
+    pub added: u16,
+    /// What each constraint becomes; [`None`] where it is refused.
+    pub constraints: [Option<u16>; govc_abi::limits::CONSTRAINTS_MAX],
+    /// What each compartment becomes likewise.
+    pub compartments: [Option<u16>; govc_abi::limits::COMPARTMENTS_MAX],
+    /// What numbers of operations, residency sets and route classes become, ascending; [`None`] when
+    /// they stay.
+    pub numbers: [Option<Vec<(u16, u16)>>; 3],
+}
+
 /// The whole decision table, with everything else that the kernel needs to know.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionTable {
@@ -135,10 +192,20 @@ pub struct DecisionTable {
     pub rules: Vec<u32>,
     /// For each rule number, the rule's position in the checked policy.
     pub rule_positions: Vec<u32>,
-    /// Label templates by number: head and mid of a label, and the domain index.
-    pub templates: Vec<(u64, u64, u32)>,
+    /// Labels by number: of stamp rules, of legacy rules, then the further ones of stamp rules.
+    pub labels: Vec<Label>,
+    /// Translations by number.
+    pub translations: Vec<Translation>,
+    /// Transforms by number.
+    pub transforms: Vec<Transform>,
+    /// Number of carriage rules.
+    pub carriages: u32,
     /// Objects by number, as scope keys.
     pub objects: Vec<u32>,
     /// Domain numbers by index, with the mask of constraints that the vocabulary names.
     pub domains: Vec<(u16, u16)>,
+    /// Moments at which rules begin or end, as slots since the Unix epoch, ascending.
+    pub times: Vec<u32>,
+    /// Set of [`govc_abi::attribute::shape`] that rules let through.
+    pub shapes: u32,
 }

@@ -1,7 +1,11 @@
 //! Running the tests of the language: each packet is decided by the reference interpreter and
 //! by the image, which have to agree.
 
-use govc_abi::{image::program, node::LEAF_NONE};
+use govc_abi::{
+    attribute,
+    image::{AT_SHAPES, program},
+    node::LEAF_NONE,
+};
 use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
@@ -66,9 +70,14 @@ pub fn decision_of_image(
     table: &DecisionTable,
     image: &Image,
     hook: usize,
-    request: &govc_abi::attribute::Request,
+    request: &attribute::Request,
 ) -> Decision {
     let which = program::INGRESS + hook as u32;
+    let scalar = |attribute| request.scalars.get(usize::from(attribute)).copied().unwrap_or(0);
+    let shape = scalar(attribute::SHAPE);
+    if shape & !image.word(AT_SHAPES) != 0 {
+        return Decision { permit: false, rule: None, pending: None };
+    }
     let outcome = image.decide(which, request);
     let position = |number: u32| {
         let known = number != LEAF_NONE;
@@ -76,9 +85,8 @@ pub fn decision_of_image(
     };
     let permit = if outcome.winner == LEAF_NONE {
         let governed = image.program(which).is_some_and(|program| program.governed);
-        let state =
-            request.scalars.get(usize::from(govc_abi::attribute::STATE)).copied().unwrap_or(0);
-        !governed && state != govc_abi::attribute::state::ABSENT
+        let known = scalar(attribute::STATE) != attribute::state::ABSENT;
+        !governed && known && shape == attribute::shape::WHOLE
     } else {
         let record = image.rule(outcome.winner).unwrap_or(0);
         record & govc_abi::image::rule::ACTION_MASK == govc_abi::image::rule::PERMIT
@@ -100,7 +108,7 @@ pub fn covered(policy: &Policy, results: &[CaseResult]) -> Vec<bool> {
     let cases: Vec<&TestCase> = policy.tests().iter().flat_map(|test| &test.cases).collect();
     for (rule, place) in policy.rules().iter().zip(&mut covered) {
         let passes = rule.action == Action::Pass;
-        let applies = |case: &&TestCase| interpret::applies(rule, case.hook, &case.request);
+        let applies = |case: &&TestCase| interpret::applies(policy, rule, case.hook, &case.request);
         *place |= passes && cases.iter().any(applies);
     }
     covered

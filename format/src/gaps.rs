@@ -13,6 +13,8 @@ pub(crate) enum Gap {
     Space,
     /// A space, or the line break that the author made there; the line goes on, indented.
     Soft,
+    /// Likewise, two spaces: an argument of a template.
+    Argument,
     /// An item starts: always a new line.
     Item,
     /// A further entry of an item without braces, such as `let`: under the first one, or two
@@ -92,7 +94,9 @@ impl Reader<'_, '_> {
             Some(Token::RightBrace) => drop(self.open.pop()),
             _ => {}
         }
-        self.wants = wants_value(piece, self.wants);
+        // What is dropped or added stands in braces, or is all of it.
+        let whole = self.is_modified(at) && self.text(at.checked_sub(1)) != "cap";
+        self.wants = wants_value(piece, self.wants) && !whole;
     }
 
     fn token(&self, at: Option<usize>) -> Option<Token> {
@@ -204,11 +208,19 @@ impl Reader<'_, '_> {
         if self.wants || !piece.token.is_some_and(Token::is_word) {
             return Gap::Space;
         }
+        if self.item == "translate" {
+            return self.translation(at, piece);
+        }
         let objects = piece.text == "to"
             && context != Context::Packet
             && self.text(at.checked_sub(2)) == "on";
         let ports = piece.text == "source" && self.text(Some(at + 1)) == "port";
-        if objects || ports || GOING_ON.contains(&piece.text) {
+        let moment = piece.text == "at" && context == Context::Packet;
+        if self.token(Some(at + 1)) == Some(Token::Equal) {
+            Gap::Argument
+        } else if moment {
+            Gap::Part
+        } else if objects || ports || GOING_ON.contains(&piece.text) {
             Gap::Space
         } else if context != Context::Sentence && PARTS.contains(&piece.text) {
             Gap::Part
@@ -216,6 +228,37 @@ impl Reader<'_, '_> {
             Gap::Loose
         }
     }
+}
+
+impl Reader<'_, '_> {
+    /// Whether a word of a translation goes on with `add`, `cap` or `drop` before it.
+    fn is_modified(&self, at: usize) -> bool {
+        self.item == "translate"
+            && matches!(self.text(at.checked_sub(1)), "add" | "cap" | "drop")
+            && !matches!(self.text(at.checked_sub(2)), "." | "->")
+    }
+
+    /// Inside a translation: scopes that become others are parts without a word of their own.
+    fn translation(&self, at: usize, piece: &Piece<'_>) -> Gap {
+        let mut path = self.pieces.iter().skip(at).map_while(|piece| piece.token);
+        let ends = |token: &Token| !token.is_word() && !is_in_path(*token);
+        if self.is_modified(at) {
+            Gap::Space
+        } else if PARTS.contains(&piece.text) || path.find(ends) == Some(Token::Arrow) {
+            Gap::Part
+        } else {
+            Gap::Loose
+        }
+    }
+}
+
+/// Signs within a path.
+fn is_in_path(token: Token) -> bool {
+    use Token as T;
+    matches!(
+        token,
+        T::Dot | T::DotStar | T::DotStarStar | T::LeftBracket | T::Int | T::RightBracket
+    )
 }
 
 /// Whether a word stands before the keyword of an item.
@@ -231,21 +274,23 @@ fn entry_goes_on(before: Option<Token>, token: Token) -> bool {
 
 /// Words that start a part of a block.
 #[rustfmt::skip]
-const PARTS: [&str; 28] = [
-    "compartments", "constraints", "deny", "destination", "egress", "expect", "from", "ingress",
-    "level", "life", "log", "max", "object", "observe", "on", "operation", "packet", "pass",
-    "permit", "proto", "radius", "residency", "route", "source", "subject", "tier", "to", "where",
+const PARTS: [&str; 40] = [
+    "add", "cap", "compartments", "constraints", "deny", "destination", "drop", "egress", "expect", "fragment",
+    "fragments", "from", "ingress", "level", "life", "like", "log", "max", "object", "observe", "on",
+    "operation", "options", "packet", "pass", "permit", "proto", "quarantine", "radius", "readdress", "reject", "residency", "route", "since", "source",
+    "subject", "tier", "to", "until", "where",
 ];
 
 /// Words that open a phrase of an assertion.
 const OPENINGS: [&str; 3] = ["always", "never", "unless"];
 
 /// Words that go on with what stands before them.
-const GOING_ON: [&str; 11] = [
+const GOING_ON: [&str; 12] = [
     "by",
     "code",
     "encrypted",
     "has",
+    "in",
     "includes",
     "is",
     "ordered",
@@ -256,8 +301,8 @@ const GOING_ON: [&str; 11] = [
 ];
 
 /// Words and signs between two values.
-const OPERATORS: [&str; 11] =
-    ["=", "==", "!=", "<", "<=", ">", ">=", "is", "has", "includes", "within"];
+const OPERATORS: [&str; 12] =
+    ["=", "==", "!=", "<", "<=", ">", ">=", "->", "is", "has", "includes", "within"];
 
 /// Words that join conditions, or a list and its exceptions.
 const JOINTS: [&str; 3] = ["and", "except", "or"];
@@ -271,7 +316,19 @@ fn wants_value(piece: &Piece<'_>, is_value: bool) -> bool {
     if !token.is_word() {
         return matches!(token, Token::Comma | Token::Dot | Token::LeftParen | Token::DotDot);
     }
-    let takes_one = PARTS.contains(&piece.text) && token != Token::Log
+    let alone = matches!(
+        token,
+        Token::Log
+            | Token::Readdress
+            | Token::Reject
+            | Token::Add
+            | Token::Cap
+            | Token::Drop
+            | Token::Fragment
+            | Token::Fragments
+            | Token::Options
+    );
+    let takes_one = PARTS.contains(&piece.text) && !alone
         || OPENINGS.contains(&piece.text)
         || matches!(piece.text, "at" | "by" | "code" | "in" | "port" | "type" | "zone");
     takes_one && !is_value

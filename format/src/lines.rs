@@ -88,7 +88,7 @@ fn flat_width(gap: Gap) -> usize {
     match gap {
         Gap::Tight => 0,
         Gap::Space | Gap::Soft | Gap::Phrase | Gap::Loose | Gap::Edge | Gap::Item => 1,
-        Gap::Entry | Gap::Part => 2,
+        Gap::Entry | Gap::Part | Gap::Argument => 2,
     }
 }
 
@@ -143,9 +143,9 @@ impl<'s> Writer<'s> {
             Gap::Entry => (piece.breaks, self.entries),
             Gap::Part | Gap::Phrase | Gap::Edge => (!one_line, inside),
             Gap::Loose => (piece.breaks && !one_line, inside),
-            Gap::Tight | Gap::Space | Gap::Soft => (false, self.continuation),
+            Gap::Tight | Gap::Space | Gap::Soft | Gap::Argument => (false, self.continuation),
         };
-        let goes_on = gap == Gap::Soft && piece.breaks && !one_line;
+        let goes_on = matches!(gap, Gap::Soft | Gap::Argument) && piece.breaks && !one_line;
         self.comments(&piece.comments, indent);
         let closes = piece.token == Some(Token::RightBrace) && gap == Gap::Edge;
         if starts_line || goes_on || !piece.comments.is_empty() {

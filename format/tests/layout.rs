@@ -262,3 +262,20 @@ fn modifiers_stand_before_their_item() {
         "{once}"
     );
 }
+
+#[test]
+fn translations_have_a_line_for_each_part() {
+    check(
+        "package a\ntranslate partner->acme on lan{\npartner.shop.**->acme.guest partner.cap -> acme.drop\ncap level public drop   \
+         compartments drop constraints{sealed , counted}\nadd constraints {no_forward} level a->b,c->d readdress\noperation \
+         shop.order->ledger.read,\nshop.browse->web.get}",
+        "package a\ntranslate partner -> acme on lan {\n    partner.shop.** -> acme.guest\n    partner.cap -> acme.drop\n    \
+         cap level public\n    drop compartments\n    drop constraints {sealed, counted}\n    add constraints \
+         {no_forward}\n    level a -> b, c -> d\n    readdress\n    operation shop.order -> ledger.read,\n        \
+         shop.browse -> web.get\n}\n",
+    );
+    check(
+        "package a\ntranslate acme -> acme on lan { readdress cap level public }",
+        "package a\ntranslate acme -> acme on lan { readdress  cap level public }\n",
+    );
+}

@@ -67,7 +67,7 @@ fn look_at<E>(image: Result<Image, E>) {
         let _ = image.action_name(number);
     }
     for number in 0..100 {
-        let _ = (image.template(number), image.object(number));
+        let _ = (image.label(number), image.object(number));
         let _ = (image.names().zone(number), image.names().subject(0, number));
     }
     let _ = image.domains().count();

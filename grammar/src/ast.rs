@@ -4,9 +4,12 @@
 //! its list; the syntax error beside it says why.
 
 use serde::Serialize;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, SmolStrBuilder};
 
 use crate::span::Span;
+
+pub use crate::assertion::{Assertion, PacketField, Test, TestCase};
+pub use crate::translation::{Becomes, Translate, TranslateKind, TranslatePart};
 
 /// One name as written, without quotes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -24,6 +27,21 @@ pub struct Path {
     pub segments: Vec<Name>,
     /// From the first name to the last.
     pub span: Span,
+}
+
+impl Path {
+    /// The names with dots between them.
+    #[must_use]
+    pub fn text(&self) -> SmolStr {
+        let mut text = SmolStrBuilder::new();
+        for (at, segment) in self.segments.iter().enumerate() {
+            if at > 0 {
+                text.push('.');
+            }
+            text.push_str(&segment.text);
+        }
+        text.finish()
+    }
 }
 
 /// How far below a path a pattern reaches.
@@ -81,6 +99,21 @@ pub struct File {
     pub marks: Vec<Mark>,
     /// The documentation of the file, behind `//!`.
     pub documentation: Option<SmolStr>,
+}
+
+impl File {
+    /// The packages that it uses.
+    pub fn uses(&self) -> impl Iterator<Item = &Path> {
+        self.items
+            .iter()
+            .filter_map(|item| if let Item::Use(path) = item { Some(path) } else { None })
+    }
+
+    /// Whether it declares a domain: a lock file lies beside it then.
+    #[must_use]
+    pub fn has_domain(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Domain(_)))
+    }
 }
 
 /// What is said about an item, a rule or an entry of a vocabulary in front of it.
@@ -165,12 +198,18 @@ pub enum Item {
     Tier(Vec<TierDecl>),
     /// `let office = 10.20.0.0/16`
     Let(Vec<Let>),
+    /// `template web(who, ports) { from who  proto tcp port ports }`
+    Template(Template),
     /// `stamp on pods when .. { .. }`
     Stamp(Stamp),
     /// `deliver on pods when address .. { object .. }`
     Deliver(Deliver),
     /// `legacy from office on wan { .. }`
     Legacy(Legacy),
+    /// `translate partner -> acme on lan { .. }`
+    Translate(Translate),
+    /// `carriage tunnel to office on wan`
+    Carriage(Carriage),
     /// `policy ledger { .. }`
     Policy(Policy),
     /// `test "the API reads" { .. }`
@@ -372,8 +411,9 @@ pub enum LabelField {
     Compartments(Vec<Name>, Span),
     /// `constraints {no_forward}`
     Constraints(Vec<Name>, Span),
-    /// `operation ledger.read`
-    Operation(Path),
+    /// `operation ledger.read`; in a stamp rule also `operation ledger.read or ledger.export`. At
+    /// least one.
+    Operation(Vec<Path>),
     /// `residency eu`
     Residency(Name),
     /// `route backbone_eu`
@@ -382,6 +422,8 @@ pub enum LabelField {
     Radius(Name),
     /// `life 2`: the label is good for 2^life slots
     Life(Int),
+    /// `fragments`: these are labelled too, each by itself; in a stamp rule
+    Fragments(Span),
 }
 
 /// `deliver on pods when address 10.0.0.5 { object acme.payments.ledger }`
@@ -406,6 +448,19 @@ pub struct Legacy {
     pub zone: Name,
     /// What their traffic counts as.
     pub fields: Vec<LabelField>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `carriage tunnel to office on wan`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Carriage {
+    /// How labels ride.
+    pub kind: Name,
+    /// The addresses of those who get them so.
+    pub addresses: Set,
+    /// The zone that they are reached by.
+    pub zone: Name,
     /// The whole item.
     pub span: Span,
 }
@@ -505,8 +560,78 @@ pub enum ClauseKind {
     Source(Set),
     /// `destination 10.0.0.0/8`: destination addresses
     Destination(Set),
-    /// `log`
-    Log,
+    /// `log`, `log 1 in 100`
+    Log(Option<Sampling>),
+    /// `since "2026-12-01T00:00Z"`
+    Since(Text),
+    /// `until "2026-12-31T18:00Z"`
+    Until(Text),
+    /// `reject`: the sender is told
+    Reject,
+    /// `quarantine decoys`: what is denied goes to a zone instead
+    Quarantine(Name),
+    /// `fragments`, `options`: packets of such shapes too
+    Shape(Shape),
+    /// `like web(who = acme.api  ports = 443, 8443)`: all clauses of a template
+    Like(Like),
+}
+
+/// What packets may be besides one header and what it carries
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Shape {
+    /// `fragments`, of a packet `fragment`
+    Fragments,
+    /// `options`: other IPv4 options or IPv6 extension headers than a label
+    Options,
+}
+
+/// `1 in 100`: how many of the packets that match are reported
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sampling {
+    /// So many are taken.
+    pub taken: Int,
+    /// Of so many.
+    pub of: Int,
+}
+
+/// `template web(who, ports) { from who  proto tcp port ports }`: clauses that rules share
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Template {
+    /// The name.
+    pub name: Name,
+    /// Names in its clauses that stand for what a rule says.
+    pub parameters: Vec<Name>,
+    /// The clauses.
+    pub clauses: Vec<Clause>,
+    /// The whole item.
+    pub span: Span,
+}
+
+/// `web(who = acme.api  ports = 443, 8443)`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Like {
+    /// The template.
+    pub template: Name,
+    /// What its parameters stand for.
+    pub arguments: Vec<Argument>,
+}
+
+/// `ports = 443, 8443`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Argument {
+    /// The parameter.
+    pub name: Name,
+    /// What it stands for.
+    pub values: Vec<ArgumentValue>,
+}
+
+/// What a parameter of a template stands for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum ArgumentValue {
+    /// A name of any kind, or scopes.
+    Pattern(Pattern),
+    /// An address, a number or a range.
+    Member(SetMember),
 }
 
 /// Who a packet is from.
@@ -646,72 +771,4 @@ pub enum Value {
     Path(Path),
     /// `{finance, audit}`
     Set(Vec<Name>, Span),
-}
-
-/// `test "the API reads" { packet { .. } expect permit by ledger.read }`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Test {
-    /// The title.
-    pub title: Text,
-    /// What is tried.
-    pub cases: Vec<TestCase>,
-    /// The whole item.
-    pub span: Span,
-}
-
-/// `assert no_guests "guests stay out" { never permit from acme.guest unless where .. }`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Assertion {
-    /// The name.
-    pub name: Name,
-    /// The quoted description.
-    pub description: Option<Text>,
-    /// Where it holds; ingress when nothing is said.
-    pub hooks: Vec<(Hook, Span)>,
-    /// `always permit`; otherwise `never permit`.
-    pub always: bool,
-    /// Which packets it is about.
-    pub clauses: Vec<Clause>,
-    /// Packets that it leaves out: those of any of these.
-    pub unless: Vec<Vec<Clause>>,
-    /// The whole item.
-    pub span: Span,
-}
-
-/// A packet and what must become of it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TestCase {
-    /// The packet's fields in order.
-    pub fields: Vec<PacketField>,
-    /// From `packet` to the closing brace.
-    pub packet_span: Span,
-    /// Expected to be let through.
-    pub permit: bool,
-    /// `by ledger.read`: policy and rule; `by default` has one segment.
-    pub by: Option<Path>,
-    /// The expectation.
-    pub expect_span: Span,
-}
-
-/// A field of a test packet.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum PacketField {
-    /// `on egress`; ingress when not said
-    On(Hook, Span),
-    /// `from acme.payments.api`
-    From(FromItem),
-    /// `to acme.payments.ledger`
-    To(Pattern),
-    /// `proto tcp port 443`
-    Proto(Proto),
-    /// `source 10.0.0.1`
-    Source(Prefix),
-    /// `destination 10.0.0.2`
-    Destination(Prefix),
-    /// `ingress zone pods`
-    IngressZone(Name),
-    /// `egress zone wan`
-    EgressZone(Name),
-    /// `level internal`, `operation ledger.read` and so on; `subject` does not occur
-    Label(LabelField),
 }

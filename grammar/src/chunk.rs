@@ -79,10 +79,13 @@ pub(crate) fn looks_like_item(lexemes: &[Lexeme], at: usize) -> bool {
         Some(T::Observe) => behind(2).is_some_and(T::is_word) && behind(3) == Some(T::LeftBrace),
         Some(T::Domain | T::Let | T::Zone | T::Residency) => name && behind(2) == Some(T::Equal),
         Some(T::Test) => behind(1) == Some(T::Text),
+        Some(T::Template) => name && matches!(behind(2), Some(T::LeftBrace | T::LeftParen)),
         Some(T::Assert) => name && matches!(behind(2), Some(T::LeftBrace | T::Text)),
         Some(T::Use | T::Package | T::Constraint) => name,
         Some(T::Stamp | T::Deliver) => behind(1) == Some(T::On),
         Some(T::Legacy) => behind(1) == Some(T::From),
+        Some(T::Translate) => name && behind(2) == Some(T::Arrow),
+        Some(T::Carriage) => name && behind(2) == Some(T::To),
         Some(T::Tier | T::Route) => name && behind(2) == Some(T::Comma),
         _ => false,
     }
@@ -136,7 +139,7 @@ fn starts_item(lexemes: &[Lexeme], at: usize, kind: Option<Token>) -> bool {
         return is_observe_policy(lexemes, at);
     }
     let before = |back: usize| at.checked_sub(back).and_then(|at| token(lexemes, at));
-    let in_label = matches!(kind, Some(T::Stamp | T::Deliver | T::Legacy));
+    let in_label = matches!(kind, Some(T::Stamp | T::Deliver | T::Legacy | T::Carriage));
     match before(1) {
         Some(T::Dot) => return false,
         Some(T::Observe) if is_observe_policy(lexemes, at - 1) => return false,
@@ -156,7 +159,8 @@ fn starts_item(lexemes: &[Lexeme], at: usize, kind: Option<Token>) -> bool {
     let names_group = kind == Some(T::Operation) && next == Some(T::LeftBrace);
     let after_keyword =
         before(1).is_some_and(T::is_keyword) && before(2) != Some(T::Dot) && !lexeme.first;
-    let after_link = in_label && matches!(before(1), Some(T::On | T::From | T::And | T::When));
+    let after_link =
+        in_label && matches!(before(1), Some(T::On | T::From | T::To | T::And | T::When));
     let in_list = matches!(before(1), Some(T::Comma | T::Equal));
     let gives_names = matches!(kind, Some(T::Domain | T::Residency | T::Zone | T::Let));
     let is_named = gives_names && next == Some(T::Equal);
@@ -261,7 +265,21 @@ pub(crate) const fn is_clause_word(token: Token) -> bool {
     use Token as T;
     matches!(
         token,
-        T::From | T::To | T::Operation | T::Where | T::Proto | T::Source | T::Destination | T::Log
+        T::From
+            | T::To
+            | T::Operation
+            | T::Where
+            | T::Proto
+            | T::Source
+            | T::Destination
+            | T::Log
+            | T::Since
+            | T::Until
+            | T::Reject
+            | T::Quarantine
+            | T::Fragments
+            | T::Options
+            | T::Like
     )
 }
 

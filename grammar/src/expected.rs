@@ -13,8 +13,23 @@ pub(crate) struct Expected<'e> {
     next: Option<&'static str>,
 }
 
-const CLAUSES: [&str; 8] =
-    ["from", "to", "operation", "where", "proto", "source", "destination", "log"];
+const CLAUSES: [&str; 15] = [
+    "from",
+    "to",
+    "operation",
+    "where",
+    "proto",
+    "source",
+    "destination",
+    "log",
+    "since",
+    "until",
+    "reject",
+    "quarantine",
+    "fragments",
+    "options",
+    "like",
+];
 
 /// Terminals that are told as one; a group is told if all of it would be right.
 const GROUPS: [(&[&str], &str); 10] = [
@@ -24,7 +39,7 @@ const GROUPS: [(&[&str], &str); 10] = [
     ),
     (
         &CLAUSES,
-        "a clause (`from`, `to`, `operation`, `where`, `proto`, `source`, `destination` or `log`)",
+        "a clause (`from`, `to`, `operation`, `where`, `proto`, `source`, `destination`, `log` and so on)",
     ),
     (
         &["level", "compartments", "constraints", "radius", "ingress", "egress"],
@@ -46,7 +61,7 @@ const GROUPS: [(&[&str], &str); 10] = [
 ];
 
 /// Terminals that come with a group and need no words of their own.
-const WITH_GROUP: [&str; 16] = [
+const WITH_GROUP: [&str; 19] = [
     "observe",
     "subject",
     "max",
@@ -56,6 +71,9 @@ const WITH_GROUP: [&str; 16] = [
     "route",
     "radius",
     "life",
+    "fragment",
+    "fragments",
+    "options",
     "ingress",
     "egress",
     "operation",

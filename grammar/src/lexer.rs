@@ -29,34 +29,40 @@ pub enum Token {
     #[token("zone")] Zone,
     #[token("tier")] Tier,
     #[token("let")] Let,
+    #[token("template")] Template,
     #[token("stamp")] Stamp,
     #[token("deliver")] Deliver,
     #[token("legacy")] Legacy,
     #[token("policy")] Policy,
     #[token("test")] Test,
     #[token("assert")] Assert,
+    #[token("translate")] Translate,
     // Words that will start items of later versions.
     #[token("authority")] Authority,
-    #[token("translate")] Translate,
     #[token("carriage")] Carriage,
     // Words that mean something in their place.
+    #[token("add")] Add,
     #[token("address")] Address,
     #[token("always")] Always,
     #[token("and")] And,
     #[token("anyone")] Anyone,
     #[token("at")] At,
     #[token("by")] By,
+    #[token("cap")] Cap,
     #[token("cgroup")] Cgroup,
     #[token("code")] Code,
     #[token("compartments")] Compartments,
     #[token("constraints")] Constraints,
     #[token("deny")] Deny,
     #[token("destination")] Destination,
+    #[token("drop")] Drop,
     #[token("egress")] Egress,
     #[token("encrypted")] Encrypted,
     #[token("except")] Except,
     #[token("expect")] Expect,
     #[token("forward")] Forward,
+    #[token("fragment")] Fragment,
+    #[token("fragments")] Fragments,
     #[token("from")] From,
     #[token("has")] Has,
     #[token("icmp")] Icmp,
@@ -69,6 +75,7 @@ pub enum Token {
     #[token("labelled")] Labelled,
     #[token("level")] Level,
     #[token("life")] Life,
+    #[token("like")] Like,
     #[token("log")] Log,
     #[token("max")] Max,
     #[token("never")] Never,
@@ -76,6 +83,7 @@ pub enum Token {
     #[token("object")] Object,
     #[token("observe")] Observe,
     #[token("on")] On,
+    #[token("options")] Options,
     #[token("or")] Or,
     #[token("ordered")] Ordered,
     #[token("packet")] Packet,
@@ -84,8 +92,12 @@ pub enum Token {
     #[token("port")] Port,
     #[token("private")] Private,
     #[token("proto")] Proto,
+    #[token("quarantine")] Quarantine,
     #[token("radius")] Radius,
+    #[token("readdress")] Readdress,
+    #[token("reject")] Reject,
     #[token("sctp")] Sctp,
+    #[token("since")] Since,
     #[token("source")] Source,
     #[token("subject")] Subject,
     #[token("tcp")] Tcp,
@@ -94,6 +106,7 @@ pub enum Token {
     #[token("udp")] Udp,
     #[token("unless")] Unless,
     #[token("unlabelled")] Unlabelled,
+    #[token("until")] Until,
     #[token("when")] When,
     #[token("where")] Where,
     #[token("within")] Within,
@@ -174,15 +187,15 @@ impl Token {
             self,
             Self::Package | Self::Use | Self::Domain | Self::Scope | Self::Constraint
                 | Self::Operation | Self::Residency | Self::Route | Self::Zone | Self::Tier
-                | Self::Let | Self::Stamp | Self::Deliver | Self::Legacy | Self::Policy
-                | Self::Test | Self::Assert
+                | Self::Let | Self::Template | Self::Stamp | Self::Deliver | Self::Legacy | Self::Policy
+                | Self::Test | Self::Assert | Self::Translate | Self::Carriage
         ) || self.is_reserved()
     }
 
     /// A word that will start an item in a later version.
     #[must_use]
     pub const fn is_reserved(self) -> bool {
-        matches!(self, Self::Authority | Self::Translate | Self::Carriage)
+        matches!(self, Self::Authority)
     }
 
     /// A word of any kind: name or keyword.

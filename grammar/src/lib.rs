@@ -7,6 +7,7 @@ pub mod codes;
 pub mod diagnostic;
 pub mod span;
 
+mod assertion;
 mod chunk;
 mod expected;
 mod lexer;
@@ -18,6 +19,7 @@ mod problems;
 mod repair;
 mod suggest;
 mod syntax_error;
+mod translation;
 mod tree;
 
 pub use lexer::{Token, tokens};

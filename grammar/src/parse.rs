@@ -556,6 +556,7 @@ fn has_names(kind: Token) -> bool {
             | Token::Zone
             | Token::Tier
             | Token::Let
+            | Token::Template
     )
 }
 

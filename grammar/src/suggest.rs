@@ -7,7 +7,7 @@ use crate::problems::shorten;
 use crate::span::Span;
 
 /// The words that start items.
-pub(crate) const ITEMS: [(&str, Token); 16] = [
+pub(crate) const ITEMS: [(&str, Token); 20] = [
     ("package", Token::Package),
     ("use", Token::Use),
     ("domain", Token::Domain),
@@ -22,17 +22,22 @@ pub(crate) const ITEMS: [(&str, Token); 16] = [
     ("stamp", Token::Stamp),
     ("deliver", Token::Deliver),
     ("legacy", Token::Legacy),
+    ("carriage", Token::Carriage),
     ("policy", Token::Policy),
+    ("template", Token::Template),
     ("test", Token::Test),
+    ("assert", Token::Assert),
+    ("translate", Token::Translate),
 ];
 
 /// What other languages call items.
-const FOREIGN_ITEMS: [(&str, Token); 7] = [
+const FOREIGN_ITEMS: [(&str, Token); 8] = [
     ("import", Token::Use),
     ("include", Token::Use),
     ("module", Token::Package),
     ("namespace", Token::Package),
     ("const", Token::Let),
+    ("macro", Token::Template),
     ("var", Token::Let),
     ("define", Token::Let),
 ];

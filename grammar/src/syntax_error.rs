@@ -86,7 +86,8 @@ pub(crate) fn no_item(session: &Session<'_>, lexemes: &[Lexeme]) -> Option<Diagn
         Some((meant, _)) => diagnostic.help(format!("did you mean `{meant}`?")),
         None => diagnostic.help(
             "the items are `use`, `domain`, `scope`, `constraint`, `operation`, `residency`, \
-             `route`, `zone`, `tier`, `let`, `stamp`, `deliver`, `legacy`, `policy` and `test`",
+             `route`, `zone`, `tier`, `let`, `stamp`, `deliver`, `legacy`, `carriage`, `policy` \
+             and `test`",
         ),
     })
 }
@@ -432,9 +433,11 @@ fn example(start: Start, keyword: Token) -> Option<&'static str> {
         T::Zone => "zone pods = interface \"veth*\"",
         T::Tier => "tier guardrails, baseline ordered",
         T::Let => "let office = 10.20.0.0/16, 2001:db8:20::/48",
+        T::Template => "template web(who) { from who  proto tcp port 443 }",
         T::Stamp => "stamp on pods when cgroup \"/api*\" { subject acme.payments.api }",
         T::Deliver => "deliver on pods when address 10.0.0.5 { object acme.payments.ledger }",
         T::Legacy => "legacy from office on wan { subject acme.guest  max level public }",
+        T::Carriage => "carriage tunnel to office on wan",
         T::Policy => "policy ledger { on ingress  permit read { from acme.payments.api } }",
         T::Test => "test \"api\" { packet { from acme.api } expect permit by ledger.read }",
         T::Packet => "packet { from acme.api to acme.ledger } expect permit by ledger.read",
@@ -446,6 +449,11 @@ fn example(start: Start, keyword: Token) -> Option<&'static str> {
         T::Proto => "proto tcp port 443, 8000..8099",
         T::Source => "source office, 10.0.0.0/8",
         T::Destination => "destination 10.0.0.0/8",
+        T::Log => "log 1 in 100",
+        T::Since => "since \"2026-12-01T00:00Z\"",
+        T::Until => "until \"2026-12-31T18:00Z\"",
+        T::Quarantine => "quarantine decoys",
+        T::Like => "like web(who = acme.api  ports = 443)",
         _ => return None,
     })
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use govc_grammar::ast::{
     Action, Attribute, ClauseKind, Condition, ConditionKind, Covered, File, FromItem, Hook, Item,
     LabelField, MarkKind, Name, Operator, PacketField, Path, ProtoKind, Reach, SetMember,
-    StampCondition, Value,
+    StampCondition, TranslateKind, Value,
 };
 use govc_grammar::span::FileId;
 use govc_grammar::{Token, parse, tokens};
@@ -45,7 +45,7 @@ fn spelt(condition: &Condition) -> String {
 fn every_construct_is_accepted() {
     let file = accept(EVERYTHING);
     assert_eq!(file.package.as_ref().map(dotted).as_deref(), Some("acme.payments"));
-    assert_eq!(file.items.len(), 25);
+    assert_eq!(file.items.len(), 27);
     assert!(!file.items.iter().any(|item| matches!(item, Item::Error(_))));
     let uses = file.items.iter().filter_map(|item| match item {
         Item::Use(path) => Some(dotted(path)),
@@ -145,6 +145,9 @@ fn labels() {
     assert_eq!((deliver.object.reach, &deliver.addresses), (Reach::Tree, &None));
     let Item::Legacy(legacy) = &file.items[19] else { panic!() };
     assert_eq!((legacy.addresses.members.len(), legacy.fields.len()), (2, 2));
+    let Some(Item::Carriage(carriage)) = file.items.last() else { panic!() };
+    assert_eq!((carriage.kind.text.as_str(), carriage.addresses.members.len()), ("tunnel", 2));
+    assert_eq!(carriage.zone.text, "wan");
 }
 
 #[test]
@@ -232,12 +235,45 @@ fn tests() {
     assert_eq!(&EVERYTHING[span.start as usize..span.end as usize], "expect deny");
 }
 
+#[test]
+fn translations() {
+    let file = accept(EVERYTHING);
+    let translate = file.items.iter().find_map(|item| match item {
+        Item::Translate(translate) => Some(translate),
+        _ => None,
+    });
+    let translate = translate.unwrap();
+    assert_eq!(texts(&[translate.from.clone(), translate.to.clone()]), ["partner", "acme"]);
+    assert_eq!(translate.parts.len(), 17);
+    assert_eq!(translate.parts[16].kind, TranslateKind::Readdress);
+    let scope = |at: usize| match &translate.parts[at].kind {
+        TranslateKind::Scope { from, to } => (dotted(&from.path), dotted(&to.path)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(scope(0), ("partner.shop".into(), "acme.guest".into()));
+    assert_eq!(scope(1), ("partner.cap.level".into(), "acme.web.drop".into()));
+    assert_eq!(scope(2), ("add.radius".into(), "life.route".into()));
+    assert!(matches!(&translate.parts[3].kind, TranslateKind::Cap(name) if name.text == "public"));
+    let TranslateKind::Level(pairs) = &translate.parts[4].kind else { panic!() };
+    assert_eq!((pairs.len(), pairs[1].from.text.as_str()), (2, "level"));
+    assert!(matches!(translate.parts[5].kind, TranslateKind::DropCompartments(None)));
+    assert!(
+        matches!(&translate.parts[6].kind, TranslateKind::DropCompartments(Some(names)) if names.len() == 2)
+    );
+    let TranslateKind::Operation(pairs) = &translate.parts[11].kind else { panic!() };
+    assert_eq!(
+        (dotted(&pairs[1].from), dotted(&pairs[1].to)),
+        ("deny.on".into(), "web.get".into())
+    );
+    assert!(matches!(&translate.parts[15].kind, TranslateKind::Life(int) if int.value == 2));
+}
+
 /// All words of the language, as the lexer knows them.
 const WORDS: &str = "package use domain scope constraint operation residency route zone tier let \
-    stamp deliver legacy policy test assert authority translate carriage address always and anyone \
-    at by cgroup code compartments constraints deny destination egress encrypted expect forward from has \
+    stamp deliver legacy policy test assert translate authority carriage add address always and anyone \
+    at by cap cgroup code compartments constraints deny destination drop egress encrypted expect forward from has \
     icmp icmpv6 in includes ingress interface is labelled level life log max never not object observe on \
-    or ordered packet pass permit port proto radius sctp source subject tcp to type udp unless \
+    or ordered packet pass permit port proto radius readdress sctp source subject tcp to type udp unless \
     unlabelled when where within";
 
 #[test]

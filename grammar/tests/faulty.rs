@@ -171,11 +171,11 @@ const WRONG_CLAUSES: &[(&str, Code, &str, &str)] = &[
         "expected a condition (such as `level >= internal`), found `zone`",
     ),
     (
-        "reject",
+        "mirror",
         codes::UNEXPECTED,
-        "reject",
+        "mirror",
         "expected a clause (`from`, `to`, `operation`, `where`, `proto`, `source`, \
-             `destination` or `log`), found `reject`",
+             `destination`, `log` and so on), found `mirror`",
     ),
     ("from a.*.b", codes::UNEXPECTED, ".", "expected `,` or the next clause, found `.`"),
     (

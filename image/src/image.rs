@@ -2,16 +2,21 @@
 
 use govc_abi::{
     ABI_VERSION,
-    attribute::Request,
+    attribute::{self, Request},
     image::{self as layout, program},
     label::Label,
-    limits::{DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, PARTS_MAX, RULES_MAX, TEMPLATES_MAX},
+    limits::{
+        DECLARABLE_MAX, DOMAINS_NAMED_MAX, IMAGE_WORDS_MAX, LABELS_MAX, PARTS_MAX, RULES_MAX,
+        TIMES_MAX, TRANSLATIONS_MAX,
+    },
+    node::LEAF_NONE,
+    translate,
     walk::{self, Outcome},
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::{ImageTables, Names};
+use crate::{ImageTables, Names, Translation};
 
 /// Bytes of a word.
 const WORD_LEN: usize = 4;
@@ -91,7 +96,7 @@ pub struct Part {
 
 /// What a stamped or legacy packet's label says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Template {
+pub struct WrittenLabel {
     /// Head and mid; the tail is zero.
     pub label: Label,
     /// Index of its domain.
@@ -166,21 +171,52 @@ impl Image {
             .then(|| self.word(self.word(layout::AT_RULES) + number))
     }
 
-    /// One label template.
+    /// The label of one stamp or legacy rule.
     #[must_use]
-    pub fn template(&self, number: u32) -> Option<Template> {
-        if number >= self.word(layout::AT_TEMPLATE_COUNT) {
+    pub fn label(&self, number: u32) -> Option<WrittenLabel> {
+        if number >= self.word(layout::AT_LABEL_COUNT) {
             return None;
         }
-        let at = self.word(layout::AT_TEMPLATES) + number * layout::TEMPLATE_WORDS;
+        let at = self.word(layout::AT_LABELS) + number * layout::LABEL_WORDS;
         let tables = ImageTables::new(self);
         let label = Label {
-            head: walk::double(&tables, at + layout::TEMPLATE_HEAD),
-            mid: walk::double(&tables, at + layout::TEMPLATE_MID),
+            head: walk::double(&tables, at + layout::LABEL_HEAD),
+            mid: walk::double(&tables, at + layout::LABEL_MID),
             tail: 0,
             pad: 0,
         };
-        Some(Template { label, domain_index: self.word(at + layout::TEMPLATE_DOMAIN) })
+        Some(WrittenLabel { label, domain_index: self.word(at + layout::LABEL_DOMAIN) })
+    }
+
+    /// What becomes of a label of the domain with index `domain` that leaves by `zone`: the label, and
+    /// the index of its domain. [`None`] when nothing does.
+    ///
+    /// # Errors
+    /// The reason why it is refused.
+    #[must_use]
+    pub fn translate(
+        &self,
+        zone: u8,
+        domain: u32,
+        label: Label,
+    ) -> Option<Result<(u32, Label), u8>> {
+        let mut request = Request::EMPTY;
+        walk::set_label(&mut request, attribute::state::VALID, domain, &label);
+        if let Some(place) = request.scalars.get_mut(usize::from(attribute::EGRESS_ZONE)) {
+            *place = zone.into();
+        }
+        let number = self.decide(program::TRANSLATE, &request).winner;
+        if number == LEAF_NONE {
+            return None;
+        }
+        let mut label = label;
+        let becomes = translate::translate(&ImageTables::new(self), number, domain, &mut label);
+        Some(becomes.map(|domain| (domain, label)))
+    }
+
+    /// All translations with what they do, by number.
+    pub fn translations(&self) -> impl ExactSizeIterator<Item = Translation> {
+        (0..self.word(layout::AT_TRANSLATION_COUNT)).map(|number| Translation::read(self, number))
     }
 
     /// One object, as a [`govc_abi::attribute::scope_key`].
@@ -278,17 +314,51 @@ fn check_sections(bytes: &[u8]) -> Result<(), ImageError> {
     let rules = word(layout::AT_RULE_COUNT);
     at_most("rules", rules, RULES_MAX)?;
     section("rules", word(layout::AT_RULES), rules as usize)?;
-    let templates = word(layout::AT_TEMPLATE_COUNT);
-    at_most("templates", templates, TEMPLATES_MAX)?;
-    let template_words = templates as usize * layout::TEMPLATE_WORDS as usize;
-    section("templates", word(layout::AT_TEMPLATES), template_words)?;
+    let labels = word(layout::AT_LABEL_COUNT);
+    at_most("labels", labels, LABELS_MAX)?;
+    let label_words = labels as usize * layout::LABEL_WORDS as usize;
+    section("labels", word(layout::AT_LABELS), label_words)?;
     section("objects", word(layout::AT_OBJECTS), word(layout::AT_OBJECT_COUNT) as usize)?;
     let domains = word(layout::AT_DOMAIN_COUNT);
     at_most("domains", domains, DOMAINS_NAMED_MAX)?;
-    for template in 0..templates {
-        let at = word(layout::AT_TEMPLATES) + template * layout::TEMPLATE_WORDS;
-        if word(at + layout::TEMPLATE_DOMAIN) >= domains {
-            return Err(ImageError::Outside("domains of templates"));
+    let (translations, transforms) =
+        (word(layout::AT_TRANSLATION_COUNT), word(layout::AT_TRANSFORM_COUNT));
+    at_most("translations", translations, TRANSLATIONS_MAX)?;
+    at_most("transforms", transforms, TRANSLATIONS_MAX)?;
+    let each = |count: u32, words: u32| count as usize * words as usize;
+    let translation_words = each(translations, layout::TRANSLATION_WORDS);
+    section("translations", word(layout::AT_TRANSLATIONS), translation_words)?;
+    let transform_words = each(transforms, layout::TRANSFORM_WORDS);
+    section("transforms", word(layout::AT_TRANSFORMS), transform_words)?;
+    for translation in 0..translations {
+        let at = word(layout::AT_TRANSLATIONS) + translation * layout::TRANSLATION_WORDS;
+        if word(at + layout::TRANSLATION_TRANSFORM) >= transforms {
+            return Err(ImageError::Outside("transforms of translations"));
+        }
+    }
+    for transform in 0..transforms {
+        let at = word(layout::AT_TRANSFORMS) + transform * layout::TRANSFORM_WORDS;
+        if word(at + layout::TRANSFORM_LIMITS) & 15 >= domains {
+            return Err(ImageError::Outside("domains of transforms"));
+        }
+        for table in
+            [layout::TRANSFORM_OPERATIONS, layout::TRANSFORM_RESIDENCIES, layout::TRANSFORM_ROUTES]
+        {
+            let table = word(at + table);
+            let entries = if table == 0 { 0 } else { word(table) as usize + 1 };
+            section("numbers of transforms", table, entries)?;
+        }
+    }
+    at_most("moments", word(layout::AT_TIME_COUNT), TIMES_MAX)?;
+    for label in 0..labels {
+        let at = word(layout::AT_LABELS) + label * layout::LABEL_WORDS;
+        if word(at + layout::LABEL_DOMAIN) >= domains {
+            return Err(ImageError::Outside("domains of labels"));
+        }
+        let further = word(at + layout::LABEL_FURTHER);
+        let (first, count) = layout::further(further);
+        if first + count > labels || count as usize >= DECLARABLE_MAX {
+            return Err(ImageError::Outside("further labels"));
         }
     }
     for which in 0..program::COUNT as u32 {
@@ -386,8 +456,8 @@ mod tests {
             (layout::AT_RULES, u32::MAX),
             (layout::AT_RULE_COUNT, u32::MAX),
             (layout::AT_RULE_COUNT, 2),
-            (layout::AT_TEMPLATE_COUNT, 1),
-            (layout::AT_TEMPLATE_COUNT, u32::MAX),
+            (layout::AT_LABEL_COUNT, 1),
+            (layout::AT_LABEL_COUNT, u32::MAX),
             (layout::AT_OBJECT_COUNT, u32::MAX),
             (layout::AT_DOMAIN_COUNT, 16),
             (layout::AT_NAMES, 0),

@@ -8,12 +8,14 @@ mod image;
 mod lookup;
 mod names;
 mod tables;
+mod translation;
 
 pub use image::digest_of;
-pub use image::{Image, ImageError, Part, Program, Template};
+pub use image::{Image, ImageError, Part, Program, WrittenLabel};
 pub use lookup::glob;
 pub use names::{
-    Domain, File, Names, Numbered, Object, Rule, Scope, SubjectIndex, TemplateKind, TemplateName,
-    Zone,
+    Carriage, Domain, File, LabelKind, LabelName, Names, Numbered, Object, Rule, Scope,
+    SubjectIndex, TranslationName, Zone,
 };
 pub use tables::ImageTables;
+pub use translation::Translation;

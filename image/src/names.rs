@@ -15,8 +15,8 @@ pub struct Names {
     pub files: Vec<File>,
     /// Rules by rule number.
     pub rules: Vec<Rule>,
-    /// Label templates by number.
-    pub templates: Vec<TemplateName>,
+    /// Labels of stamp and legacy rules by number.
+    pub labels: Vec<LabelName>,
     /// Objects by number.
     pub objects: Vec<Object>,
     /// Zones; zone `i` has number `i + 1`.
@@ -25,6 +25,12 @@ pub struct Names {
     pub cgroups: Vec<String>,
     /// Domains by domain index.
     pub domains: Vec<Domain>,
+    /// Moments at which rules begin or end, as slots since the Unix epoch, ascending.
+    pub times: Vec<u32>,
+    /// Translations by number.
+    pub translations: Vec<TranslationName>,
+    /// Carriage rules; the first that matches counts.
+    pub carriages: Vec<Carriage>,
 }
 
 /// A source file.
@@ -51,23 +57,36 @@ pub struct Rule {
     pub line: u32,
     /// From 1.
     pub column: u32,
+    /// A digest of name and meaning: a rule of another image with the same one is the same rule.
+    pub meaning: [u8; 8],
 }
 
-/// Which kind of item a template comes from.
+/// Which kind of rule a label comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TemplateKind {
+pub enum LabelKind {
     /// Written onto packets that leave.
     Stamp,
     /// Stands in for the label of an unlabelled neighbour.
     Legacy,
 }
 
-/// A label template.
+/// A label that a rule writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TemplateName {
+pub struct LabelName {
     /// Stamp or legacy.
-    pub kind: TemplateKind,
+    pub kind: LabelKind,
     /// Whose label it is: `acme.payments.api`.
+    pub text: String,
+    /// Position in [`Names::files`].
+    pub file: u32,
+    /// From 1.
+    pub line: u32,
+}
+
+/// A translation between domains: whose labels become whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranslationName {
+    /// `partner -> acme.guest`
     pub text: String,
     /// Position in [`Names::files`].
     pub file: u32,
@@ -91,6 +110,21 @@ pub struct Zone {
     pub interfaces: Vec<String>,
     /// What leaves here is encrypted.
     pub encrypted: bool,
+}
+
+/// How labels ride to some addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carriage {
+    /// In a tunnel, and not in an option.
+    pub tunnel: bool,
+    /// Number of the zone that they are reached by.
+    pub zone: u8,
+    /// The addresses, as prefixes: `10.0.0.0/8`.
+    pub addresses: Vec<String>,
+    /// Position in [`Names::files`].
+    pub file: u32,
+    /// From 1.
+    pub line: u32,
 }
 
 /// A name with its number: a level, a bit, an operation, a residency set, a route class.
@@ -176,6 +210,12 @@ impl Names {
     #[must_use]
     pub fn zone(&self, number: u32) -> Option<&str> {
         Some(self.zones.get(number.checked_sub(1)? as usize)?.name.as_str())
+    }
+
+    /// Whether some label that leaves by a zone rides in a tunnel.
+    #[must_use]
+    pub fn tunnels_from(&self, zone: u32) -> bool {
+        self.carriages.iter().any(|rule| rule.tunnel && u32::from(rule.zone) == zone)
     }
 
     /// The cgroup pattern with this number; number 0 has none.

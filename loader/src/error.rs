@@ -27,9 +27,37 @@ pub enum LoadError {
     /// Another process changes the instance.
     #[error("another govc is changing instance `{0}`")]
     Locked(String),
+    /// Another process reads the instance's events, of which there is one ring.
+    #[error("another govc is reading the events of instance `{0}`")]
+    EventsTaken(String),
+    /// A policy waits to be confirmed.
+    #[error("what was applied to instance `{instance}` waits to be confirmed")]
+    Unconfirmed {
+        /// The instance.
+        instance: String,
+    },
+    /// Nothing waits to be confirmed.
+    #[error("nothing in instance `{0}` waits to be confirmed")]
+    NothingToConfirm(String),
     /// Nothing is pinned for the instance.
     #[error("instance `{0}` holds no policy")]
     NoInstance(String),
+    /// No cgroup2 hierarchy is mounted.
+    #[error("no cgroup2 hierarchy is mounted")]
+    NoCgroups,
+    /// The policy in force lets nobody be run like that.
+    #[error("{what}")]
+    NotGranted {
+        /// What is missing.
+        what: String,
+        /// For whom.
+        subject: String,
+        /// The pattern that a stamp rule would have to name.
+        cgroups: String,
+    },
+    /// Policies change faster than they can be read.
+    #[error("instance `{0}` changes faster than it can be read")]
+    Restless(String),
     /// The instance has no older generation to return to.
     #[error("instance `{0}` holds no earlier generation")]
     NoEarlierGeneration(String),
@@ -46,6 +74,8 @@ pub enum LoadError {
         interface: String,
         /// Its MTU.
         mtu: u32,
+        /// Bytes that a label takes.
+        overhead: u32,
     },
     /// Another XDP program sits on the interface.
     #[error("the XDP hook of `{interface}` is taken by another program")]
@@ -57,6 +87,32 @@ pub enum LoadError {
     #[error("the driver of `{interface}` has no native XDP")]
     XdpUnsupported {
         /// The interface.
+        interface: String,
+    },
+    /// The policy tells senders or puts packets into quarantine, which XDP cannot.
+    #[error(
+        "the policy rejects packets or puts them into quarantine, and `{interface}` has the XDP hook"
+    )]
+    AnswersOnXdp {
+        /// The interface.
+        interface: String,
+    },
+    /// The XDP hook does not look into tunnels.
+    #[error(
+        "the policy has labels that ride in tunnels, and `{interface}` is on the XDP hook, which does not look into them"
+    )]
+    TunnelsOnXdp {
+        /// The interface.
+        interface: String,
+    },
+    /// Packets in quarantine would be decided again where they leave.
+    #[error(
+        "zone `{zone}` keeps packets in quarantine, and this instance enforces on its interface `{interface}`"
+    )]
+    QuarantineEnforced {
+        /// The zone.
+        zone: String,
+        /// Its interface.
         interface: String,
     },
     /// The policy names a domain without keys.
@@ -126,9 +182,23 @@ impl LoadError {
             }
             Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
             Self::Locked(_) => "Wait for it, or look for a govc that hangs.".into(),
+            Self::EventsTaken(_) => {
+                "Two readers would share the events. Wait for the other `observe` or `top`, or end it.".into()
+            }
+            Self::Unconfirmed { .. } => {
+                "Say `govc confirm` to keep it, or `govc rollback` to return to what was before.".into()
+            }
+            Self::NothingToConfirm(_) => {
+                "Either it was confirmed, or the time was over and the old policy is back: see `govc status`.".into()
+            }
             Self::NoInstance(name) => {
                 format!("Put a policy in force first: govc apply POLICY --iface IFACE --instance {name}")
             }
+            Self::NoCgroups => "Mount it: mount -t cgroup2 none /sys/fs/cgroup".into(),
+            Self::NotGranted { subject, cgroups, .. } => format!(
+                "Say so in the node's policy: stamp on ZONE when cgroup \"{cgroups}\" {{ subject {subject}  operation .. }}"
+            ),
+            Self::Restless(_) => "Try again when fewer policies are being applied.".into(),
             Self::NoEarlierGeneration(_) => {
                 "Only the generation before the one in force is kept; apply the policy you want.".into()
             }
@@ -137,14 +207,21 @@ impl LoadError {
                 "One instance enforces on up to {} interfaces; use --instance for a second one.",
                 govc_abi::limits::INTERFACES_MAX
             ),
-            Self::MtuTooSmall { .. } => {
-                "A label takes 32 bytes and IPv6 wants 1280 besides: raise the MTU to at least 1312.".into()
-            }
+            Self::MtuTooSmall { overhead, .. } => format!(
+                "A label takes {overhead} bytes and IPv6 wants 1280 besides: raise the MTU to at least {}.",
+                1280 + overhead
+            ),
             Self::XdpBusy { interface } => format!(
                 "Detach the other program, or take the tcx hook: govc apply --iface {interface} --hook tcx"
             ),
             Self::XdpUnsupported { interface } => {
                 format!("Use the tcx hook: govc apply --iface {interface} --hook tcx")
+            }
+            Self::AnswersOnXdp { interface } | Self::TunnelsOnXdp { interface } => format!(
+                "Take the tcx hook: govc detach --iface {interface}, then govc apply --iface {interface} --hook tcx"
+            ),
+            Self::QuarantineEnforced { .. } => {
+                "Quarantine wants an interface of its own, such as one end of a veth pair: give it another zone.".into()
             }
             Self::NoKey(domain) => format!("Make one: govc keys new {domain}"),
             Self::ReadBack { .. } => "The running policy is untouched. Try again; if it happens twice, report it.".into(),

@@ -1,6 +1,11 @@
 //! Events as they come, with the names of the generation that decided.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Map, MapData, RingBuf};
 use govc_abi::{event::Event, names};
@@ -10,13 +15,29 @@ use crate::{
     error::{LoadError, bpf},
     instance::{Instance, Place},
     object,
+    ring::Positions,
 };
+
+/// Generations that a reader keeps the images of. Events wait in the ring for a moment only.
+const IMAGES_MAX: usize = 64;
+/// Events after which a reader that never catches up looks for new generations.
+const LOOK_EVERY: u32 = 256;
+
+/// How long an apply waits for a reader before it overwrites a generation whose events wait.
+const READER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Reads the events of an instance. There is one ring: two readers share its events.
 pub struct Events {
-    instance: Instance,
     ring: RingBuf<MapData>,
-    images: BTreeMap<u64, Option<Image>>,
+    positions: Positions,
+    images: Images,
+    taken: u32,
+}
+
+/// The images of generations that events name.
+struct Images {
+    instance: Instance,
+    known: BTreeMap<u64, Option<Arc<Image>>>,
 }
 
 impl Events {
@@ -25,12 +46,11 @@ impl Events {
     /// # Errors
     /// There is no such instance.
     pub fn open(place: &Place) -> Result<Self, LoadError> {
-        let instance = Instance::open(place)?;
-        let what = "cannot read the event ring";
-        let data = object::open_map(&place.pin(names::map::EVENTS))?;
-        let ring =
-            RingBuf::try_from(Map::from_map_data(data).map_err(bpf(what))?).map_err(bpf(what))?;
-        Ok(Self { instance, ring, images: BTreeMap::new() })
+        let images = Images { instance: Instance::open(place)?, known: BTreeMap::new() };
+        let (ring, positions) = open_ring(place)?;
+        let mut events = Self { ring, positions, images, taken: 0 };
+        events.images.look_at_generations();
+        Ok(events)
     }
 
     /// The next event, waiting for it up to `timeout`.
@@ -41,6 +61,8 @@ impl Events {
         if let Some(event) = self.take() {
             return Ok(Some(event));
         }
+        // While there is nothing to do: an image that is here now may be gone when an event asks.
+        self.images.look_at_generations();
         let timeout = rustix::time::Timespec::try_from(timeout).ok();
         let flags = rustix::event::PollFlags::IN;
         let mut fds = [rustix::event::PollFd::from_borrowed_fd(self.ring.as_fd(), flags)];
@@ -51,29 +73,112 @@ impl Events {
     }
 
     fn take(&mut self) -> Option<Event> {
+        self.taken = self.taken.wrapping_add(1);
+        if self.taken.is_multiple_of(LOOK_EVERY) {
+            self.images.look_at_generations();
+        }
         let item = self.ring.next()?;
         if item.len() < size_of::<Event>() {
             return None;
         }
         // SAFETY: as many bytes as an `Event` has, all bit patterns of which are one.
-        Some(unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) })
+        let event: Event = unsafe { std::ptr::read_unaligned(item.as_ptr().cast()) };
+        // Before the ring says that the event was read: an apply waits for that.
+        self.images.load(event.generation);
+        Some(event)
     }
 
-    /// The image of a generation, as long as the kernel holds it; kept from then on.
+    /// Events that were published since the instance began.
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.positions.published()
+    }
+
+    /// Published events that nobody has read yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.positions.waiting()
+    }
+
+    /// The image of a generation, as long as the kernel holds it; kept for a while from then on.
     pub fn image(&mut self, generation: u64) -> Option<&Image> {
-        if !self.images.contains_key(&generation) {
-            // What the kernel has overwritten never comes back: numbers are given once.
-            let image = self.find_image(generation);
-            self.images.insert(generation, image);
-        }
-        self.images.get(&generation)?.as_ref()
+        self.images.load(generation);
+        self.images.known.get(&generation)?.as_deref()
     }
 
-    fn find_image(&mut self, generation: u64) -> Option<Image> {
+    /// Likewise, to keep.
+    pub fn shared_image(&mut self, generation: u64) -> Option<Arc<Image>> {
+        self.images.load(generation);
+        self.images.known.get(&generation)?.clone()
+    }
+}
+
+fn open_ring(place: &Place) -> Result<(RingBuf<MapData>, Positions), LoadError> {
+    let what = "cannot read the event ring";
+    let data = object::open_map(&place.pin(names::map::EVENTS))?;
+    let ring =
+        RingBuf::try_from(Map::from_map_data(data).map_err(bpf(what))?).map_err(bpf(what))?;
+    let positions = Positions::map(ring.as_fd()).map_err(bpf(what))?;
+    Ok((ring, positions))
+}
+
+/// Waits until who reads the events of an instance has read those that are published by now, and
+/// with them the images of the generations that they name. A reader that does not come to it in
+/// time loses names, not events.
+pub(crate) fn let_reader_finish(place: &Place) {
+    if !place.has_reader() {
+        return;
+    }
+    let Ok((_ring, positions)) = open_ring(place) else { return };
+    let (published, began) = (positions.published(), Instant::now());
+    while positions.read() < published && began.elapsed() < READER_PATIENCE {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+impl Images {
+    /// Reads the images of generations that are new before anything overwrites them.
+    fn look_at_generations(&mut self) {
+        for generation in self.instance.control().generations {
+            if generation.number != 0 {
+                self.load(generation.number);
+            }
+        }
+    }
+
+    fn load(&mut self, generation: u64) {
+        if self.known.contains_key(&generation) {
+            return;
+        }
+        let image = self.find_image(generation);
+        let records = self.instance.control().generations;
+        if image.is_none() && records.iter().any(|record| record.number == generation) {
+            // It is being put together right now: the next time it may be there.
+            return;
+        }
+        // What the kernel has overwritten never comes back: numbers are given once.
+        self.known.insert(generation, image);
+        while self.known.len() > IMAGES_MAX {
+            self.known.pop_first();
+        }
+    }
+
+    fn find_image(&mut self, generation: u64) -> Option<Arc<Image>> {
+        let known = &self.known;
         let find = |instance: &Instance| {
-            let generations = instance.control().generations;
-            let buffer = generations.iter().position(|g| g.number == generation)?;
-            instance.image(buffer).ok().flatten()
+            let record = |instance: &Instance| {
+                let generations = instance.control().generations.into_iter();
+                generations.enumerate().find(|(_, record)| record.number == generation)
+            };
+            let (buffer, described) = record(instance)?;
+            // The same policy again, as a rollout puts it on: its image is here.
+            let same = |image: &&Arc<Image>| image.digest() == described.digest;
+            if let Some(image) = known.values().flatten().find(same) {
+                return Some(image.clone());
+            }
+            let image = instance.image(buffer).ok().flatten()?;
+            let still = record(instance).is_some_and(|(now, _)| now == buffer);
+            (still && image.digest() == described.digest).then(|| Arc::new(image))
         };
         find(&self.instance).or_else(|| {
             // The tables may have been replaced by larger ones.

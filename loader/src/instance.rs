@@ -1,4 +1,4 @@
-//! An instance: the pinned state of one enforcement point, `<bpffs>/govc/v1/<name>/`.
+//! An instance: the pinned state of one enforcement point, `<bpffs>/govc/v3/<name>/`.
 //!
 //! Everything that enforcement needs is pinned: maps, programs, links. The process that put it
 //! there may die at any moment.
@@ -7,15 +7,17 @@ use std::{
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::atomic::{Ordering, fence},
 };
 
 use govc_abi::{
     flow::{Control, Counter},
-    names,
+    image, names,
 };
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::{
+    counts::Ledger,
     error::{LoadError, file},
     mapped::MappedArray,
     object::{self, Sizes},
@@ -26,6 +28,8 @@ use crate::{
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// Name of an instance unless told otherwise.
 pub const DEFAULT_NAME: &str = "default";
+/// Directory that is locked by whoever reads events.
+const READER: &str = "reader";
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Names an instance; nothing is opened.
@@ -103,6 +107,49 @@ impl Place {
         }
     }
 
+    /// Makes this process the one that reads the instance's events, until the claim is dropped
+    /// or the process ends, however that is.
+    ///
+    /// # Errors
+    /// Another process is, or there is no instance.
+    pub fn claim_events(&self) -> Result<Lock, LoadError> {
+        if !self.exists() {
+            return Err(LoadError::NoInstance(self.name.clone()));
+        }
+        let path = self.pin(READER);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(file("cannot make", path)(error));
+            }
+            _ => {}
+        }
+        // Whoever only looks holds the lock for a moment.
+        for _ in 0..10 {
+            match self.lock_reader(FlockOperation::NonBlockingLockExclusive) {
+                Ok(directory) => return Ok(Lock { _directory: directory }),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                Err(error) => return Err(file("cannot lock", path)(error.into())),
+            }
+        }
+        Err(LoadError::EventsTaken(self.name.clone()))
+    }
+
+    /// Whether a process reads the instance's events.
+    #[must_use]
+    pub fn has_reader(&self) -> bool {
+        let lock = self.lock_reader(FlockOperation::NonBlockingLockShared);
+        lock.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+    }
+
+    fn lock_reader(&self, operation: FlockOperation) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let directory = rustix::fs::open(self.pin(READER), flags, Mode::empty())?;
+        rustix::fs::flock(&directory, operation)?;
+        Ok(directory)
+    }
+
     /// The bpffs that the instance lives below.
     fn bpffs(&self) -> &Path {
         let above = names::PIN_ROOT.split('/').count() + 1;
@@ -139,8 +186,12 @@ pub struct Instance {
     pub(crate) tables: MappedArray,
     pub(crate) counters: MappedArray,
     pub(crate) carried: MappedArray,
+    ledger: MappedArray,
     pub(crate) keys: MappedArray,
+    pub(crate) grants: MappedArray,
     pub(crate) interfaces: MappedArray,
+    pub(crate) detours: MappedArray,
+    pub(crate) patterns: MappedArray,
     pub(crate) set: Set,
     pub(crate) sizes: Sizes,
 }
@@ -173,7 +224,7 @@ impl Instance {
         };
         let of_set = |name, value_len| map(set.pin(name), name, value_len);
         let own = |name, value_len| map(place.pin(name), name, value_len);
-        let tables = of_set(names::map::TABLES, govc_abi::image::HEADER_WORDS * 4)?;
+        let tables = of_set(names::map::TABLES, image::HEADER_WORDS * 4)?;
         let counters = of_set(names::map::COUNTERS, size_of::<Counter>())?;
         let sizes = Sizes::of_maps(
             tables.value_len() as u32,
@@ -186,8 +237,12 @@ impl Instance {
             tables,
             counters,
             carried: of_set(names::map::CARRIED, sizes.carried_len() as usize)?,
+            ledger: of_set(names::map::LEDGER, size_of::<u64>())?,
             keys: own(names::map::KEYS, size_of::<govc_abi::key::KeyTable>())?,
+            grants: own(names::map::GRANTS, size_of::<govc_abi::grant::GrantTable>())?,
             interfaces: own(names::map::INTERFACES, size_of::<govc_abi::flow::Interface>())?,
+            detours: own(names::map::DETOURS, size_of::<govc_abi::flow::Detours>())?,
+            patterns: own(names::map::PATTERNS, size_of::<govc_abi::flow::Patterns>())?,
             set,
             sizes,
         })
@@ -199,14 +254,52 @@ impl Instance {
         &self.place
     }
 
+    /// File that a map is pinned as, be it the instance's own or its set's.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
+        if set::HELD.contains(&name) { self.set.pin(name) } else { self.place.pin(name) }
+    }
+
     /// One counter of a buffer, over all CPUs and all sets that the instance has had.
     #[must_use]
     pub fn count(&self, buffer: usize, number: u32) -> Counter {
-        let at = number as usize * size_of::<Counter>();
-        let mut total = self.carried.read(buffer, at).unwrap_or_default();
+        let mut total = self.carried_count(self.ledger().entry(buffer), number);
         let Sizes { counter_shift, cpus, .. } = self.sizes;
         set::add_stripes(&mut total, &self.counters, buffer, number, counter_shift, cpus);
         total
+    }
+
+    /// One counter of an entry of `CARRIED`.
+    pub(crate) fn carried_count(&self, entry: usize, number: u32) -> Counter {
+        self.carried.read(entry, number as usize * size_of::<Counter>()).unwrap_or_default()
+    }
+
+    pub(crate) fn set_carried(&self, entry: usize, number: u32, count: Counter) {
+        self.carried.write(entry, number as usize * size_of::<Counter>(), count);
+    }
+
+    /// Which entries of `CARRIED` hold what.
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::from_word(self.ledger.read(0, 0).unwrap_or_default())
+    }
+
+    /// Everything that was written before counts from here on, and nothing that is written later.
+    pub(crate) fn set_ledger(&self, ledger: Ledger) {
+        fence(Ordering::SeqCst);
+        self.ledger.write(0, 0, ledger.word());
+        fence(Ordering::SeqCst);
+    }
+
+    /// The names section of the image in a buffer, which was verified when it was put there; [`None`]
+    /// when it holds none.
+    pub(crate) fn names(&self, buffer: usize) -> Option<govc_image::Names> {
+        let generation = *self.control().generations.get(buffer)?;
+        if generation.number == 0 {
+            return None;
+        }
+        let word = |at: u32| self.tables.read::<u32>(buffer, at as usize * 4);
+        let (at, len) = (word(image::AT_NAMES)?, word(image::AT_NAMES_LEN)?);
+        let bytes = self.tables.read_bytes(buffer, at as usize * 4, len as usize);
+        govc_image::Names::decode(&bytes).ok()
     }
 
     /// The control record.

@@ -13,20 +13,70 @@ const CAP_BPF: u32 = 39;
 /// # Errors
 /// What is missing.
 pub fn check() -> Result<(), LoadError> {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
-    if version(&release).is_some_and(|found| found < OLDEST) {
-        return Err(LoadError::KernelTooOld { found: release });
+    let (found, recent) = release();
+    if !recent {
+        return Err(LoadError::KernelTooOld { found });
     }
+    match missing_capabilities().first() {
+        Some(missing) => Err(LoadError::Privileges(missing)),
+        None => Ok(()),
+    }
+}
+
+/// The kernel's release, and whether it is one that govc runs on.
+#[must_use]
+pub fn release() -> (String, bool) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let recent = version(&release).is_none_or(|found| found >= OLDEST);
+    (release, recent)
+}
+
+/// Capabilities that `apply` needs and this process lacks.
+#[must_use]
+pub fn missing_capabilities() -> Vec<&'static str> {
     let effective = effective_capabilities().unwrap_or(u64::MAX);
     let has = |bit: u32| effective & 1 << bit != 0;
+    let mut missing = Vec::new();
     if !has(CAP_NET_ADMIN) {
-        return Err(LoadError::Privileges("CAP_NET_ADMIN"));
+        missing.push("CAP_NET_ADMIN");
     }
     if !has(CAP_SYS_ADMIN) && !has(CAP_BPF) {
-        return Err(LoadError::Privileges("CAP_BPF"));
+        missing.push("CAP_BPF");
     }
-    Ok(())
+    missing
+}
+
+/// Whether programs can be attached to tcx hooks: asks which ones are, on the loopback interface.
+///
+/// # Errors
+/// The kernel does not let this process ask, or has no tcx.
+pub fn query_tcx() -> Result<(), LoadError> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    let what = "cannot ask for tcx programs";
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress)
+        .map(drop)
+        .map_err(crate::error::bpf(what))
+}
+
+/// Whether something keeps the wall clock right; `None` when the kernel does not tell.
+#[must_use]
+pub fn is_clock_kept() -> Option<bool> {
+    // SAFETY: all zero is a `timex` that changes nothing.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure lives through the call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    (state >= 0).then_some(state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0)
+}
+
+/// What to add to the TAI clock to get Unix time now, seconds.
+#[must_use]
+pub fn tai_offset_s() -> i64 {
+    use rustix::time::{ClockId, DynamicClockId, clock_gettime, clock_gettime_dynamic};
+    let ns = |time: rustix::time::Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    let real = ns(clock_gettime(ClockId::Realtime));
+    let offset = clock_gettime_dynamic(DynamicClockId::Tai).map_or(0, |tai| real - ns(tai));
+    // Whole seconds: the two clocks are read one after the other.
+    (offset + 500_000_000).div_euclid(1_000_000_000)
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

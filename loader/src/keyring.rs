@@ -10,11 +10,13 @@ use std::{
 };
 
 use govc_abi::{
-    key::{EPOCH_SHIFT_MAX, KeyEntry},
-    label::SLOT_NS,
-    limits::EPOCHS,
+    key::{EPOCH_SHIFT_MAX, KeyEntry, sender},
+    label::{Label, SLOT_NS},
+    limits::{EPOCHS, SUBJECTS_MAX},
+    mac,
 };
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{LoadError, file};
 
@@ -25,6 +27,9 @@ pub const EPOCH_SHIFT_DEFAULT: u32 = 14;
 /// Epochs that a ring holds ahead: the past one and the present one take two of the 16 that a
 /// label can tell apart.
 pub const EPOCHS_STAGED_MAX: u64 = EPOCHS as u64 - 2;
+
+/// Bytes of a domain's keys: room enough that no part of them stays behind when a buffer grows.
+const TEXT_LEN_MAX: usize = 1 << 13;
 
 /// The slot that it is now.
 #[must_use]
@@ -44,8 +49,41 @@ pub struct DomainKeys {
     pub number: u16,
     /// An epoch is `2^epoch_shift` slots of two seconds long.
     pub epoch_shift: u32,
+    /// Whom all of these keys belong to.
+    #[serde(default, skip_serializing_if = "Senders::is_all")]
+    pub senders: Senders,
     /// Keys by ascending epoch.
     epochs: Vec<EpochKey>,
+}
+
+/// Whom the keys of a ring belong to. A domain's rings are all of one kind, which labels do not
+/// choose: either of the first, or of the other two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Senders {
+    /// To everybody: MACs are made with the keys themselves.
+    #[default]
+    All,
+    /// Each sender has its own, which follows from these.
+    Each,
+    /// To the sender with this subject: the keys were made from those of a ring for each.
+    One(u32),
+}
+
+impl Senders {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// As the kernel knows it: one of [`sender`].
+    #[must_use]
+    pub fn word(self) -> u32 {
+        match self {
+            Self::All => sender::ALL,
+            Self::Each => sender::DERIVED,
+            Self::One(subject) => sender::ONE | subject,
+        }
+    }
 }
 
 /// The key of one epoch.
@@ -54,6 +92,12 @@ struct EpochKey {
     epoch: u64,
     /// 32 hexadecimal digits.
     key: String,
+}
+
+impl Drop for EpochKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 /// What may be told about an epoch: everything but the key.
@@ -88,21 +132,56 @@ impl DomainKeys {
         epoch_shift: u32,
         staged: u64,
     ) -> Result<Self, LoadError> {
-        let epoch_shift = epoch_shift.min(EPOCH_SHIFT_MAX);
-        let mut keys =
-            Self { version: 1, domain: domain.into(), number, epoch_shift, epochs: Vec::new() };
+        let mut keys = Self {
+            version: 1,
+            domain: domain.into(),
+            number,
+            epoch_shift: epoch_shift.min(EPOCH_SHIFT_MAX),
+            senders: Senders::All,
+            epochs: Vec::new(),
+        };
         keys.stage(slot_now(), staged)?;
         Ok(keys)
     }
 
+    /// The keys of one sender, for a node that only stamps as that one; [`None`] unless each
+    /// sender has keys of its own.
+    #[must_use]
+    pub fn for_sender(&self, subject: u32) -> Option<Self> {
+        if self.senders != Senders::Each || subject >= SUBJECTS_MAX {
+            return None;
+        }
+        let label = Label::default().with_domain(self.number).with_subject(subject);
+        let epochs = self.epochs.iter().map(|key| {
+            let (k0, k1) = parse_key(&key.key)?;
+            let mut own = mac::sender_key(k0, k1, &label);
+            let text = own.iter().flat_map(|half| half.to_le_bytes());
+            let text = text.map(|byte| format!("{byte:02x}")).collect();
+            own.zeroize();
+            Some(EpochKey { epoch: key.epoch, key: text })
+        });
+        Some(Self {
+            version: self.version,
+            domain: self.domain.clone(),
+            number: self.number,
+            epoch_shift: self.epoch_shift,
+            senders: Senders::One(subject),
+            epochs: epochs.collect::<Option<_>>()?,
+        })
+    }
+
     /// Adds keys until `staged` epochs after the present one have one, and forgets those that no
-    /// verifier accepts any more. Tells how many were added.
+    /// verifier accepts any more. Tells how many were added: none to the keys of one sender, which
+    /// are made elsewhere.
     ///
     /// # Errors
     /// The kernel gives no randomness.
     pub fn stage(&mut self, slot: u64, staged: u64) -> Result<usize, LoadError> {
         let present = slot >> self.epoch_shift;
         self.epochs.retain(|key| key.epoch + 1 >= present);
+        if matches!(self.senders, Senders::One(_)) {
+            return Ok(0);
+        }
         let mut added = 0;
         for epoch in present..=present + staged.min(EPOCHS_STAGED_MAX) {
             if self.epochs.iter().all(|key| key.epoch != epoch) {
@@ -114,6 +193,52 @@ impl DomainKeys {
         Ok(added)
     }
 
+    /// Replaces the keys of all epochs behind the present one, so that what is known of them is
+    /// worth nothing. Labels in flight stay good: they bear the keys of the present epoch. Tells
+    /// how many were replaced or added; the keys of one sender stay as they are.
+    ///
+    /// # Errors
+    /// The kernel gives no randomness.
+    pub fn rotate(&mut self, slot: u64, staged: u64) -> Result<usize, LoadError> {
+        let present = slot >> self.epoch_shift;
+        if !matches!(self.senders, Senders::One(_)) {
+            self.epochs.retain(|key| key.epoch <= present);
+        }
+        self.stage(slot, staged)
+    }
+
+    /// The keys as they stand in a file.
+    ///
+    /// # Errors
+    /// They cannot be written as JSON, which keys always can.
+    pub fn to_text(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+        let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN_MAX));
+        serde_json::to_writer_pretty(&mut *text, self)?;
+        Ok(text)
+    }
+
+    /// Keys from the text of a file. Why it is not taken tells nothing of what stands in it.
+    ///
+    /// # Errors
+    /// It is no key ring of this version.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let keys: Self = serde_json::from_str(text).map_err(|e| {
+            // The text holds secrets; only the place of the mistake may be told.
+            format!("line {}, column {} is not what a key file holds", e.line(), e.column())
+        })?;
+        if keys.version != 1 || keys.epoch_shift > EPOCH_SHIFT_MAX {
+            return Err("version or epoch length are wrong".into());
+        }
+        if matches!(keys.senders, Senders::One(subject) if subject >= SUBJECTS_MAX) {
+            return Err("its sender is no subject".into());
+        }
+        if keys.epochs.iter().any(|key| parse_key(&key.key).is_none() || key.epoch > u64::MAX >> 17)
+        {
+            return Err("a key is not 32 hexadecimal digits".into());
+        }
+        Ok(keys)
+    }
+
     /// The epochs that have a key.
     pub fn epochs(&self) -> impl Iterator<Item = EpochInfo> + '_ {
         self.epochs.iter().map(|key| EpochInfo {
@@ -121,6 +246,12 @@ impl DomainKeys {
             not_before_slot: key.epoch << self.epoch_shift,
             not_after_slot: (key.epoch + 1) << self.epoch_shift,
         })
+    }
+
+    /// First slot behind the last epoch that has a key; 0 when none has.
+    #[must_use]
+    pub fn ends_slot(&self) -> u64 {
+        self.epochs().map(|epoch| epoch.not_after_slot).max().unwrap_or(0)
     }
 
     /// Entries for the kernel with their epoch modulo 16: those of the past epoch, the present
@@ -190,7 +321,7 @@ impl KeyRing {
     pub fn read(&self, number: u16) -> Result<Option<DomainKeys>, LoadError> {
         let path = self.path(number);
         let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+            Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(file("cannot read key file", path)(error)),
         };
@@ -203,16 +334,9 @@ impl KeyRing {
                 mode & 0o7777
             )));
         }
-        let keys: DomainKeys = serde_json::from_str(&text).map_err(|e| {
-            // The text holds secrets; only the place of the mistake may be told.
-            bad(format!("line {}, column {} is not what a key file holds", e.line(), e.column()))
-        })?;
-        if keys.version != 1 || keys.number != number || keys.epoch_shift > EPOCH_SHIFT_MAX {
-            return Err(bad("version, number or epoch length are wrong".into()));
-        }
-        if keys.epochs.iter().any(|key| parse_key(&key.key).is_none() || key.epoch > u64::MAX >> 17)
-        {
-            return Err(bad("a key is not 32 hexadecimal digits".into()));
+        let keys = DomainKeys::from_text(&text).map_err(bad)?;
+        if keys.number != number {
+            return Err(bad("it is about another domain".into()));
         }
         Ok(Some(keys))
     }
@@ -251,14 +375,13 @@ impl KeyRing {
         let path = self.path(keys.number);
         let mut temporary = path.clone();
         temporary.set_extension(format!("tmp{}", std::process::id()));
-        let text = serde_json::to_string_pretty(keys)
-            .map_err(|e| file("cannot write key file", &path)(e.into()))?;
+        let text = keys.to_text().map_err(|e| file("cannot write key file", &path)(e.into()))?;
         let written = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&temporary)
-            .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
+            .and_then(|mut f| f.write_all(&text).and_then(|()| f.sync_all()))
             .and_then(|()| fs::rename(&temporary, &path))
             .and_then(|()| fs::File::open(dir)?.sync_all());
         if written.is_err() {
@@ -303,6 +426,63 @@ mod tests {
         fs::set_permissions(ring.path(7), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(ring.read(7), Err(LoadError::KeyFile { .. })));
         fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn rotation_replaces_what_nobody_used_yet() {
+        let mut keys = DomainKeys::generate("acme", 7, 4, 3).unwrap();
+        let slot = keys.epochs[0].epoch << 4;
+        let before: Vec<String> = keys.epochs.iter().map(|key| key.key.clone()).collect();
+        assert_eq!(keys.rotate(slot + 16, 3).unwrap(), 3);
+        let after: Vec<&String> = keys.epochs.iter().map(|key| &key.key).collect();
+        assert_eq!((after.len(), &before[..2]), (5, &[after[0].clone(), after[1].clone()][..]));
+        assert!(after[2..].iter().all(|key| !before.contains(key)));
+    }
+
+    #[test]
+    fn a_text_comes_back_and_mistakes_tell_no_key() {
+        let keys = DomainKeys::generate("acme", 7, 14, 2).unwrap();
+        let text = String::from_utf8(keys.to_text().unwrap().to_vec()).unwrap();
+        assert!(text.len() < TEXT_LEN_MAX);
+        assert!(DomainKeys::from_text(&text).unwrap().epochs().eq(keys.epochs()));
+        let key = &keys.epochs[1].key;
+        for wrong in [
+            text.replace("\"version\": 1", "\"version\": 2"),
+            text.replace(key, &key[1..]),
+            text.replace(&format!("\"{key}\""), key),
+            text.replace("\"epoch_shift\": 14", "\"epoch_shift\": 99"),
+        ] {
+            let why = DomainKeys::from_text(&wrong).unwrap_err();
+            assert!(!why.contains(&key[1..]), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_one_sender_follow_from_those_of_the_domain() {
+        let mut keys = DomainKeys::generate("acme", 7, 14, 2).unwrap();
+        assert!(keys.for_sender(5).is_none(), "all senders share these");
+        keys.senders = Senders::Each;
+        assert!(keys.for_sender(SUBJECTS_MAX).is_none());
+        let mut one = keys.for_sender(5).unwrap();
+        let text = String::from_utf8(one.to_text().unwrap().to_vec()).unwrap();
+        assert_eq!(DomainKeys::from_text(&text).unwrap().senders, Senders::One(5));
+        assert!(one.epochs().eq(keys.epochs()));
+        let slot = slot_now();
+        let label = Label::default().with_domain(7).with_subject(5).with_level(9);
+        for ((_, all), (_, own)) in keys.entries(slot).zip(one.entries(slot)) {
+            let derived = all.of_sender(keys.senders.word(), &label).unwrap();
+            assert_eq!(own.of_sender(one.senders.word(), &label), Some(derived));
+            assert_ne!(derived, [all.k0, all.k1]);
+            for other in [label.with_subject(6), label.with_domain(8)] {
+                let theirs = all.of_sender(keys.senders.word(), &other).unwrap();
+                assert_ne!(theirs, derived);
+            }
+            assert_eq!(own.of_sender(one.senders.word(), &label.with_subject(6)), None);
+        }
+        // Nobody can make more of them out of these.
+        let before: Vec<String> = one.epochs.iter().map(|key| key.key.clone()).collect();
+        assert_eq!((one.stage(slot, 9).unwrap(), one.rotate(slot, 9).unwrap()), (0, 0));
+        assert!(one.epochs.iter().map(|key| &key.key).eq(&before));
     }
 
     #[test]

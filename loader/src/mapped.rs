@@ -120,12 +120,16 @@ macro_rules! plain {
 }
 
 plain!(
+    u16,
     u32,
     u64,
     govc_abi::flow::Control,
     govc_abi::flow::Counter,
+    govc_abi::flow::Detours,
     govc_abi::flow::Generation,
     govc_abi::flow::Interface,
+    govc_abi::flow::Patterns,
+    govc_abi::grant::Held,
     govc_abi::key::KeyEntry,
     govc_abi::key::KeyTable
 );

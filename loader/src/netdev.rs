@@ -1,10 +1,15 @@
 //! Interfaces and routes, through netlink.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
-use govc_abi::label::BLOCK_LEN;
+use govc_abi::{
+    label::BLOCK_LEN,
+    tunnel::{OVERHEAD_V4, OVERHEAD_V6},
+};
+use govc_image::Names;
 use netlink_packet_route::{
+    address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage},
     route::{RouteAttribute, RouteMessage, RouteMetric},
 };
@@ -29,6 +34,9 @@ pub struct Netdev {
     pub l2_len: u16,
     /// `None` for hardware; the driver's kind for virtual devices.
     pub kind: Option<String>,
+    /// Index of the interface that this one is on top of, such as a VLAN.
+    #[serde(skip)]
+    pub below: Option<u32>,
 }
 
 /// Runs netlink requests of this thread's network namespace to their end.
@@ -70,6 +78,25 @@ pub fn list() -> Result<Vec<Netdev>, LoadError> {
     })
 }
 
+/// The addresses of all interfaces of this network namespace.
+///
+/// # Errors
+/// Netlink refuses.
+pub fn addresses() -> Result<Vec<IpAddr>, LoadError> {
+    run(async |handle| {
+        let addresses = handle.address().get().execute();
+        let addresses: Vec<AddressMessage> =
+            addresses.try_collect().await.map_err(netlink("cannot list addresses"))?;
+        let told = |message: &AddressMessage| {
+            message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })
+        };
+        Ok(addresses.iter().filter_map(told).collect())
+    })
+}
+
 /// One interface.
 ///
 /// # Errors
@@ -91,11 +118,13 @@ fn describe(link: &LinkMessage) -> Option<Netdev> {
             _ => 0,
         },
         kind: None,
+        below: None,
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => device.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            LinkAttribute::Link(below) => device.below = Some(*below),
             LinkAttribute::LinkInfo(infos) => {
                 device.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
@@ -112,29 +141,76 @@ fn describe(link: &LinkMessage) -> Option<Netdev> {
     (!device.name.is_empty()).then_some(device)
 }
 
-/// Largest IP packet that leaves room for a label.
+/// Bytes that labels take of the packets of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overhead {
+    /// Of IPv4.
+    pub v4: u32,
+    /// Of IPv6.
+    pub v6: u32,
+}
+
+impl Overhead {
+    /// Where all labels ride in options.
+    pub const OPTION: Self = Self { v4: BLOCK_LEN as u32, v6: BLOCK_LEN as u32 };
+    /// Where some ride in tunnels.
+    pub const TUNNEL: Self = Self { v4: OVERHEAD_V4 as u32, v6: OVERHEAD_V6 as u32 };
+
+    /// What the labels of an image take on an interface.
+    #[must_use]
+    pub fn of(names: &Names, device: &Netdev) -> Self {
+        let zone = names.zone_of(&device.name).unwrap_or(0) as u32;
+        if names.tunnels_from(zone) { Self::TUNNEL } else { Self::OPTION }
+    }
+}
+
+/// Largest IPv4 packet that leaves room for a label.
 ///
 /// # Errors
 /// There is no room: IPv6 would fall below its least MTU.
-pub fn inner_mtu(device: &Netdev) -> Result<u32, LoadError> {
-    let inner = device.mtu.saturating_sub(BLOCK_LEN as u32);
-    if inner < V6_MTU_MIN {
-        return Err(LoadError::MtuTooSmall { interface: device.name.clone(), mtu: device.mtu });
+pub fn inner_mtu(device: &Netdev, overhead: Overhead) -> Result<u32, LoadError> {
+    if device.mtu.saturating_sub(overhead.v6) < V6_MTU_MIN {
+        let (interface, mtu) = (device.name.clone(), device.mtu);
+        return Err(LoadError::MtuTooSmall { interface, mtu, overhead: overhead.v6 });
     }
-    Ok(inner)
+    Ok(device.mtu.saturating_sub(overhead.v4))
 }
 
-/// Makes the stack send packets that leave room for a label: routes over the interface get an
-/// MTU (IPv4), and its IPv6 MTU is lowered. Tells how many IPv4 routes were changed.
+/// Makes the stack send packets that leave room for a label: routes over the interface, and over
+/// those on top of it, get an MTU (IPv4), and their IPv6 MTU is lowered. Tells how many IPv4 routes
+/// were changed.
 ///
 /// # Errors
 /// Netlink or /proc refuses.
-pub fn lower_mtu(device: &Netdev) -> Result<usize, LoadError> {
-    let inner = inner_mtu(device)?;
-    set_v6_mtu(device, inner);
-    set_route_mtu(device.index, |mtu| match mtu {
-        Some(mtu) if mtu <= inner => None,
-        _ => Some(Some(inner)),
+pub fn lower_mtu(device: &Netdev, overhead: Overhead) -> Result<usize, LoadError> {
+    with_stacked(device, |device| {
+        let inner = inner_mtu(device, overhead)?;
+        set_v6_mtu(device, device.mtu - overhead.v6);
+        set_route_mtu(device.index, |mtu| match mtu {
+            Some(mtu) if mtu == inner || mtu < inner && !is_ours(device, mtu) => None,
+            _ => Some(Some(inner)),
+        })
+    })
+}
+
+/// Whether a route's MTU is one that an apply gives it.
+fn is_ours(device: &Netdev, mtu: u32) -> bool {
+    [Overhead::OPTION, Overhead::TUNNEL].iter().any(|one| device.mtu.saturating_sub(one.v4) == mtu)
+}
+
+/// Makes the routes of an interface that [`lower_mtu`] has changed fit another overhead.
+///
+/// # Errors
+/// Netlink or /proc refuses.
+pub fn adjust_mtu(device: &Netdev, overhead: Overhead) -> Result<usize, LoadError> {
+    with_stacked(device, |device| {
+        let inner = inner_mtu(device, overhead)?;
+        if v6_mtu(device).is_some_and(|mtu| mtu < device.mtu) {
+            set_v6_mtu(device, device.mtu - overhead.v6);
+        }
+        set_route_mtu(device.index, |mtu| {
+            mtu.filter(|mtu| *mtu != inner && is_ours(device, *mtu)).map(|_| Some(inner))
+        })
     })
 }
 
@@ -143,9 +219,49 @@ pub fn lower_mtu(device: &Netdev) -> Result<usize, LoadError> {
 /// # Errors
 /// Netlink or /proc refuses.
 pub fn restore_mtu(device: &Netdev) -> Result<usize, LoadError> {
-    let inner = device.mtu.saturating_sub(BLOCK_LEN as u32);
-    set_v6_mtu(device, device.mtu);
-    set_route_mtu(device.index, |mtu| if mtu == Some(inner) { Some(None) } else { None })
+    with_stacked(device, |device| {
+        set_v6_mtu(device, device.mtu);
+        set_route_mtu(device.index, |mtu| mtu.filter(|mtu| is_ours(device, *mtu)).map(|_| None))
+    })
+}
+
+/// Adds up what `change` gives for an interface and those on top of it, whose packets pass its
+/// hooks.
+fn with_stacked(
+    device: &Netdev,
+    change: impl Fn(&Netdev) -> Result<usize, LoadError>,
+) -> Result<usize, LoadError> {
+    const KINDS: [&str; 3] = ["vlan", "macvlan", "ipvlan"];
+    let mut changed = change(device)?;
+    for stacked in list()? {
+        let kind = stacked.kind.as_deref().unwrap_or_default();
+        // Of other kinds this is the index of the other end, perhaps in another namespace.
+        if stacked.below == Some(device.index) && KINDS.contains(&kind) {
+            changed += change(&stacked)?;
+        }
+    }
+    Ok(changed)
+}
+
+/// IPv4 routes over an interface by which packets leave no room for a label.
+///
+/// # Errors
+/// Netlink refuses.
+pub fn roomless_routes(device: &Netdev, overhead: Overhead) -> Result<usize, LoadError> {
+    let inner = inner_mtu(device, overhead)?;
+    let mut count = 0;
+    set_route_mtu(device.index, |mtu| {
+        count += usize::from(mtu.is_none_or(|mtu| mtu > inner));
+        None
+    })?;
+    Ok(count)
+}
+
+/// The IPv6 MTU of an interface; `None` where IPv6 is off.
+#[must_use]
+pub fn v6_mtu(device: &Netdev) -> Option<u32> {
+    let path = format!("/proc/sys/net/ipv6/conf/{}/mtu", device.name);
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// The IPv6 MTU of an interface is apart from its own. Where IPv6 is off, there is none.
@@ -160,7 +276,7 @@ fn set_v6_mtu(device: &Netdev, mtu: u32) {
 /// that a route has, and gives `None` to leave it or the new one.
 fn set_route_mtu(
     index: u32,
-    change: impl Fn(Option<u32>) -> Option<Option<u32>>,
+    mut change: impl FnMut(Option<u32>) -> Option<Option<u32>>,
 ) -> Result<usize, LoadError> {
     run(async |handle| {
         let query = RouteMessageBuilder::<Ipv4Addr>::new().build();

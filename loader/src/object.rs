@@ -8,12 +8,15 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::MapData,
-    programs::{SchedClassifier, Xdp},
+    programs::{CgroupSock, CgroupSockopt, SchedClassifier, TracePoint, Xdp},
 };
 use aya_obj::maps::{LegacyMap, bpf_map_def};
 use govc_abi::{flow::COUNTERS_REASONS, limits::TABLE_WORDS_MIN, names};
 
-use crate::error::{LoadError, bpf};
+use crate::{
+    error::{LoadError, bpf},
+    instance::Instance,
+};
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -162,10 +165,32 @@ pub fn load(sizes: Sizes, pin_of: &PinOf<'_>) -> Result<Programs, LoadError> {
             .load()
             .map_err(bpf(format!("the kernel's verifier refuses program `{name}`")))?;
     }
-    xdp(&mut object)?.load().map_err(bpf(format!(
-        "the kernel's verifier refuses program `{}`",
-        names::program::XDP_INGRESS
-    )))?;
+    let refused = |name: &str| bpf(format!("the kernel's verifier refuses program `{name}`"));
+    xdp(&mut object)?.load().map_err(refused(names::program::XDP_INGRESS))?;
+    sockopt(&mut object)?.load().map_err(refused(names::program::DECLARE))?;
+    for name in [names::program::CGROUP_MADE, names::program::CGROUP_GONE] {
+        tracepoint(&mut object, name)?.load().map_err(refused(name))?;
+    }
+    Ok(Programs { object })
+}
+
+/// Loads the one program that declares an operation for sockets of a cgroup, over the maps of an
+/// instance.
+///
+/// # Errors
+/// The kernel refuses it.
+pub fn load_run(instance: &Instance, operation: u64) -> Result<Programs, LoadError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global(names::global::RUN_OPERATION, &operation, true);
+    for name in names::map::ALL {
+        loader.map_pin_path(name, instance.pin(name));
+    }
+    let mut object = loader
+        .load(govc_runtime_ebpf::OBJECT)
+        .map_err(bpf("the kernel refuses the enforcement point's maps"))?;
+    let name = names::program::SOCKET_MADE;
+    let what = format!("the kernel's verifier refuses program `{name}`");
+    socket_made(&mut object)?.load().map_err(bpf(what))?;
     Ok(Programs { object })
 }
 
@@ -183,6 +208,30 @@ impl Programs {
         classifier(&mut self.object, name)
     }
 
+    /// The program that notes what sockets declare.
+    ///
+    /// # Errors
+    /// The object has no such program.
+    pub fn sockopt(&mut self) -> Result<&mut CgroupSockopt, LoadError> {
+        sockopt(&mut self.object)
+    }
+
+    /// The program that declares for sockets of one cgroup.
+    ///
+    /// # Errors
+    /// The object has no such program.
+    pub fn socket_made(&mut self) -> Result<&mut CgroupSock, LoadError> {
+        socket_made(&mut self.object)
+    }
+
+    /// A program that hears of cgroups, by name.
+    ///
+    /// # Errors
+    /// The object has no such program.
+    pub fn tracepoint(&mut self, name: &str) -> Result<&mut TracePoint, LoadError> {
+        tracepoint(&mut self.object, name)
+    }
+
     /// The XDP program.
     ///
     /// # Errors
@@ -190,6 +239,32 @@ impl Programs {
     pub fn xdp(&mut self) -> Result<&mut Xdp, LoadError> {
         xdp(&mut self.object)
     }
+}
+
+fn sockopt(object: &mut Ebpf) -> Result<&mut CgroupSockopt, LoadError> {
+    let name = names::program::DECLARE;
+    object
+        .program_mut(name)
+        .ok_or_else(|| missing(name))?
+        .try_into()
+        .map_err(bpf(format!("`{name}` is no setsockopt program")))
+}
+
+fn socket_made(object: &mut Ebpf) -> Result<&mut CgroupSock, LoadError> {
+    let name = names::program::SOCKET_MADE;
+    object
+        .program_mut(name)
+        .ok_or_else(|| missing(name))?
+        .try_into()
+        .map_err(bpf(format!("`{name}` is no program for sockets")))
+}
+
+fn tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut TracePoint, LoadError> {
+    object
+        .program_mut(name)
+        .ok_or_else(|| missing(name))?
+        .try_into()
+        .map_err(bpf(format!("`{name}` is no tracepoint program")))
 }
 
 fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {

@@ -6,15 +6,18 @@
 //! A set is marked when all links run its programs and all counts have been carried over, so that
 //! whoever finds a newer set without a mark knows that its maker died, and makes another one.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::fd::AsFd as _, path::PathBuf};
 
-use aya_obj::programs::XdpAttachType;
+use aya::programs::links::FdLink;
+use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
 use govc_abi::{flow::Counter, names};
 
 use crate::{
-    attach,
+    attach, cgroup,
+    counts::{CARRIED_ENTRIES, Ledger},
     error::{LoadError, bpf, file},
     instance::{Instance, Place},
+    link::Link,
     mapped::MappedArray,
     object::{self, Sizes},
     publish::wait_for_readers,
@@ -22,8 +25,12 @@ use crate::{
 
 /// Buffers of `COUNTERS`: two generations, and since the instance began.
 pub(crate) const COUNTER_ENTRIES: usize = 3;
+/// Maps of the object that belong to sets.
+pub(crate) const HELD: [&str; 2] = [names::map::TABLES, names::map::COUNTERS];
 const DIRECTORY: &str = "set-";
 const READY: &str = "ready-";
+/// Link of the setsockopt program.
+const LISTENING: &str = "listening";
 
 /// A set by its place in bpffs; nothing is opened.
 #[derive(Clone, Debug)]
@@ -143,14 +150,12 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
     for (name, len, entries) in [
         (names::map::TABLES, sizes.table_len(), 2),
         (names::map::COUNTERS, sizes.counters_len(), COUNTER_ENTRIES as u32),
-        (names::map::CARRIED, sizes.carried_len(), COUNTER_ENTRIES as u32),
+        (names::map::CARRIED, sizes.carried_len(), CARRIED_ENTRIES as u32),
+        (names::map::LEDGER, size_of::<u64>() as u32, 1),
     ] {
         object::create_array(&set.pin(name), name, len, entries)?;
     }
-    let pin_of = |name: &str| match name {
-        names::map::TABLES | names::map::COUNTERS => set.pin(name),
-        _ => place.pin(name),
-    };
+    let pin_of = |name: &str| if HELD.contains(&name) { set.pin(name) } else { place.pin(name) };
     let mut programs = object::load(sizes, &pin_of)?;
     if let Some(old) = old {
         let tables = object::map_array(&set.pin(names::map::TABLES))?;
@@ -167,7 +172,48 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
     }
     let name = names::program::XDP_INGRESS;
     let what = format!("cannot pin program `{name}`");
-    programs.xdp()?.pin(set.pin(name)).map_err(bpf(what))
+    programs.xdp()?.pin(set.pin(name)).map_err(bpf(what))?;
+    listen(set, &mut programs)?;
+    watch_cgroups(set, &mut programs);
+    Ok(())
+}
+
+/// Lets the kernel find patterns for cgroups that are made later. Without its tracepoints they are
+/// found at the next apply.
+fn watch_cgroups(set: &Set, programs: &mut object::Programs) {
+    for (name, record) in [
+        (names::program::CGROUP_MADE, "cgroup_mkdir"),
+        (names::program::CGROUP_GONE, "cgroup_rmdir"),
+    ] {
+        let watched = (|| {
+            let what = || format!("cannot attach to `cgroup:{record}`");
+            let program = programs.tracepoint(name)?;
+            let id = program.attach("cgroup", record).map_err(bpf(what()))?;
+            let link = program.take_link(id).map_err(bpf(what()))?;
+            let link: FdLink = link.try_into().map_err(bpf(what()))?;
+            link.pin(set.pin(record)).map_err(bpf(what()))
+        })();
+        if let Err(error) = watched {
+            tracing::warn!("cgroups made later are found at the next apply only: {error}");
+        }
+    }
+}
+
+/// Lets sockets of all cgroups declare what they do. The link goes with the set; two at a time note
+/// the same twice.
+fn listen(set: &Set, programs: &mut object::Programs) -> Result<(), LoadError> {
+    let Some(root) = cgroup::root() else {
+        tracing::warn!("no cgroup2 hierarchy is mounted: sockets cannot declare operations");
+        return Ok(());
+    };
+    let what = || format!("cannot attach to the setsockopt hook of `{}`", root.display());
+    let directory = fs::File::open(&root).map_err(file("cannot open", &root))?;
+    let program = programs.sockopt()?;
+    let program = program.fd().map_err(bpf(what()))?.as_fd();
+    let kind = bpf_attach_type::BPF_CGROUP_SETSOCKOPT;
+    let link = Link::to_cgroup(program, directory.as_fd(), kind).map_err(bpf(what()))?;
+    let path = set.pin(LISTENING);
+    link.pin(&path).map_err(bpf(format!("cannot pin link `{}`", path.display())))
 }
 
 /// Adds up what the sets before have counted, now that nothing counts there any more.
@@ -188,17 +234,21 @@ fn carry(
             sources.push(counters);
         }
     }
-    for entry in 0..COUNTER_ENTRIES {
+    let closed = old.map_or(0, |old| old.ledger().closed());
+    let ledger = Ledger::new(closed);
+    for buffer in 0..COUNTER_ENTRIES {
         for number in 0..(carried.value_len() / size_of::<Counter>()) as u32 {
-            let mut total = old.map_or_else(Counter::default, |old| old.count(entry, number));
+            let mut total = old.map_or_else(Counter::default, |old| old.count(buffer, number));
             for counters in &sources {
                 let len = counters.value_len() as u32;
                 let shift = Sizes::of_maps(0, len, cpus).counter_shift;
-                add_stripes(&mut total, counters, entry, number, shift, cpus);
+                add_stripes(&mut total, counters, buffer, number, shift, cpus);
             }
-            carried.write(entry, number as usize * size_of::<Counter>(), total);
+            let at = number as usize * size_of::<Counter>();
+            carried.write(ledger.entry(buffer), at, total);
         }
     }
+    object::map_array(&next.pin(names::map::LEDGER))?.write(0, 0, ledger.word());
     Ok(())
 }
 

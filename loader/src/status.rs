@@ -2,13 +2,14 @@
 
 use govc_abi::{
     event::hook,
-    flow::{Control, CpuState, Generation, control_flag, reason_counter, rule_counter},
+    flow::{Control, CpuState, Generation, control_flag, reason_counter},
     names, reason,
 };
 use serde::Serialize;
 
 use crate::{
     attach::{self, Attached},
+    authority, counts,
     error::{LoadError, bpf},
     instance::{Instance, Place},
     keyring::slot_now,
@@ -29,12 +30,16 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Keys by domain.
     pub keys: Vec<KeyStatus>,
+    /// Grants by domain; none for domains whose labels need no grant.
+    pub grants: Vec<GrantStatus>,
     /// Packets by hook and reason since the instance began; none that are zero.
     pub reasons: Vec<ReasonCount>,
-    /// Packets by rule in this generation.
+    /// Packets by rule, for as long as the rule has been there and has meant the same.
     pub rules: Vec<RuleCount>,
     /// Events.
     pub events: EventCount,
+    /// What returns by itself unless somebody confirms what is in force.
+    pub pending: Option<crate::confirm::Pending>,
 }
 
 /// A generation.
@@ -52,6 +57,10 @@ pub struct GenerationStatus {
     pub image_len: u64,
     /// Hexadecimal SHA-256 of the image.
     pub digest: String,
+    /// First second in which it is good, Unix time; `None` when no bundle says so.
+    pub not_before: Option<u64>,
+    /// Last second; afterwards everything is dropped.
+    pub not_after: Option<u64>,
 }
 
 /// An interface with its zone.
@@ -73,6 +82,26 @@ pub struct KeyStatus {
     pub valid_now: bool,
     /// Seconds until the last staged epoch ends; enforcement then fails closed.
     pub ends_in_s: u64,
+}
+
+/// The grants of a domain in the generation in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct GrantStatus {
+    /// The domain's name.
+    pub domain: String,
+    /// Grants that labels are stamped under here, by serial.
+    pub stamps: Vec<HeldStatus>,
+    /// How many serials are revoked.
+    pub revoked: u32,
+}
+
+/// A grant that labels are stamped under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct HeldStatus {
+    /// Its serial.
+    pub serial: u16,
+    /// Last second in which it is good, Unix time.
+    pub not_after: u64,
 }
 
 /// Packets that left a hook for one reason.
@@ -105,6 +134,9 @@ pub struct RuleCount {
     pub bytes: u64,
     /// Packets that it would have decided, were it enforced.
     pub would: u64,
+    /// A digest of its name and meaning: counts go on as long as it stays the same.
+    #[serde(skip)]
+    pub meaning: [u8; 8],
 }
 
 /// What became of events.
@@ -116,6 +148,11 @@ pub struct EventCount {
     pub lost_full: u64,
     /// Lost to the rate limit.
     pub lost_rate: u64,
+    /// Permitted packets are reported too.
+    pub permits: bool,
+    /// A process is reading events. Permits that are reported without one are left over from a
+    /// reader that was killed.
+    pub reader: bool,
 }
 
 /// Reads the state of an instance.
@@ -123,17 +160,35 @@ pub struct EventCount {
 /// # Errors
 /// There is none, or the kernel refuses.
 pub fn status(place: &Place) -> Result<Status, LoadError> {
-    let instance = Instance::open(place)?;
+    for _ in 0..LOOKS_MAX {
+        let instance = Instance::open(place)?;
+        let before = counts::moment(&instance);
+        let status = status_of(&instance);
+        // Otherwise buffers were flipped or filled meanwhile, and what was read belongs to both.
+        if counts::moment(&instance) == before {
+            return status;
+        }
+    }
+    Err(LoadError::Restless(place.name().into()))
+}
+
+/// How often to look again when policies change faster than they can be read.
+const LOOKS_MAX: usize = 1000;
+
+fn status_of(instance: &Instance) -> Result<Status, LoadError> {
+    let place = instance.place();
     let control = instance.control();
     let buffer = (control.active & 1) as usize;
     let (number, image) = instance.active_image()?;
-    let describe = |buffer: usize| -> Result<Option<GenerationStatus>, LoadError> {
+    let describe = |buffer: usize, image: &govc_image::Image| {
         let generation = control.generations.get(buffer).copied().unwrap_or_default();
-        Ok(instance.image(buffer)?.map(|image| describe(&generation, &image)))
+        describe(&generation, image)
     };
-    let Some(generation) = describe(buffer)?.filter(|g| g.number == number) else {
+    let generation = describe(buffer, &image);
+    if generation.number != number {
         return Err(LoadError::NoInstance(place.name().into()));
-    };
+    }
+    let earlier = instance.image(1 - buffer)?;
     let interfaces = attach::attached(place)?
         .into_iter()
         .map(|attached| InterfaceStatus {
@@ -148,16 +203,19 @@ pub fn status(place: &Place) -> Result<Status, LoadError> {
     Ok(Status {
         instance: place.name().into(),
         generation,
-        earlier: describe(1 - buffer)?,
+        earlier: earlier.as_ref().map(|image| describe(1 - buffer, image)),
         interfaces,
-        keys: key_status(&instance, &image, buffer),
-        reasons: reason_counts(&instance),
-        rules: rule_counts(&instance, &image, buffer),
-        events: event_counts(place)?,
+        keys: key_status(instance, &image, buffer),
+        grants: authority::status(instance, &image, buffer),
+        reasons: reason_counts(instance),
+        rules: rule_counts(instance, &image, buffer, earlier.as_ref()),
+        events: event_count(place)?,
+        pending: crate::confirm::pending(place),
     })
 }
 
 fn describe(generation: &Generation, image: &govc_image::Image) -> GenerationStatus {
+    let good = authority::seconds((generation.not_before_slot, generation.not_after_slot));
     GenerationStatus {
         number: generation.number,
         policy: image.names().policy_name.clone(),
@@ -165,6 +223,8 @@ fn describe(generation: &Generation, image: &govc_image::Image) -> GenerationSta
         rules: generation.rules,
         image_len: u64::from(generation.words) * 4,
         digest: hex(&generation.digest),
+        not_before: good.map(|(first, _)| first),
+        not_after: good.map(|(_, last)| last),
     }
 }
 
@@ -209,29 +269,41 @@ fn reason_counts(instance: &Instance) -> Vec<ReasonCount> {
     counts
 }
 
-fn rule_counts(instance: &Instance, image: &govc_image::Image, buffer: usize) -> Vec<RuleCount> {
+fn rule_counts(
+    instance: &Instance,
+    image: &govc_image::Image,
+    buffer: usize,
+    other: Option<&govc_image::Image>,
+) -> Vec<RuleCount> {
     let names = image.names();
-    (0..image.rule_count() as u32)
-        .map(|number| {
-            let decided = instance.count(buffer, rule_counter(number));
-            RuleCount {
-                rule: names.rule(number).unwrap_or_default(),
-                place: names.rule_place(number).unwrap_or_default(),
-                action: image.action_name(number),
-                packets: decided.packets,
-                bytes: decided.bytes,
-                would: instance.count(buffer, rule_counter(number) + 1).packets,
-            }
+    let totals = counts::totals(instance, names, buffer, other.map(|image| image.names()));
+    (0..)
+        .zip(totals)
+        .zip(&names.rules)
+        .map(|((number, [decided, would]), rule)| RuleCount {
+            rule: names.rule(number).unwrap_or_default(),
+            place: names.rule_place(number).unwrap_or_default(),
+            action: image.action_name(number),
+            packets: decided.packets,
+            bytes: decided.bytes,
+            would: would.packets,
+            meaning: rule.meaning,
         })
         .collect()
 }
 
-fn event_counts(place: &Place) -> Result<EventCount, LoadError> {
+/// What became of an instance's events.
+///
+/// # Errors
+/// There is no such instance.
+pub fn event_count(place: &Place) -> Result<EventCount, LoadError> {
     let what = "cannot read the CPUs' state";
     let data = object::open_map(&place.pin(names::map::CPU))?;
     let map = aya::maps::Map::from_map_data(data).map_err(bpf(what))?;
     let map: aya::maps::PerCpuArray<_, PodCpuState> = map.try_into().map_err(bpf(what))?;
-    let mut count = EventCount::default();
+    let flags = Instance::open(place)?.control().flags;
+    let permits = flags & control_flag::REPORT_PERMITS != 0;
+    let mut count = EventCount { permits, reader: place.has_reader(), ..EventCount::default() };
     for state in map.get(&0, 0).map_err(bpf(what))?.iter() {
         count.delivered += state.0.events_delivered;
         count.lost_full += state.0.events_lost_full;
@@ -276,6 +348,7 @@ pub fn detach(place: &Place, interfaces: &[String]) -> Result<Vec<String>, LoadE
                 forget_interface(&instance, one.index);
             }
             netdev::restore_mtu(device)?;
+            crate::datagrams::restore(place, device)?;
             detached.push(one.interface.clone());
         }
     }

@@ -200,16 +200,14 @@ impl<'t> Typed<'t> {
 
     /// The word that the item starts with.
     fn item_word(&self) -> &'t str {
-        match self.at(self.item).1 {
-            "observe" => self.at(self.item + 1).1,
-            word => word,
-        }
+        let mut words = (self.item..).map(|at| self.at(at).1);
+        words.find(|word| !matches!(*word, "observe" | "private")).unwrap_or_default()
     }
 
     fn wanted(&self) -> Wanted {
         let (last, text) = self.back(1);
         if self.path.is_empty() && text == "@" {
-            return Wanted::words(&["expect"]);
+            return Wanted::words(&["expect", "deprecated"]);
         }
         if text == "expect" && self.back(2).0 == Some(Token::AtSign) {
             return Wanted { codes: true, ..Wanted::default() };
@@ -222,12 +220,36 @@ impl<'t> Typed<'t> {
         // Behind a comma, the list goes on: the word that it belongs to governs.
         let mut at = self.before.len();
         if last == Some(Token::Comma) {
-            while at > 0 && !self.governs(at - 1) {
-                at -= 1;
-            }
+            at = self.list_start(at);
         }
         let governing = at.checked_sub(1).map_or((None, ""), |at| self.at(at)).1;
-        self.value_of(governing, at).unwrap_or_else(|| self.part())
+        self.value_of(governing, at).unwrap_or_else(|| self.part().and(self.narrowings()))
+    }
+
+    /// Where the list starts that goes up to a position.
+    fn list_start(&self, end: usize) -> usize {
+        let mut at = end;
+        while at > 0 && !self.governs(at - 1) {
+            at -= 1;
+        }
+        at
+    }
+
+    /// What can take something out of the list before this place.
+    fn narrowings(&self) -> &'static [&'static str] {
+        let start = self.list_start(self.before.len());
+        let is_list = start < self.before.len();
+        match (self.at(start.wrapping_sub(1)).1, self.item_word()) {
+            _ if !is_list => &[],
+            ("let", "let") => &["within", "except"],
+            ("within", "let") => &["except"],
+            ("from" | "to" | "operation", "policy" | "template" | "assert")
+                if !self.open.is_empty() =>
+            {
+                &["except"]
+            }
+            _ => &[],
+        }
     }
 
     /// Whether a list can follow the token at a position.
@@ -260,9 +282,12 @@ impl<'t> Typed<'t> {
         let declares = at.checked_sub(1) == Some(self.item);
         Some(match word {
             "use" => Wanted { packages: true, ..Wanted::default() },
-            "package" | "policy" | "test" | "assert" | "domain" | "let" | "constraint" => {
-                Wanted::default()
-            }
+            "like" => Wanted::kinds(&[Kind::Template]),
+            "quarantine" => Wanted::kinds(&[Kind::Zone]),
+            "since" | "until" => Wanted::default(),
+            "at" if self.in_packet() => Wanted::default(),
+            "package" | "policy" | "template" | "test" | "assert" | "domain" | "let"
+            | "constraint" => Wanted::default(),
             "operation" | "residency" | "route" | "tier" | "zone" if outside && declares => {
                 Wanted::default()
             }
@@ -275,6 +300,8 @@ impl<'t> Typed<'t> {
                 "legacy",
                 "unlabelled",
             ]),
+            "carriage" => Wanted::words(&["tunnel", "option"]),
+            "to" if self.item_word() == "carriage" => Wanted::kinds(&[Kind::Prefixes]),
             "to" | "subject" | "object" => Wanted::kinds(&[Kind::Scope, Kind::Domain]),
             "operation" => Wanted::kinds(&[Kind::Operation, Kind::OperationGroup]),
             "level" if before(2) == "where" || joins(before(2)) => Wanted::words(&ORDER),
@@ -309,11 +336,18 @@ impl<'t> Typed<'t> {
             "where" => Wanted::words(&ATTRIBUTES),
             "and" if outside => Wanted::words(&["cgroup", "address", "from zone"]),
             word if joins(word) => Wanted::words(&ATTRIBUTES),
+            "within" | "except" if self.item_word() == "let" => {
+                Wanted::kinds(&[Kind::Prefixes, Kind::Ports])
+            }
             "is" | "has" | "includes" | "within" | "==" | "!=" | "<" | "<=" | ">" | ">=" => {
                 compared_with(before(2))
             }
             "=" if self.item_word() == "zone" => Wanted::words(&["interface"]),
             "=" => Wanted::kinds(&[Kind::Prefixes, Kind::Ports]),
+            "except" => {
+                let start = self.list_start(at.checked_sub(1)?);
+                return self.value_of(self.at(start.checked_sub(1)?).1, start);
+            }
             "observe" if outside => Wanted::words(&["policy"]),
             "observe" => Wanted::words(&["permit", "deny"]),
             "permit" | "deny" | "pass" if self.item_word() == "policy" => Wanted::default(),
@@ -328,8 +362,8 @@ impl<'t> Typed<'t> {
             (_, _, Some("packet")) => Wanted::words(&PACKET),
             (_, 0, _) => self.item_or_head(),
             ("policy", 1, _) => Wanted::words(&["on", "tier", "permit", "deny", "pass", "observe"]),
-            ("policy", ..) => Wanted::words(&CLAUSES),
-            ("stamp", ..) => Wanted::words(&LABEL).and(&["subject"]),
+            ("policy" | "template", ..) => Wanted::words(&CLAUSES),
+            ("stamp", ..) => Wanted::words(&LABEL).and(&["subject", "fragments"]),
             ("legacy", ..) => Wanted::words(&LABEL).and(&["subject", "max level"]),
             ("deliver", ..) => Wanted::words(&["object"]),
             ("test", ..) => Wanted::words(&["packet", "expect"]),
@@ -342,10 +376,17 @@ impl<'t> Typed<'t> {
         }
     }
 
+    /// Whether the innermost block is a packet.
+    fn in_packet(&self) -> bool {
+        let opener = self.open.last().map(|brace| self.at(brace.saturating_sub(1)).1);
+        opener == Some("packet")
+    }
+
     fn item_or_head(&self) -> Wanted {
         let head: &[&str] = match self.item_word() {
             "stamp" | "deliver" => &["when", "and"],
             "legacy" => &["on"],
+            "carriage" => &["to", "on"],
             "zone" => &["encrypted"],
             "tier" => &["ordered"],
             _ => &[],
@@ -388,19 +429,37 @@ const ATTRIBUTES: [&str; 10] = [
     "not",
 ];
 
-const CLAUSES: [&str; 8] =
-    ["from", "to", "operation", "where", "proto", "source", "destination", "log"];
+const CLAUSES: [&str; 15] = [
+    "from",
+    "to",
+    "operation",
+    "where",
+    "proto",
+    "source",
+    "destination",
+    "like",
+    "log",
+    "reject",
+    "quarantine",
+    "fragments",
+    "options",
+    "since",
+    "until",
+];
 
 const LABEL: [&str; 8] =
     ["level", "compartments", "constraints", "operation", "residency", "route", "radius", "life"];
 
-const PACKET: [&str; 15] = [
+const PACKET: [&str; 18] = [
+    "at",
     "from",
     "to",
     "operation",
     "proto",
     "source",
     "destination",
+    "fragment",
+    "options",
     "on",
     "ingress zone",
     "egress zone",
@@ -412,7 +471,9 @@ const PACKET: [&str; 15] = [
     "radius",
 ];
 
-const ITEMS: [&str; 17] = [
+const ITEMS: [&str; 20] = [
+    "template",
+    "private",
     "package",
     "use",
     "domain",
@@ -427,6 +488,7 @@ const ITEMS: [&str; 17] = [
     "stamp",
     "deliver",
     "legacy",
+    "carriage",
     "policy",
     "test",
     "assert",
@@ -448,7 +510,7 @@ mod tests {
         for (text, kinds) in [
             ("to ", scopes.clone()),
             ("to acme.b, acme.", scopes.clone()),
-            ("from acme.b, c", scopes),
+            ("from acme.b, c", scopes.clone()),
             ("operation le", vec![Kind::Operation, Kind::OperationGroup]),
             ("where level >= ", vec![Kind::Level]),
             ("where residency within eu and level is ", vec![Kind::Level]),
@@ -458,6 +520,9 @@ mod tests {
             ("proto tcp port ", vec![Kind::Ports]),
             ("proto tcp port 80, ", vec![Kind::Ports]),
             ("source 10.0.0.0/8, ", vec![Kind::Prefixes]),
+            ("from acme.** except ", scopes.clone()),
+            ("to acme.b, acme.c except acme.b.d, ", scopes),
+            ("operation ledger.* except ", vec![Kind::Operation, Kind::OperationGroup]),
         ] {
             assert_eq!(wanted(&format!("{rule}{text}")).1, kinds, "{text}");
         }
@@ -472,10 +537,19 @@ mod tests {
         assert_eq!(wanted("package a\npol").0, ITEMS);
         assert!(wanted("package a\npolicy p { ").0.contains(&"permit"));
         assert_eq!(wanted("package a\npolicy p { on ingress permit r { ").0, CLAUSES);
-        assert_eq!(wanted("package a\npolicy p { permit r { from a.b  lo").0, CLAUSES);
+        let narrowed = [&CLAUSES[..], &["except"]].concat();
+        assert_eq!(wanted("package a\npolicy p { permit r { from a.b  lo").0, narrowed);
+        assert_eq!(
+            wanted("package a\npolicy p { permit r { from a.b proto tcp ").0.last(),
+            CLAUSES.last()
+        );
+        let sets = vec![Kind::Prefixes, Kind::Ports];
+        assert!(wanted("package a\nlet a = b ").0.ends_with(&["within", "except"]));
+        assert_eq!(wanted("package a\nlet a = b within c except ").1, sets);
+        assert_eq!(wanted("package a\nprivate ").0, ITEMS);
         assert_eq!(wanted("package a\npolicy p { permit r { where ").0, ATTRIBUTES);
         assert_eq!(wanted("package a\ntest \"t\" { packet { ").0, PACKET);
-        assert_eq!(wanted("package a\n@").0, ["expect"]);
+        assert_eq!(wanted("package a\n@").0, ["expect", "deprecated"]);
         assert!(Typed::before("package a\n@expect G").wanted().codes);
         assert!(Typed::before("package a\nuse ").wanted().packages);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use govc_grammar::ast::{self, Item};
+use govc_grammar::ast;
 use govc_grammar::diagnostic::Diagnostic;
 use govc_grammar::span::{FileId, Span};
 use lsp_types::{Position, Range, Uri};
@@ -50,15 +50,7 @@ impl File {
 
     /// `acme.payments`, when the file says so.
     pub(crate) fn package(&self) -> Option<String> {
-        self.tree.package.as_ref().map(path_text)
-    }
-
-    /// The packages that it uses.
-    pub(crate) fn uses(&self) -> impl Iterator<Item = &ast::Path> {
-        self.tree.items.iter().filter_map(|item| match item {
-            Item::Use(path) => Some(path),
-            _ => None,
-        })
+        self.tree.package.as_ref().map(|path| path.text().into())
     }
 
     fn set_text(&mut self, text: String) {
@@ -176,9 +168,4 @@ impl Files {
         self.revision += 1;
         Some(id)
     }
-}
-
-/// `a.b.c`
-pub(crate) fn path_text(path: &ast::Path) -> String {
-    path.segments.iter().map(|name| name.text.as_str()).collect::<Vec<_>>().join(".")
 }

@@ -21,7 +21,8 @@ fn symbol_kind(kind: Kind) -> lsp::SymbolKind {
         Kind::Domain => lsp::SymbolKind::NAMESPACE,
         Kind::Scope => lsp::SymbolKind::CLASS,
         Kind::Policy => lsp::SymbolKind::MODULE,
-        Kind::Rule => lsp::SymbolKind::FUNCTION,
+        Kind::Rule | Kind::Template => lsp::SymbolKind::FUNCTION,
+        Kind::Parameter => lsp::SymbolKind::VARIABLE,
         Kind::Operation => lsp::SymbolKind::METHOD,
         Kind::OperationGroup => lsp::SymbolKind::INTERFACE,
         Kind::Zone => lsp::SymbolKind::PROPERTY,
@@ -200,8 +201,8 @@ fn name_type(kind: Kind) -> u32 {
         Kind::Operation => 3,
         Kind::Zone => 4,
         Kind::Tier => 5,
-        Kind::Prefixes | Kind::Ports => VARIABLE,
-        Kind::Rule => 7,
+        Kind::Prefixes | Kind::Ports | Kind::Parameter => VARIABLE,
+        Kind::Rule | Kind::Template => 7,
     }
 }
 
@@ -330,6 +331,7 @@ impl Outline<'_> {
             Item::Tier(tiers) => {
                 tiers.iter().map(|tier| self.plain(Kind::Tier, &tier.name)).collect()
             }
+            Item::Template(template) => vec![self.plain(Kind::Template, &template.name)],
             Item::Let(sets) => {
                 sets.iter().map(|set| self.plain(Kind::Prefixes, &set.name)).collect()
             }

@@ -17,7 +17,7 @@ use lsp_types::Uri;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Host;
-use crate::files::{File, Files, path_text};
+use crate::files::{File, Files};
 use crate::positions::Encoding;
 
 /// Everything that the server knows about policies.
@@ -237,9 +237,9 @@ impl<'h> Workspace<'h> {
         while let Some(file) = members.get(next).and_then(|id| self.files.get(*id)) {
             next += 1;
             let (origin, wanted): (_, Vec<ast::Path>) =
-                (file.path.clone(), file.uses().cloned().collect());
+                (file.path.clone(), file.tree.uses().cloned().collect());
             for package in wanted {
-                let name = path_text(&package);
+                let name: String = package.text().into();
                 let known = members.iter().any(|id| self.declares(*id, &name));
                 if known || searched.contains(&name) {
                     continue;
@@ -293,11 +293,12 @@ impl<'h> Workspace<'h> {
     fn locks(&self, unit: &Unit) -> Locks {
         let mut locks = Locks::default();
         for (id, tree) in &unit.trees {
-            let owns = tree.items.iter().any(|item| matches!(item, Item::Domain(_)));
-            let Some(package) = tree.package.as_ref().filter(|_| owns) else { continue };
+            let Some(package) = tree.package.as_ref().filter(|_| tree.has_domain()) else {
+                continue;
+            };
             let lock = self.files.get(*id).map(|file| file.path.with_extension("lock"));
             if let Some(text) = lock.and_then(|path| self.host.read(&path)) {
-                locks.insert_text(path_text(package), &text);
+                locks.insert_text(package.text(), &text);
             }
         }
         locks
@@ -338,6 +339,9 @@ fn defined(file: &File) -> FxHashSet<(&str, &str)> {
             Item::Policy(policy) => drop(names.insert(("policy", policy.name.text.as_str()))),
             Item::Zone(list) => {
                 names.extend(list.iter().map(|zone| ("zone", zone.name.text.as_str())));
+            }
+            Item::Template(template) => {
+                names.insert(("template", template.name.text.as_str()));
             }
             Item::Let(list) => names.extend(list.iter().map(|set| ("let", set.name.text.as_str()))),
             Item::Tier(list) => {

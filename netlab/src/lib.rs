@@ -41,9 +41,10 @@ mod traffic;
 
 pub use capabilities::require_root;
 pub use error::LabError;
-pub use link::{LinkStats, veth};
+pub use link::{LinkStats, macvlan, veth};
 pub use namespace::Namespace;
 pub use offload::Offloads;
 pub use packet::{Frame, PacketSocket, PacketType};
 pub use prefix::IpPrefix;
-pub use traffic::{DontFragment, Flow, Outcome, TcpReport, ping, udp_send_gso};
+pub use socket::bind_to_device;
+pub use traffic::{DontFragment, Flow, Outcome, TcpEnds, TcpReport, checksum, ping, udp_send_gso};

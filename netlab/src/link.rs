@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, MacVlanMode};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    AddressMessageBuilder, Handle, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 
 use crate::socket::timed_out;
@@ -70,6 +71,21 @@ pub fn veth(
         namespace.wait_for_ipv6(device)?;
     }
     Ok(())
+}
+
+/// Makes a device with an address of its own on top of another, up and ready.
+///
+/// # Errors
+///
+/// [`LabError::NoSuchDevice`] when there is no such device, [`LabError::Io`] when the kernel refuses.
+pub fn macvlan(namespace: &Namespace, below: &str, name: &str) -> Result<(), LabError> {
+    let below = namespace.ifindex(below)?;
+    let message = LinkMacVlan::new(name, below, MacVlanMode::Bridge).build();
+    let action = format!("create the device {:?} {name}", namespace.name());
+    namespace.netlink(&action, async |handle| handle.link().add(message).execute().await)?;
+    namespace.set_link_up(name)?;
+    namespace.wait_for_link(name)?;
+    namespace.wait_for_ipv6(name)
 }
 
 /// Devices. Each method fails with [`LabError::NoSuchDevice`] when the namespace has no device

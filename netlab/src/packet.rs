@@ -15,7 +15,7 @@ use crate::socket::{Deadline, LARGEST_FRAME, retry, set_option};
 use crate::{LabError, Namespace};
 
 /// Room for a burst of frames that nobody has read yet, in bytes.
-const RECEIVE_BUFFER: usize = 8 << 20;
+const RECEIVE_BUFFER: usize = 64 << 20;
 
 /// A raw socket that sees the frames of one device, in both directions, and can send others.
 ///

@@ -84,6 +84,20 @@ pub(crate) fn wait(
     }
 }
 
+/// Makes a socket send and receive by one device only.
+///
+/// # Errors
+///
+/// There is no such device, or the kernel denies it.
+pub fn bind_to_device(fd: BorrowedFd<'_>, device: &str) -> io::Result<()> {
+    let (name, len) = (device.as_ptr().cast(), device.len() as libc::socklen_t);
+    // SAFETY: pointer and length describe `device`, which lives through the call.
+    let result = unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name, len)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Sets a socket option whose value is an `int` and that rustix does not know.
 pub(crate) fn set_option(
     fd: BorrowedFd<'_>,
@@ -96,4 +110,19 @@ pub(crate) fn set_option(
     let result =
         unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Reads a socket option whose value is an `int` and that rustix does not know.
+pub(crate) fn get_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointers lead to `value` and its length, which live through the call.
+    let result = unsafe {
+        libc::getsockopt(fd.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut len)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

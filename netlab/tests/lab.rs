@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -128,6 +129,22 @@ fn tcp_carries_20_megabytes() {
     let stats = lab.server.link_stats("eth0").unwrap();
     assert!(stats.rx_bytes > 40_000_000, "{stats:?}");
     assert!(stats.rx_packets > 0 && stats.tx_packets > 0 && stats.tx_bytes > 0, "{stats:?}");
+}
+
+#[test]
+fn connections_keep_to_a_segment_size() {
+    let Some(lab) = Lab::build() else { return };
+    for server in SERVER {
+        let whole = lab.flow(server, 5002).tcp_connect(None).unwrap();
+        let mut ends = lab.flow(server, 5003).tcp_connect(Some(600)).unwrap();
+        // Time stamps take twelve bytes.
+        assert_eq!(ends.mss, 588, "{server}");
+        assert!(whole.mss > 1400, "{server}: {}", whole.mss);
+        ends.client.write_all(b"request").unwrap();
+        let mut request = [0; 7];
+        ends.server.read_exact(&mut request).unwrap();
+        assert_eq!(&request, b"request");
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use govc_abi::{
 };
 
 use crate::{
-    maps::{self, Cpu, Table},
+    maps::{self, Active, Cpu, Table},
     packet::{has_ports, icmp},
+    shape,
 };
 
 /// What becomes of a packet, and why.
@@ -24,19 +25,27 @@ pub struct Verdict {
     pub rule: u32,
     /// The rule in observe mode that would have decided; [`LEAF_NONE`] for none.
     pub pending: u32,
+    /// The packet passes through this node: its label stays.
+    pub transit: bool,
 }
 
 impl Verdict {
     /// Dropped before any rule was asked.
     #[inline(always)]
     pub const fn deny(reason: u8) -> Self {
-        Self { permit: false, reason, rule: LEAF_NONE, pending: LEAF_NONE }
+        Self { permit: false, reason, rule: LEAF_NONE, pending: LEAF_NONE, transit: false }
+    }
+
+    /// The verdict, if what it asks for was done; a packet that cannot be stripped is dropped.
+    #[inline(always)]
+    pub fn carried_out(self, done: bool) -> Self {
+        if done { self } else { Self::deny(reason::HELPER_FAILED) }
     }
 
     /// Let through without asking a rule.
     #[inline(always)]
     pub const fn permit(reason: u8, rule: u32) -> Self {
-        Self { permit: true, reason, rule, pending: LEAF_NONE }
+        Self { permit: true, reason, rule, pending: LEAF_NONE, transit: false }
     }
 }
 
@@ -98,6 +107,8 @@ pub fn decide(table: Table, which: u32, cpu: Cpu) -> Verdict {
     let (permit, reason) = if outcome.winner != LEAF_NONE {
         let record = rule_record(table, outcome.winner);
         (record & rule::ACTION_MASK == rule::PERMIT, reason::RULE)
+    } else if cpu.request.scalars[attribute::SHAPE as usize] != 0 {
+        (false, shape::reason(cpu.request.scalars[attribute::SHAPE as usize]))
     } else if cpu.request.scalars[attribute::STATE as usize] == attribute::state::ABSENT {
         (false, reason::LABEL_MISSING)
     } else {
@@ -105,7 +116,15 @@ pub fn decide(table: Table, which: u32, cpu: Cpu) -> Verdict {
         let governed = table.word(at) & image::PROGRAM_GOVERNED != 0;
         (!governed, if governed { reason::NO_RULE } else { reason::UNGOVERNED })
     };
-    Verdict { permit, reason, rule: outcome.winner, pending: outcome.pending }
+    let transit = which == program::FORWARD;
+    Verdict { permit, reason, rule: outcome.winner, pending: outcome.pending, transit }
+}
+
+/// Whether a policy speaks about what passes through this node.
+#[inline(always)]
+pub fn forwards(table: Table) -> bool {
+    let at = image::AT_PROGRAMS + program::FORWARD * image::PROGRAM_WORDS + image::PROGRAM_FLAGS;
+    table.header(at) & image::PROGRAM_GOVERNED != 0
 }
 
 /// The record of a rule.
@@ -114,10 +133,17 @@ pub fn rule_record(table: Table, rule: u32) -> u32 {
     table.word(table.header(image::AT_RULES).wrapping_add(rule))
 }
 
+/// What a remembered flow was decided by: the generation, and how many of its moments were past.
+#[inline(always)]
+pub fn era(active: Active, cpu: Cpu) -> u64 {
+    active.generation ^ (cpu.request.scalars[attribute::TIME as usize] as u64) << 56
+}
+
 /// Fills the attributes that every packet has.
 #[inline(always)]
-pub fn set_packet(mut cpu: Cpu) {
+pub fn set_packet(table: Table, slot: u64, mut cpu: Cpu) {
     let memory = &mut *cpu;
+    memory.request.scalars[attribute::TIME as usize] = walk::times_past(&table, slot);
     let (packet, request) = (&memory.packet, &mut memory.request);
     request.source = [u64::from_be(packet.flow.source[0]), u64::from_be(packet.flow.source[1])];
     request.destination =
@@ -129,17 +155,19 @@ pub fn set_packet(mut cpu: Cpu) {
     request.scalars[attribute::DESTINATION_PORT as usize] =
         if ports { u16::from_be(packet.flow.destination_port) as u32 } else { 0 };
     request.scalars[attribute::ICMP as usize] = icmp(packet);
+    if packet.shape != 0 {
+        shape::set(packet, &mut request.scalars);
+    }
 }
 
-/// The label of template `index` and its domain index; into the request and `cpu.label`.
+/// Label `index` of the image and its domain index; into the request and `cpu.label`.
 #[inline(always)]
-pub fn set_template(table: Table, index: u32, state: u32, mut cpu: Cpu) -> u32 {
-    let at =
-        table.header(image::AT_TEMPLATES).wrapping_add(index.wrapping_mul(image::TEMPLATE_WORDS));
-    cpu.label.head = walk::double(&table, at.wrapping_add(image::TEMPLATE_HEAD));
-    cpu.label.mid = walk::double(&table, at.wrapping_add(image::TEMPLATE_MID));
+pub fn write_label(table: Table, index: u32, state: u32, mut cpu: Cpu) -> u32 {
+    let at = table.header(image::AT_LABELS).wrapping_add(index.wrapping_mul(image::LABEL_WORDS));
+    cpu.label.head = walk::double(&table, at.wrapping_add(image::LABEL_HEAD));
+    cpu.label.mid = walk::double(&table, at.wrapping_add(image::LABEL_MID));
     cpu.label.tail = 0;
-    let domain = table.word(at.wrapping_add(image::TEMPLATE_DOMAIN));
+    let domain = table.word(at.wrapping_add(image::LABEL_DOMAIN));
     let label = cpu.label;
     walk::set_label(&mut cpu.request, state, domain, &label);
     domain

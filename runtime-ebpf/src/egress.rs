@@ -3,8 +3,10 @@
 use govc_abi::{
     attribute::{self, state},
     event::hook,
-    image::program,
-    label::{FLAG_REPLY, VERSION},
+    flow::Control,
+    image::{carriage, program},
+    label::{BLOCK_LEN, FLAG_REPLY, Label, VERSION},
+    limits::LIFE_DEFAULT,
     mac,
     node::LEAF_NONE,
     reason,
@@ -12,57 +14,143 @@ use govc_abi::{
 };
 
 use crate::{
+    authority::{self, EpochKey},
     decide::{self, Verdict},
-    flows,
+    declare::govc_declared_label,
+    flows, ingress,
     maps::{self, Active, Cpu, Table},
+    restamp, shape, tunnel,
 };
 
 /// What is known about a leaving packet besides its bytes.
 pub struct Origin {
     /// Zone of the interface that it leaves by.
     pub zone: u32,
+    /// It was sent on this node.
+    pub is_local: bool,
     /// Zone of the interface that it came in by; 0 for local traffic.
     pub from_zone: u32,
-    /// Cgroup id of the sending socket; 0 for none.
-    pub cgroup: u64,
+    /// Number of the cgroup pattern that the sending socket's cgroup matches; 0 for none.
+    pub pattern: u32,
+    /// What it has declared; 0 for nothing.
+    pub declared: u64,
+}
+
+impl Origin {
+    /// What [`crate::restamp::restamp`] has found out.
+    #[inline(always)]
+    pub fn of(cpu: Cpu) -> Self {
+        let packed = cpu.origin;
+        Self {
+            zone: (packed >> 40) as u32 & 0xff,
+            is_local: packed >> 48 & 1 != 0,
+            from_zone: (packed >> 32) as u32 & 0xff,
+            pattern: packed as u32,
+            declared: cpu.declared,
+        }
+    }
 }
 
 /// How a permitted packet leaves.
 #[derive(Clone, Copy)]
 pub enum Carriage {
-    /// Without a label: the destination is a legacy neighbour.
+    /// As it is: without a label, as the destination is a legacy neighbour, or with the one that it came
+    /// with.
     Bare,
     /// With the label in `cpu.label` and this MAC.
     Label(u64),
+    /// With the label in `cpu.translated` and this MAC in the place of its own.
+    Again(u64),
+    /// Likewise, in a tunnel.
+    Tunnel(u64),
+}
+
+impl Carriage {
+    /// Bytes that it adds to a packet.
+    #[inline(always)]
+    pub fn overhead(self, version: u8) -> u32 {
+        match self {
+            Self::Bare | Self::Again(_) => 0,
+            Self::Label(_) => BLOCK_LEN as u32,
+            Self::Tunnel(_) => tunnel::overhead(version),
+        }
+    }
 }
 
 /// Decides a parsed packet.
 #[inline(always)]
 pub fn decide(
     origin: &Origin,
+    control: &Control,
     active: Active,
     slot: u64,
     table: Table,
     mut cpu: Cpu,
 ) -> (Verdict, Carriage) {
-    maps::clear_request(cpu);
-    decide::set_packet(cpu);
     if cpu.packet.labelled != 0 {
-        return (Verdict::deny(reason::LABEL_FORGED), Carriage::Bare);
+        // Nothing on this node writes labels but this program. What passes through has to prove
+        // its own again.
+        if origin.is_local || !decide::forwards(table) {
+            maps::clear_request(cpu);
+            decide::set_packet(table, slot, cpu);
+            return (Verdict::deny(reason::LABEL_FORGED), Carriage::Bare);
+        }
+        let zones = (origin.from_zone, origin.zone);
+        return ingress::decide_transit(zones, active, slot, table, cpu);
+    }
+    let passes = decide::forwards(table);
+    if passes {
+        ingress::vouch(active, slot, cpu);
+    }
+    maps::clear_request(cpu);
+    decide::set_packet(table, slot, cpu);
+    // What this node, or one before it, says about what passed through.
+    if cpu.packet.vouched != 0
+        && let Some(verdict) =
+            flows::reply(hook::FORWARD, program::FORWARD, false, active, table, cpu)
+    {
+        return (Verdict { transit: true, ..verdict }, Carriage::Bare);
     }
     let bare = is_legacy_neighbour(origin, table, cpu);
     let scalars = &mut cpu.request.scalars;
     scalars[attribute::EGRESS_ZONE as usize] = origin.zone;
     scalars[attribute::INGRESS_ZONE as usize] = origin.from_zone;
-    if origin.cgroup != 0 {
-        scalars[attribute::CGROUP as usize] = maps::cgroup_pattern(origin.cgroup, active);
-    }
+    scalars[attribute::CGROUP as usize] = origin.pattern;
     let stamp = decide::outcome(table, program::STAMP).winner;
-    if stamp == LEAF_NONE {
-        return (Verdict::deny(reason::NO_SUBJECT), Carriage::Bare);
+    let (domain, stamp) = if stamp != LEAF_NONE {
+        let stamp = if origin.declared == 0 {
+            stamp
+        } else {
+            govc_declared_label(table.buffer(), stamp, origin.declared)
+        };
+        if stamp == LEAF_NONE {
+            return (Verdict::deny(reason::OPERATION_UNGRANTED), Carriage::Bare);
+        }
+        let domain = decide::write_label(table, stamp, state::VALID, cpu);
+        // Where no label is written, no grant is used.
+        if !bare {
+            match authority::grant(active.buffer, stamp, slot) {
+                Ok((serial, ended)) => {
+                    cpu.label = cpu.label.with_grant(serial);
+                    if ended {
+                        return (Verdict::deny(reason::GRANT_EXPIRED), Carriage::Bare);
+                    }
+                }
+                Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
+            }
+        }
+        (domain, stamp)
+    } else {
+        match speaks_for(bare, active, table, cpu) {
+            Some(domain) => (domain, LEAF_NONE),
+            None => return (Verdict::deny(reason::NO_SUBJECT), Carriage::Bare),
+        }
+    };
+    if !bare && let Err(reason) = authority::granted(active.buffer, domain, cpu.label.grant()) {
+        return (Verdict::deny(reason), Carriage::Bare);
     }
-    let domain = decide::set_template(table, stamp, state::VALID, cpu);
-    let (verdict, flags) = match reply(active, table, bare, cpu) {
+    let answered = flows::reply(hook::EGRESS, program::INGRESS, bare, active, table, cpu);
+    let (verdict, flags) = match answered {
         Some(verdict) => (verdict, FLAG_REPLY),
         None => (decide::decide(table, program::EGRESS, cpu), 0),
     };
@@ -72,15 +160,35 @@ pub fn decide(
         }
         return (verdict, Carriage::Bare);
     }
+    if cpu.packet.shape != 0 && !shape::is_labelled(table, stamp, &cpu.packet) {
+        let reason = shape::reason(cpu.packet.shape as u32);
+        return (Verdict::deny(reason), Carriage::Bare);
+    }
     match seal(active, slot, domain, flags, cpu) {
-        Ok(mac) => {
-            if flags == 0 {
-                flows::remember(hook::EGRESS, active, verdict.rule, false, cpu);
+        Ok((mac, key)) => {
+            let is_settled =
+                flags != 0 || flows::remember(hook::EGRESS, active, verdict.rule, false, cpu);
+            let carriage = carriage(mac, table);
+            if is_settled && matches!(carriage, Carriage::Label(_)) {
+                let when = (control, active, slot);
+                restamp::remember(&key, mac, when, table, &verdict, cpu);
             }
-            (verdict, Carriage::Label(mac))
+            (verdict, carriage)
         }
         Err(reason) => (Verdict::deny(reason), Carriage::Bare),
     }
+}
+
+/// How a label with this MAC rides to the destination.
+#[inline(always)]
+fn carriage(mac: u64, table: Table) -> Carriage {
+    if tunnel::are_due(table) {
+        let winner = decide::outcome(table, program::CARRIAGE).winner;
+        if winner != LEAF_NONE && winner & carriage::KIND_MASK == carriage::TUNNEL {
+            return Carriage::Tunnel(mac);
+        }
+    }
+    Carriage::Label(mac)
 }
 
 /// Whether a legacy rule speaks for the destination: such neighbours get no labels either.
@@ -94,37 +202,40 @@ fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
     winner != LEAF_NONE
 }
 
-/// Permits the reply of a flow that was permitted on its way in; see [`crate::ingress`].
+/// Where no stamp rule names a subject, what this node itself says about a denied packet is said
+/// for the workload that the packet was for, with no further authority; its domain.
 #[inline(always)]
-fn reply(active: Active, table: Table, bare: bool, cpu: Cpu) -> Option<Verdict> {
-    let flow = flows::answered(hook::EGRESS, cpu)?;
-    if (flow.bare != 0) != bare {
-        return None;
-    }
-    if flow.generation == active.generation {
-        return Some(Verdict::permit(reason::REPLY, flow.rule));
-    }
-    let verdict = flows::decide_again(flow, table, program::INGRESS, cpu);
-    if !verdict.permit {
-        return None;
-    }
-    flow.rule = verdict.rule;
-    flow.generation = active.generation;
-    Some(Verdict::permit(reason::REPLY, verdict.rule))
+fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<u32> {
+    let (sender, object) = flows::told(hook::EGRESS, bare, active, cpu)?;
+    let known = object != attribute::SCOPE_NONE;
+    let domain = (if known { object } else { sender }) >> 24 & 15;
+    let subject = if known { object & 0x00ff_ffff } else { 0 };
+    let number = table.word(govc_abi::image::AT_DOMAINS + domain);
+    let serial = maps::grants(active.buffer).map_or(0, |grants| grants.own(domain));
+    cpu.label = Label::default()
+        .with_life(LIFE_DEFAULT)
+        .with_domain(number as u16)
+        .with_subject(subject)
+        .with_grant(serial);
+    Some(domain)
 }
 
-/// Completes `cpu.label` for this slot and computes its MAC.
+/// Completes `cpu.label` for this slot and computes its MAC, with the key that it tells.
 ///
 /// # Errors
 /// The reason to drop the packet: without a key nothing leaves.
 #[inline(always)]
-fn seal(active: Active, slot: u64, domain: u32, flags: u8, mut cpu: Cpu) -> Result<u64, u8> {
+fn seal(
+    active: Active,
+    slot: u64,
+    domain: u32,
+    flags: u8,
+    mut cpu: Cpu,
+) -> Result<(u64, EpochKey), u8> {
     let Some(keys) = maps::keys(active) else { return Err(reason::KEY_MISSING) };
     let epoch = slot >> (maps::epoch_shift(keys, domain) & 15);
-    let key = maps::key(keys, maps::key_index(domain, epoch));
-    if !key.covers(slot) {
-        return Err(reason::KEY_MISSING);
-    }
+    let key = authority::epoch_key(keys, domain, epoch, slot)?;
+    let [k0, k1] = key.of_sender(&cpu.label)?;
     let label = cpu
         .label
         .with_version(VERSION)
@@ -132,7 +243,7 @@ fn seal(active: Active, slot: u64, domain: u32, flags: u8, mut cpu: Cpu) -> Resu
         .with_epoch(epoch as u8)
         .with_slot(slot as u16);
     cpu.label = label;
-    Ok(mac::mac(key.k0, key.k1, &label, &cpu.packet.flow))
+    Ok((mac::mac(k0, k1, &label, &cpu.packet.flow), key))
 }
 
 /// Whether the STAMP program looks at cgroups: the lookup is saved when it does not.

@@ -4,16 +4,60 @@
 use govc_abi::label::{
     BLOCK_LEN, IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_LEN, V6_OPTION_SKIP,
 };
+use govc_abi::tunnel::OPTION;
 
 use crate::packet::{V4_LEN, V6_LEN};
 
 const DESTINATION_OPTIONS: u8 = 60;
+/// Least MTU that a sender lowers its own to (RFC 791, RFC 8200).
+const V4_MTU_MIN: u32 = 68;
+const V6_MTU_MIN: u32 = 1280;
 
 /// An IPv4 header without options as five words in memory order.
 #[derive(Clone, Copy)]
 pub struct V4([u32; 5]);
 
 impl V4 {
+    /// A header without options, not to be fragmented.
+    #[inline(always)]
+    pub fn new(source: u32, destination: u32, protocol: u8, ttl: u8, payload: u16) -> Self {
+        let total = (payload + V4_LEN as u16).to_be();
+        let word_1 = u32::from_ne_bytes([0, 0, 0x40, 0]);
+        let word_2 = u32::from_ne_bytes([ttl, protocol, 0, 0]);
+        Self([0x45 | (total as u32) << 16, word_1, word_2, source, destination]).resized(5, 0, 0)
+    }
+
+    /// The header of a tunnel around a packet with this header: `overhead` bytes longer, never to be
+    /// fragmented.
+    #[inline(always)]
+    pub fn around(&self, protocol: u8, overhead: i32) -> Self {
+        let [first, _, third, source, destination] = self.0;
+        let fragment = u32::from_ne_bytes([0, 0, 0x40, 0]);
+        let third = third & 0xff | (protocol as u32) << 8;
+        Self([first, fragment, third, source, destination]).resized(5, overhead, 0)
+    }
+
+    /// Total length, type of service, TTL.
+    #[inline(always)]
+    pub fn told(&self) -> (u16, u8, u8) {
+        (u16::from_be((self.0[0] >> 16) as u16), (self.0[0] >> 8) as u8, self.0[2] as u8)
+    }
+
+    /// With another type of service and TTL; the checksum stays as right or wrong as it is
+    /// (RFC 1624, equation 3).
+    #[inline(always)]
+    pub fn remarked(mut self, service: u8, ttl: u8) -> Self {
+        let [before, _, old, ..] = self.0;
+        let first = before & !0xff00 | (service as u32) << 8;
+        let third = old & !0xff | ttl as u32;
+        let mut sum = !(old >> 16) as u16 as u64;
+        sum += !(before & 0xffff) as u16 as u64 + (first & 0xffff) as u64;
+        sum += !(old & 0xffff) as u16 as u64 + (third & 0xffff) as u64;
+        self.0[0] = first;
+        self.0[2] = third & 0xffff | (!fold(sum) as u32) << 16;
+        self
+    }
+
     /// Reads 20 bytes.
     ///
     /// # Safety
@@ -50,9 +94,15 @@ impl V4 {
     }
 }
 
+/// Both halves of a word, summed up.
+#[inline(always)]
+pub fn halves(word: u32) -> u64 {
+    (word & 0xffff) as u64 + (word >> 16) as u64
+}
+
 /// Folds a sum of 32-bit words into 16 bits, ones' complement (RFC 1071).
 #[inline(always)]
-fn fold(sum: u64) -> u16 {
+pub fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -83,6 +133,12 @@ impl Block {
         Self::new(u32::from_ne_bytes(prefix), label, mac)
     }
 
+    /// The block as the option of a tunnel.
+    #[inline(always)]
+    pub fn tunnel(label: &Label, mac: u64) -> Self {
+        Self::new(u32::from_ne_bytes(OPTION), label, mac)
+    }
+
     /// Sum of its 32-bit words.
     #[inline(always)]
     fn sum(&self) -> u64 {
@@ -97,8 +153,12 @@ impl Block {
             + (d >> 32)
     }
 
+    /// Writes 32 bytes.
+    ///
+    /// # Safety
+    /// The caller has compared `at + 32` with the end of the packet.
     #[inline(always)]
-    unsafe fn store(self, at: usize) {
+    pub unsafe fn store(self, at: usize) {
         // SAFETY: by the caller.
         unsafe { core::ptr::write_unaligned(at as *mut [u64; 4], self.0) }
     }
@@ -135,6 +195,35 @@ pub fn stamp_v6(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
     true
 }
 
+/// Writes a label over the one that an IPv4 packet carries. `false` when the packet is too short.
+#[inline(always)]
+pub fn stamp_again_v4(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
+    if ip + V4_LEN + BLOCK_LEN > end {
+        return false;
+    }
+    let block = Block::v4(label, mac);
+    // SAFETY: 52 bytes are there.
+    unsafe {
+        V4::load(ip).resized(IHL_LABELLED, 0, block.sum()).store(ip);
+        block.store(ip + V4_LEN);
+    }
+    true
+}
+
+/// Likewise for IPv6; what the header before the label says stays.
+#[inline(always)]
+pub fn stamp_again_v6(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
+    if ip + V6_LEN + BLOCK_LEN > end {
+        return false;
+    }
+    // SAFETY: 72 bytes are there.
+    unsafe {
+        let prefix = core::ptr::read_unaligned((ip + V6_LEN) as *const u32);
+        Block::new(prefix, label, mac).store(ip + V6_LEN);
+    }
+    true
+}
+
 /// Repairs the header of an IPv4 packet after its label was cut out.
 #[inline(always)]
 pub fn strip_v4(ip: usize, end: usize) -> bool {
@@ -157,9 +246,53 @@ pub fn strip_v6(ip: usize, end: usize, next: u8) -> bool {
     true
 }
 
-/// Sets next header and payload length.
+/// Lowers the MTU that an ICMP error behind `ip_len` bytes of header announces by what a label
+/// takes: the stack that reads it has its packets labelled after it has measured them. `false` when
+/// the packet is too short.
 #[inline(always)]
-unsafe fn resize_v6(ip: usize, next: u8, by: i32) {
+pub fn lower_mtu(ip: usize, ip_len: usize, end: usize) -> bool {
+    let icmp = ip + ip_len;
+    if icmp + 8 > end {
+        return false;
+    }
+    // SAFETY: 8 bytes are there. IPv4 announces 16 bits, the others are unused (RFC 1191).
+    unsafe {
+        let [head, mtu]: [u32; 2] = core::ptr::read_unaligned(icmp as *const _);
+        let (announced, version) =
+            if ip_len == V4_LEN { (u32::from_be(mtu) & 0xffff, 4) } else { (u32::from_be(mtu), 6) };
+        let fits = lowered(announced, BLOCK_LEN as u32, version);
+        if fits == announced {
+            return true;
+        }
+        let lowered = (u32::from_be(mtu) - announced + fits).to_be();
+        // RFC 1624, equation 3.
+        let sum = !(head >> 16) as u16 as u64 + halves(!mtu) + halves(lowered);
+        let head = head & 0xffff | (!fold(sum) as u32) << 16;
+        core::ptr::write_unaligned(icmp as *mut [u32; 2], [head, lowered]);
+    }
+    true
+}
+
+/// What an ICMP error should announce instead of an MTU of `announced` bytes, to a sender whose
+/// packets get longer by `overhead` after it has measured them.
+#[inline(always)]
+pub fn lowered(announced: u32, overhead: u32, version: u8) -> u32 {
+    let least = if version == 4 { V4_MTU_MIN } else { V6_MTU_MIN };
+    if announced <= least {
+        announced
+    } else if announced < least + overhead {
+        least
+    } else {
+        announced.wrapping_sub(overhead)
+    }
+}
+
+/// Sets next header and payload length.
+///
+/// # Safety
+/// The caller has compared `ip + 8` with the end of the packet.
+#[inline(always)]
+pub unsafe fn resize_v6(ip: usize, next: u8, by: i32) {
     // SAFETY: by the caller.
     unsafe {
         let payload = u16::from_be(core::ptr::read_unaligned((ip + 4) as *const u16));

@@ -1,11 +1,12 @@
 //! A packet arrives: verify its label, decide.
 
+use core::ffi::c_void;
+
 use govc_abi::{
     attribute::{self, state},
     event::hook,
-    flow::{Control, Memo, control_flag},
+    flow::{Control, Memo, quote},
     image::{self, program},
-    key::KeyEntry,
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
     node::LEAF_NONE,
@@ -15,96 +16,240 @@ use govc_abi::{
 };
 
 use crate::{
+    authority::{self, EpochKey},
     decide::{self, Verdict},
-    flows,
+    egress::Carriage,
+    flows, forward,
     maps::{self, Active, Cpu, Table},
-    packet::has_ports,
-    report::reports,
+    recall,
+    report::may_report,
+    translate::{self, Flow},
 };
 
-/// Decides a parsed packet that arrived in `zone`. The label, if any, is in `cpu.label`.
+/// Where a packet has arrived.
+pub struct Arrival {
+    /// The hook's context.
+    pub context: *mut c_void,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Its zone.
+    pub zone: u32,
+    /// The slot that it is.
+    pub slot: u64,
+}
+
+/// Decides a parsed packet that arrived. The label, if any, is in `cpu.label`.
 #[inline(always)]
 pub fn decide(
-    zone: u32,
+    arrival: &Arrival,
     control: &Control,
+    active: Active,
+    table: Table,
+    cpu: Cpu,
+) -> Verdict {
+    if cpu.packet.labelled == 0 {
+        return decide_bare(arrival, active, table, cpu);
+    }
+    let checked = match verified(arrival.zone, false, active, arrival.slot, table, cpu) {
+        Ok((checked, _)) => checked,
+        Err(reason) => return Verdict::deny(reason),
+    };
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
+    if decide::forwards(table)
+        && let Some(zone) = route(arrival, active, table, cpu)
+    {
+        let verdict = forward::decide(zone, answers, active, table, cpu);
+        if verdict.permit && translate::readdresses(table) {
+            translate::govc_note_label(active.generation);
+        }
+        return verdict;
+    }
+    // Addresses of this node may stand for those of others, whose replies come to it.
+    if answers
+        && translate::readdresses(table)
+        && let Some(verdict) =
+            flows::reply(hook::FORWARD, program::FORWARD, false, active, table, cpu)
+    {
+        translate::govc_note_label(active.generation);
+        return Verdict { transit: true, ..verdict };
+    }
+    if answers
+        && let Some(verdict) =
+            flows::reply(hook::INGRESS, program::EGRESS, false, active, table, cpu)
+    {
+        // The flow has been heard of in this slot, and is asked for again in the next.
+        let ends_slot = arrival.slot + 1;
+        remember(&checked, (arrival.zone, ends_slot), control, active, table, &verdict, cpu);
+        return verdict;
+    }
+    let verdict = decide_request(active, table, false, cpu);
+    if !answers {
+        let ends_slot = authority::ends_slot(control, active);
+        remember(&checked, (arrival.zone, ends_slot), control, active, table, &verdict, cpu);
+    }
+    verdict
+}
+
+/// Checks label and MAC, and makes the packet a request that came in by `zone`.
+///
+/// # Errors
+/// The reason to drop the packet.
+#[inline(always)]
+fn verified(
+    zone: u32,
+    leaves: bool,
     active: Active,
     slot: u64,
     table: Table,
     mut cpu: Cpu,
-) -> Verdict {
-    if cpu.packet.labelled == 0 {
-        return decide_bare(zone, active, table, cpu);
-    }
-    let checked = match check(active, slot, table, cpu) {
-        Ok(checked) => checked,
-        Err(reason) => return Verdict::deny(reason),
-    };
+) -> Result<(Checked, Flow), u8> {
+    let checked = check(active, slot, table, cpu)?;
+    let [k0, k1] = checked.key.of_sender(&cpu.label)?;
     let input = mac::input(&cpu.label, &cpu.packet.flow);
-    if siphash24_64(checked.key.k0, checked.key.k1, input) != cpu.packet.mac {
-        return Verdict::deny(reason::BAD_MAC);
+    let mut flow = Flow::Same;
+    if siphash24_64(k0, k1, input) != cpu.packet.mac {
+        // What leaves was verified where it came in, if that is an interface that is enforced on.
+        let noted = leaves
+            && zone != 0
+            && translate::readdresses(table)
+            && translate::govc_is_noted(active.generation) != 0;
+        if !noted {
+            return Err(reason::BAD_MAC);
+        }
+        flow = Flow::Other;
     }
-    let answers = cpu.label.flags() & FLAG_REPLY != 0;
     maps::clear_request(cpu);
     let label = cpu.label;
     walk::set_label(&mut cpu.request, state::VALID, checked.domain, &label);
-    decide::set_packet(cpu);
+    decide::set_packet(table, slot, cpu);
     cpu.request.scalars[attribute::INGRESS_ZONE as usize] = zone;
-    if answers && let Some(verdict) = reply(active, table, cpu) {
-        return verdict;
+    if translate::translates(table) && translate::is_foreign(zone, table, cpu) {
+        return Err(reason::DOMAIN_FOREIGN);
     }
-    let verdict = decide_request(active, table, false, cpu);
-    if !answers && control.flags & control_flag::NO_MEMO == 0 {
-        remember(&checked, zone, active, table, &verdict, cpu);
+    Ok((checked, flow))
+}
+
+/// Decides a labelled packet that leaves by a zone after it came in by another, and how it leaves.
+#[inline(always)]
+pub fn decide_transit(
+    (from_zone, zone): (u32, u32),
+    active: Active,
+    slot: u64,
+    table: Table,
+    cpu: Cpu,
+) -> (Verdict, Carriage) {
+    let (checked, flow) = match verified(from_zone, true, active, slot, table, cpu) {
+        Ok(verified) => verified,
+        Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
+    };
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
+    let verdict = forward::decide(zone, answers, active, table, cpu);
+    if verdict.permit && translate::translates(table) {
+        return translate::leave(verdict, flow, checked.slot, table, cpu);
     }
-    verdict
+    (verdict, Carriage::Bare)
+}
+
+/// The zone that a packet will leave by; [`None`] for what is for this node, or for a workload that
+/// this node delivers to.
+#[inline(always)]
+fn route(arrival: &Arrival, active: Active, table: Table, cpu: Cpu) -> Option<u32> {
+    if decide::outcome(table, program::DELIVER).winner != LEAF_NONE {
+        return None;
+    }
+    forward::route(arrival.context, arrival.ifindex, active, cpu)
 }
 
 /// Keeps a decision for [`crate::recall`], which looks for established flows only.
 #[inline(always)]
 fn remember(
     checked: &Checked,
-    zone: u32,
+    (zone, ends_slot): (u32, u64),
+    control: &Control,
     active: Active,
     table: Table,
     verdict: &Verdict,
     cpu: Cpu,
 ) {
-    if cpu.packet.syn != 0 || !has_ports(cpu.packet.flow.protocol) {
+    if !recall::is_kept(control, table, verdict, &cpu.packet) {
         return;
     }
     let Some(memo) = maps::memo(cpu.packet.mac) else { return };
+    // Not beyond the next moment at which a rule begins or ends, nor the end of the generation.
+    let past = cpu.request.scalars[attribute::TIME as usize];
+    let next = walk::next_time(&table, past);
+    let next = if ends_slot < next { ends_slot } else { next };
+    let left = next.wrapping_sub(checked.slot).wrapping_add(1);
+    let life = checked.life + 2;
+    let slots = if left < life as u64 { left as u32 } else { life };
     *memo = Memo {
         input: mac::input(&cpu.label, &cpu.packet.flow),
         mac: cpu.packet.mac,
-        key: [checked.key.k0, checked.key.k1],
+        key: [checked.key.entry.k0, checked.key.entry.k1],
         generation: active.generation,
         zone,
         rule: verdict.rule,
         pending: verdict.pending,
-        slots: checked.life + 2,
+        slots,
         slot: checked.slot,
         permit: verdict.permit as u8,
         reason: verdict.reason,
-        key_index: checked.key_index,
-        reports: reports(table, verdict, cpu) as u8,
+        key_index: checked.key.index,
+        reports: may_report(table, verdict, cpu) as u8,
         pad: [0; 4],
     };
 }
 
 /// Decides a packet without a label.
 #[inline(always)]
-fn decide_bare(zone: u32, active: Active, table: Table, mut cpu: Cpu) -> Verdict {
+fn decide_bare(arrival: &Arrival, active: Active, table: Table, mut cpu: Cpu) -> Verdict {
+    vouch(active, arrival.slot, cpu);
     maps::clear_request(cpu);
-    decide::set_packet(cpu);
-    cpu.request.scalars[attribute::INGRESS_ZONE as usize] = zone;
+    decide::set_packet(table, arrival.slot, cpu);
+    cpu.request.scalars[attribute::INGRESS_ZONE as usize] = arrival.zone;
     let legacy = decide::outcome(table, program::LEGACY).winner;
     if legacy != LEAF_NONE {
-        decide::set_template(table, legacy, state::LEGACY, cpu);
+        decide::write_label(table, legacy, state::LEGACY, cpu);
     }
-    match reply(active, table, cpu) {
+    if decide::forwards(table)
+        && let Some(zone) = route(arrival, active, table, cpu)
+    {
+        return forward::decide(zone, false, active, table, cpu);
+    }
+    let bare = cpu.packet.vouched == 0;
+    match flows::reply(hook::INGRESS, program::EGRESS, bare, active, table, cpu) {
         Some(verdict) => verdict,
         None => decide_request(active, table, true, cpu),
     }
+}
+
+/// Notes whether a bare ICMP error quotes a label that holds: routers that know nothing of labels
+/// tell senders of labelled packets what is wrong with these.
+#[inline(always)]
+pub fn vouch(active: Active, slot: u64, mut cpu: Cpu) {
+    if cpu.packet.error >= quote::LABELLED && cpu.packet.labelled == 0 {
+        cpu.packet.vouched = govc_quote_holds(active.buffer, slot) as u8;
+        maps::clear(&raw mut cpu.label);
+    }
+}
+
+/// Whether the label that the ICMP error in `cpu` quotes was made for the packet that it quotes, and
+/// whether it was sent to the sender of that.
+///
+/// A global function, as [`decide::govc_walk`] is one: verified once, with a stack of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_quote_holds(buffer: u32, slot: u64) -> u32 {
+    let Some(cpu) = maps::cpu() else { return 0 };
+    let Some(table) = Table::of_buffer(buffer) else { return 0 };
+    if cpu.packet.quoted.source != cpu.packet.flow.destination {
+        return 0;
+    }
+    let active = Active { generation: 0, buffer };
+    let Ok(checked) = check(active, slot, table, cpu) else { return 0 };
+    let Ok([k0, k1]) = checked.key.of_sender(&cpu.label) else { return 0 };
+    let input = mac::input(&cpu.label, &cpu.packet.quoted);
+    (siphash24_64(k0, k1, input) == cpu.packet.mac) as u32
 }
 
 /// Finds the object and asks the policy.
@@ -122,26 +267,6 @@ fn decide_request(active: Active, table: Table, bare: bool, mut cpu: Cpu) -> Ver
     verdict
 }
 
-/// Permits the reply of a flow that this node has sent. A flow of an older generation is decided
-/// again, as the policy of today decides its own direction.
-#[inline(always)]
-fn reply(active: Active, table: Table, cpu: Cpu) -> Option<Verdict> {
-    let flow = flows::answered(hook::INGRESS, cpu)?;
-    if (flow.bare != 0) == (cpu.packet.labelled != 0) {
-        return None;
-    }
-    if flow.generation == active.generation {
-        return Some(Verdict::permit(reason::REPLY, flow.rule));
-    }
-    let verdict = flows::decide_again(flow, table, program::EGRESS, cpu);
-    if !verdict.permit {
-        return None;
-    }
-    flow.rule = verdict.rule;
-    flow.generation = active.generation;
-    Some(Verdict::permit(reason::REPLY, verdict.rule))
-}
-
 /// What is known about a label before its MAC is.
 struct Checked {
     /// Index of its domain.
@@ -150,10 +275,8 @@ struct Checked {
     slot: u64,
     /// Slots that it is good for after its own.
     life: u32,
-    /// Where the key stands that the MAC must be made with.
-    key_index: u8,
-    /// That key.
-    key: &'static KeyEntry,
+    /// The key that the MAC must be made with, or that gives it.
+    key: EpochKey,
 }
 
 /// Checks of a label before its MAC.
@@ -184,15 +307,12 @@ fn check(active: Active, now: u64, table: Table, cpu: Cpu) -> Result<Checked, u8
         return Err(reason::SLOT_EXPIRED);
     }
     let slot = now.wrapping_sub(age as i64 as u64);
+    authority::granted(active.buffer, domain, label.grant())?;
     let Some(keys) = maps::keys(active) else { return Err(reason::KEY_MISSING) };
     let epoch = slot >> (maps::epoch_shift(keys, domain) & 15);
     if epoch as u8 & 15 != label.epoch() {
         return Err(reason::EPOCH_MISMATCH);
     }
-    let key_index = maps::key_index(domain, epoch);
-    let key = maps::key(keys, key_index);
-    if !key.covers(slot) {
-        return Err(reason::KEY_MISSING);
-    }
-    Ok(Checked { domain, slot, life: life as u32, key_index, key })
+    let key = authority::epoch_key(keys, domain, epoch, slot)?;
+    Ok(Checked { domain, slot, life: life as u32, key })
 }

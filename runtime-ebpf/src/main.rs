@@ -6,17 +6,26 @@
 #![no_std]
 #![no_main]
 
+mod answer;
+mod authority;
+mod cgroups;
 mod clock;
 mod decide;
+mod declare;
 mod egress;
 mod flows;
+mod forward;
 mod header;
 mod ingress;
 mod maps;
 mod packet;
 mod recall;
 mod report;
+mod restamp;
+mod shape;
 mod tc;
+mod translate;
+mod tunnel;
 mod xdp;
 
 /// Helpers that touch packets are for GPL programs only; the source is MIT or Apache-2.0 too.

@@ -2,20 +2,26 @@
 //! `COUNTERS` itself and sets the masks that keep every index inside them.
 
 use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     helpers::bpf_get_smp_processor_id,
     macros::btf_map,
 };
 use govc_abi::{
     attribute,
+    declare::Declared,
     event::Event,
     flow::{
-        Control, Counter, CpuState, FlowKey, FlowState, Interface, Memo, interface_slot, memo_slot,
+        Control, Counter, CpuState, Detours, FlowKey, FlowState, Interface, Memo, Patterns,
+        Stamped, interface_slot, memo_slot, stamped_slot,
     },
+    grant::GrantTable,
     key::{KeyEntry, KeyTable},
     limits,
     walk::{Classes, Tables},
 };
+
+use crate::cgroups::Search;
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 
@@ -28,18 +34,62 @@ static COUNTERS: Array<Counter, 3, MMAPABLE> = Array::new();
 #[btf_map]
 static KEYS: Array<KeyTable, 2, MMAPABLE> = Array::new();
 #[btf_map]
+static GRANTS: Array<GrantTable, 2, MMAPABLE> = Array::new();
+#[btf_map]
 static INTERFACES: Array<Interface, { limits::INTERFACES_MAX }, MMAPABLE> = Array::new();
+#[btf_map]
+static DETOURS: Array<Detours, 2, MMAPABLE> = Array::new();
 #[btf_map]
 static CGROUPS: HashMap<u64, u32, { 2 * limits::CGROUPS_MAX }, 1> = HashMap::new();
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, FlowState, { limits::FLOWS_MAX }> = LruHashMap::new();
+#[btf_map]
+pub static OPENINGS: LruHashMap<FlowKey, FlowState, { limits::OPENINGS_MAX }> = LruHashMap::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_LEN }> = RingBuf::new();
 #[btf_map]
 static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
 #[btf_map]
 static MEMO: PerCpuArray<Memo, { limits::MEMO_ENTRIES }> = PerCpuArray::new();
+#[btf_map]
+static STAMPED: PerCpuArray<Stamped, { limits::STAMPED_ENTRIES }> = PerCpuArray::new();
+#[btf_map]
+static PATTERNS: Array<Patterns, 2, MMAPABLE> = Array::new();
+#[btf_map]
+static CGROUP_SEARCH: PerCpuArray<Search, 1> = PerCpuArray::new();
+#[btf_map]
+static SOCKETS: SocketStorage = SocketStorage::new();
+#[btf_map]
+static DECLARED: Array<u32, 1, MMAPABLE> = Array::new();
 
+/// What the kernel keeps at sockets. Those that a listening socket accepts get a copy, which the
+/// definition in `aya_ebpf` has no flag for.
+#[repr(C)]
+struct SocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const Declared,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the fields say to the loader what to make, and nobody reads through them.
+unsafe impl Sync for SocketStorage {}
+
+impl SocketStorage {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+static RUN_OPERATION: u64 = 0;
 #[unsafe(no_mangle)]
 static TABLE_MASK: u32 = limits::TABLE_WORDS_MIN as u32 - 1;
 #[unsafe(no_mangle)]
@@ -76,6 +126,28 @@ pub fn control() -> Option<(&'static Control, Active)> {
     // in ways that any mix of old and new values is valid for.
     let control = unsafe { &*control };
     Some((control, Active { generation: active >> 1, buffer: active as u32 & 1 }))
+}
+
+/// The storage of what sockets declare, for helpers.
+#[inline(always)]
+pub fn sockets() -> *mut core::ffi::c_void {
+    (&raw const SOCKETS).cast_mut().cast()
+}
+
+/// Whether any socket ever declared anything: the others need not be asked.
+#[inline(always)]
+pub fn any_declared() -> bool {
+    // SAFETY: the value is an aligned word.
+    DECLARED.get_ptr(0).is_some_and(|word| unsafe { core::ptr::read_volatile(word) } != 0)
+}
+
+/// Notes that a socket has declared something.
+#[inline(always)]
+pub fn note_declared() -> bool {
+    let Some(word) = DECLARED.get_ptr_mut(0) else { return false };
+    // SAFETY: likewise.
+    unsafe { core::ptr::write_volatile(word, 1) };
+    true
 }
 
 /// The tables of one generation.
@@ -125,6 +197,11 @@ impl Tables for Table {
     #[inline(always)]
     fn descend(&self, entry: u32, _: &Classes) -> u32 {
         crate::decide::govc_descend(self.buffer, entry)
+    }
+
+    #[inline(always)]
+    fn becomes(&self, at: u32, bits: u32) -> u32 {
+        crate::translate::govc_becomes(self.buffer, at, bits)
     }
 }
 
@@ -189,6 +266,13 @@ pub fn memo(mac: u64) -> Option<&'static mut Memo> {
     MEMO.get_ptr_mut(memo_slot(mac)).map(|memo| unsafe { &mut *memo })
 }
 
+/// Where this CPU remembers how it has labelled a flow.
+#[inline(always)]
+pub fn stamped(addresses: [u64; 4], ends: u64) -> Option<&'static mut Stamped> {
+    // SAFETY: likewise.
+    STAMPED.get_ptr_mut(stamped_slot(addresses, ends)).map(|stamped| unsafe { &mut *stamped })
+}
+
 /// What is known about an interface.
 #[inline(always)]
 pub fn interface(ifindex: u32) -> Option<&'static Interface> {
@@ -209,11 +293,51 @@ pub fn zone(interface: &Interface, active: Active) -> u32 {
     (if active.buffer == 0 { interface.zones[0] } else { interface.zones[1] }) as u32
 }
 
+/// The interface that packets leave by that a zone keeps in quarantine; 0 for none.
+#[inline(always)]
+pub fn detour(active: Active, zone: u32) -> u32 {
+    // SAFETY: the index is below 256, the length of `interfaces`.
+    DETOURS
+        .get(active.buffer)
+        .map_or(0, |detours| unsafe { *detours.interfaces.get_unchecked((zone & 0xff) as usize) })
+}
+
+/// What sockets declare that are made under this `govc run`.
+#[inline(always)]
+pub fn run_operation() -> u64 {
+    // SAFETY: the reference is valid; volatile keeps the compiler from using the initial value.
+    unsafe { core::ptr::read_volatile(&raw const RUN_OPERATION) }
+}
+
+/// Where a cgroup's number is kept. Ids count up from 1 and never come near 2^63; the top bit
+/// tells the buffers apart.
+#[inline(always)]
+pub fn cgroup_key(cgroup: u64, buffer: u32) -> u64 {
+    cgroup | (buffer as u64) << 63
+}
+
+/// The map of cgroups, for helpers.
+#[inline(always)]
+pub fn cgroups() -> *mut core::ffi::c_void {
+    (&raw const CGROUPS).cast_mut().cast()
+}
+
+/// The patterns of a buffer.
+#[inline(always)]
+pub fn patterns(buffer: u32) -> Option<*mut Patterns> {
+    PATTERNS.get_ptr_mut(buffer)
+}
+
+/// Where the path of a cgroup is compared.
+#[inline(always)]
+pub fn cgroup_search() -> Option<*mut Search> {
+    CGROUP_SEARCH.get_ptr_mut(0)
+}
+
 /// Number of the cgroup pattern that a cgroup matches under a generation; 0 for none.
 #[inline(always)]
 pub fn cgroup_pattern(cgroup: u64, active: Active) -> u32 {
-    // Cgroup ids count up from 1 and never come near 2^63; the top bit tells the buffers apart.
-    let key = cgroup | (active.buffer as u64) << 63;
+    let key = cgroup_key(cgroup, active.buffer);
     // SAFETY: the value is copied at once.
     unsafe { CGROUPS.get(&key) }.map_or(0, |number| *number)
 }
@@ -237,11 +361,31 @@ pub fn key(table: &KeyTable, index: u8) -> &KeyEntry {
     unsafe { table.entries.get_unchecked(index as usize) }
 }
 
+/// The grants of a generation.
+#[inline(always)]
+pub fn grants(buffer: u32) -> Option<&'static GrantTable> {
+    GRANTS.get(buffer)
+}
+
 /// The epoch length of a domain.
 #[inline(always)]
 pub fn epoch_shift(table: &KeyTable, domain_index: u32) -> u32 {
     // SAFETY: the index is below 16, the length of `epoch_shift`.
     unsafe { *table.epoch_shift.get_unchecked((domain_index & 15) as usize) }
+}
+
+/// First slot behind the last epoch of a domain that has a key; 0 where none ever had.
+#[inline(always)]
+pub fn ends_slot(table: &KeyTable, domain_index: u32) -> u64 {
+    // SAFETY: the index is below 16, the length of `ends_slot`.
+    unsafe { *table.ends_slot.get_unchecked((domain_index & 15) as usize) }
+}
+
+/// Whom the keys of a domain belong to.
+#[inline(always)]
+pub fn sender(table: &KeyTable, domain_index: u32) -> u32 {
+    // SAFETY: the index is below 16, the length of `senders`.
+    unsafe { *table.senders.get_unchecked((domain_index & 15) as usize) }
 }
 
 /// Buffer number of the counters that outlive generations.

@@ -1,10 +1,10 @@
 //! From bytes to a [`Packet`]: headers at fixed places, no loop, no payload.
 
 use govc_abi::{
-    flow::Packet,
+    flow::{Packet, labelled, quote},
     label::{
-        IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
-        V6_OPTION_SKIP,
+        BLOCK_LEN, IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD,
+        V6_OPTION_LEN, V6_OPTION_SKIP,
     },
     mac::v4_mapped,
     reason,
@@ -28,7 +28,7 @@ const IGMP: u8 = 2;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
+pub const AUTHENTICATION: u8 = 51;
 pub const DESTINATION_OPTIONS: u8 = 60;
 const MOBILITY: u8 = 135;
 const HIP: u8 = 139;
@@ -36,7 +36,12 @@ const SHIM6: u8 = 140;
 
 /// TCP flag.
 pub const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
+/// Likewise.
+pub const FIN: u8 = 0x01;
+/// Likewise.
+pub const RST: u8 = 0x04;
+/// Likewise.
+pub const ACK: u8 = 0x10;
 
 /// ICMP type and code as the attribute.
 #[inline(always)]
@@ -191,12 +196,13 @@ fn parse_v4(
         }
         // SAFETY: likewise.
         unsafe { read_label(ip + 24, packet, label) };
-        return parse_l4(ip + 52, end, protocol, packet);
+        packet.labelled = labelled::OPTION;
+        return parse_l4(ip + 52, end, protocol, packet, label);
     }
     if first & 0xf != 5 {
         return Err(reason::OPTIONS);
     }
-    parse_l4(ip + V4_LEN, end, protocol, packet)?;
+    parse_l4(ip + V4_LEN, end, protocol, packet, label)?;
     let dhcp = protocol == UDP
         && (packet.flow.source_port == 68_u16.to_be()
             && packet.flow.destination_port == 67_u16.to_be()
@@ -231,12 +237,14 @@ fn parse_v6(
     if first >> 4 != 6 {
         return Err(reason::MALFORMED);
     }
-    if u16::from_be(payload) as u32 + V6_LEN as u32 > len {
+    let payload = u16::from_be(payload) as u32;
+    if payload + V6_LEN as u32 > len {
         return Err(reason::TRUNCATED);
     }
     if next == DESTINATION_OPTIONS {
-        if ip + 72 > end {
-            return Err(reason::TRUNCATED);
+        // A super-packet of more than 64 KiB says 0.
+        if ip + 72 > end || payload != 0 && payload < BLOCK_LEN as u32 {
+            return Err(no_room_for_label(ip, end));
         }
         // SAFETY: 72 bytes are there.
         let [protocol, ext_len, option, option_len]: [u8; 4] = unsafe { load(ip + 40) };
@@ -252,7 +260,8 @@ fn parse_v6(
         packet.flow.protocol = protocol;
         // SAFETY: likewise.
         unsafe { read_label(ip + 44, packet, label) };
-        return parse_l4(ip + 72, end, protocol, packet);
+        packet.labelled = labelled::OPTION;
+        return parse_l4(ip + 72, end, protocol, packet, label);
     }
     if next == HOP_BY_HOP {
         return Err(multicast_listener(ip, end, hop_limit));
@@ -260,7 +269,7 @@ fn parse_v6(
     if is_extension(next) {
         return Err(if next == FRAGMENT { reason::FRAGMENT } else { reason::OPTIONS });
     }
-    parse_l4(ip + V6_LEN, end, next, packet)?;
+    parse_l4(ip + V6_LEN, end, next, packet, label)?;
     // Neighbour discovery; a hop limit of 255 proves that no router has passed it on (RFC 4861).
     if next == ICMPV6 && packet.icmp_type >= 133 && packet.icmp_type <= 137 && hop_limit == 255 {
         return Err(reason::LINK_CONTROL);
@@ -275,6 +284,20 @@ fn parse_v6(
         return Err(reason::LINK_CONTROL);
     }
     Ok(())
+}
+
+/// Why a packet with a destination options header is not read that is too short for a label.
+#[inline(always)]
+fn no_room_for_label(ip: usize, end: usize) -> u8 {
+    if ip + 44 > end {
+        return reason::TRUNCATED;
+    }
+    // SAFETY: 44 bytes are there.
+    let [_, ext_len, option, option_len]: [u8; 4] = unsafe { load(ip + V6_LEN) };
+    let is_label = ext_len == V6_HDR_EXT_LEN
+        && (option == V6_OPTION_SKIP || option == V6_OPTION_DISCARD)
+        && option_len == V6_OPTION_LEN;
+    if is_label { reason::TRUNCATED } else { reason::OPTIONS }
 }
 
 /// MLD travels behind a hop-by-hop header with a router alert (RFC 2710, RFC 3810).
@@ -294,7 +317,7 @@ fn multicast_listener(ip: usize, end: usize, hop_limit: u8) -> u8 {
 }
 
 #[inline(always)]
-fn is_extension(next: u8) -> bool {
+pub fn is_extension(next: u8) -> bool {
     next == HOP_BY_HOP
         || next == ROUTING
         || next == FRAGMENT
@@ -308,17 +331,22 @@ fn is_extension(next: u8) -> bool {
 
 /// Reads the 28 bytes of a label.
 #[inline(always)]
-unsafe fn read_label(at: usize, packet: &mut Packet, label: &mut Label) {
+pub unsafe fn read_label(at: usize, packet: &mut Packet, label: &mut Label) {
     // SAFETY: the caller has compared `at + 28` with the end of the packet.
     unsafe {
         *label = Label::from_wire_words(load(at), load(at + 8), load(at + 16));
         packet.mac = load(at + 20);
     }
-    packet.labelled = 1;
 }
 
 #[inline(always)]
-fn parse_l4(l4: usize, end: usize, protocol: u8, packet: &mut Packet) -> Result<(), u8> {
+fn parse_l4(
+    l4: usize,
+    end: usize,
+    protocol: u8,
+    packet: &mut Packet,
+    label: &mut Label,
+) -> Result<(), u8> {
     packet.flow.source_port = 0;
     packet.flow.destination_port = 0;
     packet.flow.opener = 0;
@@ -327,11 +355,14 @@ fn parse_l4(l4: usize, end: usize, protocol: u8, packet: &mut Packet) -> Result<
             return Err(reason::TRUNCATED);
         }
         // SAFETY: 20 bytes are there.
-        let (source, destination, sequence, flags): (u16, u16, u32, u8) =
-            unsafe { (load(l4), load(l4 + 2), load(l4 + 4), load(l4 + 13)) };
+        let (source, destination, sequence, [offset, flags]): (u16, u16, u32, [u8; 2]) =
+            unsafe { (load(l4), load(l4 + 2), load(l4 + 4), load(l4 + 12)) };
         packet.flow.source_port = source;
         packet.flow.destination_port = destination;
         packet.syn = (flags & SYN != 0) as u8;
+        packet.reset = (flags & RST != 0) as u8;
+        packet.fin = (flags & FIN != 0) as u8;
+        packet.tcp_words = offset >> 4;
         if flags & (SYN | ACK) == SYN {
             packet.flow.opener = sequence;
         }
@@ -355,6 +386,8 @@ fn parse_l4(l4: usize, end: usize, protocol: u8, packet: &mut Packet) -> Result<
         packet.flow.destination_port = u16::from_ne_bytes([kind, code]);
         if is_echo(protocol, kind) {
             packet.flow.source_port = identifier;
+        } else if is_error(protocol, kind) {
+            read_quote(l4 + 8, end, packet, label);
         }
     }
     Ok(())
@@ -366,12 +399,145 @@ pub fn is_echo(protocol: u8, kind: u8) -> bool {
     if protocol == ICMP { kind == 8 || kind == 0 } else { kind == 128 || kind == 129 }
 }
 
+/// An error that quotes the packet that it is about.
+#[inline(always)]
+fn is_error(protocol: u8, kind: u8) -> bool {
+    if protocol == ICMP { kind == 3 || kind == 11 || kind == 12 } else { kind >= 1 && kind <= 4 }
+}
+
+/// An ICMP error about a labelled packet that was too big for the path (RFC 1191, RFC 4443).
+#[inline(always)]
+pub fn tells_mtu(packet: &Packet) -> bool {
+    let told = match packet.flow.protocol {
+        ICMP => packet.icmp_type == 3 && packet.icmp_code == 4,
+        ICMPV6 => packet.icmp_type == 2,
+        _ => false,
+    };
+    told && packet.error >= quote::LABELLED
+}
+
+/// Bytes of the header that a label follows.
+#[inline(always)]
+pub fn ip_len(packet: &Packet) -> usize {
+    if packet.version == 4 { V4_LEN } else { V6_LEN }
+}
+
+/// Reads which flow a quoted packet belongs to, as far as it is there; `packet.error` stays 0
+/// otherwise. The label in it is read for a packet that has none of its own.
+#[inline(always)]
+pub fn read_quote(ip: usize, end: usize, packet: &mut Packet, label: &mut Label) {
+    if ip + V6_LEN > end {
+        // Of an IPv4 packet at least a header and eight bytes are quoted, 28 bytes.
+        if packet.version != 4 || ip + V4_LEN + 8 > end {
+            return;
+        }
+    }
+    // SAFETY: 28 bytes are there, of IPv6 40.
+    let first: u8 = unsafe { load(ip) };
+    let mut error = quote::BARE;
+    let l4 = if packet.version == 4 {
+        let quoted = &mut packet.quoted;
+        // SAFETY: likewise.
+        let fragment: u16 = unsafe {
+            quoted.source = v4_mapped(load(ip + 12));
+            quoted.destination = v4_mapped(load(ip + 16));
+            quoted.protocol = load(ip + 9);
+            load(ip + 6)
+        };
+        // Fragments belong to no flow.
+        if fragment & 0x3fff_u16.to_be() != 0 {
+            return;
+        }
+        if first == 0x45 {
+            ip + V4_LEN
+        } else if first == 0x40 | IHL_LABELLED {
+            if ip + 52 > end {
+                return;
+            }
+            // SAFETY: 52 bytes are there.
+            let prefix: u32 = unsafe { load(ip + 20) };
+            if prefix != u32::from_ne_bytes(PREFIX_V4) {
+                return;
+            }
+            if packet.labelled == 0 {
+                // SAFETY: likewise.
+                unsafe { read_label(ip + 24, packet, label) };
+            }
+            error = quote::LABELLED;
+            ip + 52
+        } else {
+            return;
+        }
+    } else {
+        let quoted = &mut packet.quoted;
+        // SAFETY: likewise.
+        let next: u8 = unsafe {
+            quoted.source = [load(ip + 8), load(ip + 16)];
+            quoted.destination = [load(ip + 24), load(ip + 32)];
+            load(ip + 6)
+        };
+        if first >> 4 != 6 {
+            return;
+        }
+        quoted.protocol = next;
+        if next == DESTINATION_OPTIONS {
+            if ip + 72 > end {
+                return;
+            }
+            // SAFETY: 72 bytes are there.
+            let [protocol, ext_len, option, option_len]: [u8; 4] = unsafe { load(ip + V6_LEN) };
+            if ext_len != V6_HDR_EXT_LEN
+                || (option != V6_OPTION_SKIP && option != V6_OPTION_DISCARD)
+                || option_len != V6_OPTION_LEN
+            {
+                return;
+            }
+            quoted.protocol = protocol;
+            if packet.labelled == 0 {
+                // SAFETY: likewise.
+                unsafe { read_label(ip + 44, packet, label) };
+            }
+            error = quote::LABELLED;
+            ip + 72
+        } else {
+            ip + V6_LEN
+        }
+    };
+    if l4 + 8 > end {
+        return;
+    }
+    // SAFETY: 8 bytes are there.
+    let (source, destination, identifier): (u16, u16, u16) =
+        unsafe { (load(l4), load(l4 + 2), load(l4 + 4)) };
+    let quoted = &mut packet.quoted;
+    if has_ports(quoted.protocol) {
+        quoted.source_port = source;
+        quoted.destination_port = destination;
+        // The least that may be quoted ends before the flags: errors about openers that quote no
+        // more do not hold.
+        if quoted.protocol == TCP && l4 + 14 <= end {
+            // SAFETY: 14 bytes are there.
+            let (sequence, flags): (u32, u8) = unsafe { (load(l4 + 4), load(l4 + 13)) };
+            if flags & (SYN | ACK) == SYN {
+                quoted.opener = sequence;
+            }
+        }
+    } else if quoted.protocol == ICMP || quoted.protocol == ICMPV6 {
+        quoted.source_port = identifier;
+        quoted.destination_port = source;
+    }
+    packet.error = error;
+}
+
 /// How many bytes of the packet must be linear for [`parse`]: more than that only when a header
 /// is not whole.
 #[inline(always)]
 pub fn linear_len(data: usize, end: usize, l2_len: usize, len: u32) -> u32 {
     const MOST: u32 = (ETH_LEN + 72 + 20) as u32;
-    let most = if len < MOST { len } else { MOST };
+    /// An ICMP error with the headers that it quotes.
+    const MOST_ICMP: u32 = (ETH_LEN + 72 + 8 + 72 + 14) as u32;
+    let at_most = |most: u32| if len < most { len } else { most };
+    let most = at_most(MOST);
     if l2_len > ETH_LEN || data + ETH_LEN > end {
         return most;
     }
@@ -380,7 +546,13 @@ pub fn linear_len(data: usize, end: usize, l2_len: usize, len: u32) -> u32 {
         return most;
     }
     // SAFETY: 20 bytes are there.
-    let (first, protocol): (u8, u8) = unsafe { (load(ip), load(ip + 9)) };
+    let (first, protocol, next): (u8, u8, u8) = unsafe { (load(ip), load(ip + 9), load(ip + 6)) };
+    let options = first >> 4 == 6 && next == DESTINATION_OPTIONS;
+    // SAFETY: the byte is there.
+    let next = if options && ip + 41 <= end { unsafe { load(ip + V6_LEN) } } else { next };
+    if first >> 4 == 4 && protocol == ICMP || first >> 4 == 6 && next == ICMPV6 {
+        return at_most(MOST_ICMP);
+    }
     let l4_len = if first >> 4 == 4 && protocol == UDP { 8 } else { 20 };
     let want = if first == 0x45 {
         l2_len as u32 + V4_LEN as u32 + l4_len

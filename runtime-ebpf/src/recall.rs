@@ -5,21 +5,35 @@
 //! before it branches, and leaves whatever is unusual to [`crate::ingress::decide`].
 
 use govc_abi::{
-    event::hook,
-    flow::{Control, Interface, Memo, control_flag},
+    flow::{Control, Interface, Memo, Packet, control_flag},
+    image::rule,
     label::{
         BLOCK_LEN, IHL_LABELLED, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
         V6_OPTION_SKIP,
     },
     mac::{v4_mapped, word_2, word_7},
+    node::LEAF_NONE,
 };
 
 use crate::{
-    decide::Verdict,
-    maps::{self, Active, Cpu},
-    packet::{ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, SYN, TCP, V4_LEN, V6_LEN, has_ports, load},
-    report,
+    decide::{self, Verdict},
+    maps::{self, Cpu, Table},
+    packet::{
+        ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, FIN, RST, SYN, TCP, V4_LEN, V6_LEN, has_ports, load,
+    },
+    report::{self, Place},
 };
+
+/// Whether what was decided about a packet is remembered: [`recall`] and [`crate::restamp`] look for
+/// whole packets that neither open nor end a connection. What is more than let through or dropped takes the long way.
+#[inline(always)]
+pub fn is_kept(control: &Control, table: Table, verdict: &Verdict, packet: &Packet) -> bool {
+    control.flags & control_flag::NO_MEMO == 0
+        && packet.syn | packet.fin | packet.reset | packet.shape == 0
+        && has_ports(packet.flow.protocol)
+        && (verdict.rule == LEAF_NONE
+            || decide::rule_record(table, verdict.rule) & (rule::REJECT | rule::QUARANTINE) == 0)
+}
 
 /// A packet that was decided before.
 pub struct Recalled {
@@ -35,27 +49,32 @@ impl Recalled {
     #[inline(always)]
     pub fn verdict(&self) -> Verdict {
         let Memo { permit, reason, rule, pending, .. } = *self.memo;
-        Verdict { permit: permit != 0, reason, rule, pending }
+        Verdict { permit: permit != 0, reason, rule, pending, transit: false }
+    }
+
+    /// 1 when packets decided so are reported while there is budget for events.
+    #[inline(always)]
+    pub fn reports(&self) -> u8 {
+        self.memo.reports
     }
 }
 
-/// What the comparison needs beside the packet.
-pub struct Now<'a> {
-    pub control: &'a Control,
-    pub active: Active,
-    pub coarse_ns: u64,
-    pub slot: u64,
-    pub interface: &'a Interface,
-}
-
-/// Looks a packet up, of which the bytes from `data` to `end` are linear and `len` are there.
-/// [`None`] for whatever has to be parsed, verified and decided.
+/// Looks a packet up that arrived at `interface` in this slot, and of which the bytes from `data`
+/// to `end` are linear. [`None`] for whatever has to be parsed, verified and decided.
 #[inline(always)]
-pub fn recall(data: usize, end: usize, len: u32, now: &Now<'_>, cpu: Cpu) -> Option<Recalled> {
+pub fn recall(
+    data: usize,
+    end: usize,
+    interface: &Interface,
+    slot: u64,
+    place: &Place<'_>,
+    cpu: Cpu,
+) -> Option<Recalled> {
     const NOT_NOW: u32 = control_flag::NO_MEMO | control_flag::REPORT_PERMITS;
-    let l2_len = now.interface.l2_len as usize;
-    if now.control.flags & NOT_NOW != 0
-        || now.slot < now.control.slot_floor
+    let (control, active) = (place.control, place.active);
+    let l2_len = interface.l2_len as usize;
+    if control.flags & NOT_NOW != 0
+        || slot < control.slot_floor
         || l2_len > ETH_LEN
         || data + ETH_LEN > end
     {
@@ -64,12 +83,11 @@ pub fn recall(data: usize, end: usize, len: u32, now: &Now<'_>, cpu: Cpu) -> Opt
     // SAFETY: 14 bytes are there.
     let ethertype: u16 = unsafe { load(data + 12) };
     let ip = data + l2_len;
-    let len = len.wrapping_sub(l2_len as u32);
-    // Up to the ports: 52 bytes of IPv4, which IPv6 has too, and 4.
-    if ip + V4_LEN + BLOCK_LEN + 4 > end {
+    let len = place.len.wrapping_sub(l2_len as u32);
+    if ip + V4_LEN > end {
         return None;
     }
-    // SAFETY: 56 bytes are there.
+    // SAFETY: 20 bytes are there.
     let first: u8 = unsafe { load(ip) };
     let found = if first == 0x40 | IHL_LABELLED {
         if l2_len != 0 && ethertype != ETHERTYPE_V4 {
@@ -85,28 +103,28 @@ pub fn recall(data: usize, end: usize, len: u32, now: &Now<'_>, cpu: Cpu) -> Opt
         return None;
     };
     let (memo, differs, version, protocol) = found;
-    let key = maps::key(maps::keys(now.active)?, memo.key_index);
-    let zone = maps::zone(now.interface, now.active);
+    let key = maps::key(maps::keys(active)?, memo.key_index);
+    let zone = maps::zone(interface, active);
     let differs = differs
-        | memo.generation ^ now.active.generation
+        | memo.generation ^ active.generation
         | (memo.zone ^ zone) as u64
         | memo.key[0] ^ key.k0
         | memo.key[1] ^ key.k1;
-    let young = now.slot.wrapping_sub(memo.slot).wrapping_add(1) < memo.slots as u64;
+    let young = slot.wrapping_sub(memo.slot).wrapping_add(1) < memo.slots as u64;
     if differs != 0 || !young || !key.covers(memo.slot) {
         return None;
     }
-    if memo.reports != 0 && !report::is_spent(now.control, now.coarse_ns, cpu) {
+    if memo.reports != 0 && !report::is_spent(place, cpu) {
         return None;
     }
     Some(Recalled { memo, version, protocol })
 }
 
-/// Counts a packet and, where it would have been reported, the lost event.
+/// Counts a packet and, where `reports` is not 0 and it would have been reported, the lost event.
 #[inline(always)]
-pub fn tell(recalled: &Recalled, verdict: &Verdict, active: Active, len: u32, mut cpu: Cpu) {
-    report::count_verdict(hook::INGRESS, active, verdict, len);
-    if recalled.memo.reports != 0 {
+pub fn tell(reports: u8, verdict: &Verdict, place: &Place<'_>, mut cpu: Cpu) {
+    report::count_verdict(place, verdict);
+    if reports != 0 {
         cpu.events_lost_rate += 1;
     }
 }
@@ -131,14 +149,10 @@ fn recall_v4(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8,
         return None;
     }
     let ports = established(ip + HEADER_LEN, end, protocol)?;
+    let [source, destination] = addresses.map(v4_mapped);
+    let flow = [source[0], source[1], destination[0], destination[1]];
     // SAFETY: 56 bytes are there.
-    let (memo, differs) = unsafe { compare(ip + V4_LEN + 4, protocol, ports)? };
-    let (source, destination) = (v4_mapped(addresses[0]), v4_mapped(addresses[1]));
-    let differs = differs
-        | memo.input[3] ^ source[0]
-        | memo.input[4] ^ source[1]
-        | memo.input[5] ^ destination[0]
-        | memo.input[6] ^ destination[1];
+    let (memo, differs) = unsafe { compare(ip + V4_LEN + 4, protocol, flow, ports)? };
     Some((memo, differs, 4, protocol))
 }
 
@@ -156,35 +170,32 @@ fn recall_v6(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8,
     // SAFETY: 76 bytes are there.
     let (payload, next, shape, protocol): (u16, u8, u32, u8) =
         unsafe { (load(ip + 4), load(ip + 6), load(ip + 40), load(ip + 40)) };
+    let payload = u16::from_be(payload) as u32;
     if next != crate::packet::DESTINATION_OPTIONS
         || shape & MASK != SHAPE & MASK
-        || u16::from_be(payload) as u32 + V6_LEN as u32 > len
+        || payload < BLOCK_LEN as u32
+        || payload + V6_LEN as u32 > len
     {
         return None;
     }
     let ports = established(ip + HEADER_LEN, end, protocol)?;
     // SAFETY: 76 bytes are there.
-    let ((memo, differs), flow): (_, [u64; 4]) =
-        unsafe { (compare(ip + V6_LEN + 4, protocol, ports)?, load(ip + 8)) };
-    let differs = differs
-        | memo.input[3] ^ flow[0]
-        | memo.input[4] ^ flow[1]
-        | memo.input[5] ^ flow[2]
-        | memo.input[6] ^ flow[3];
+    let (memo, differs) = unsafe { compare(ip + V6_LEN + 4, protocol, load(ip + 8), ports)? };
     Some((memo, differs, 6, protocol))
 }
 
 /// The ports at `l4`, of which 4 bytes are there, if such packets are remembered: those of a
-/// protocol that has ports, whole, and no SYN, whose MAC covers its sequence number too.
+/// protocol that has ports, whole, and nothing that opens or ends a connection: the MAC of a SYN covers its sequence number
+/// too, and the flow table has to hear of ends.
 #[inline(always)]
-fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
+pub fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
     if protocol == TCP {
         if l4 + 20 > end {
             return None;
         }
         // SAFETY: 20 bytes are there.
         let flags: u8 = unsafe { load(l4 + 13) };
-        if flags & SYN != 0 {
+        if flags & (SYN | FIN | RST) != 0 {
             return None;
         }
     } else if !has_ports(protocol) || l4 + 8 > end {
@@ -194,13 +205,17 @@ fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
     Some(unsafe { load(l4) })
 }
 
-/// The entry for the label at `label`, and non-zero when label, protocol, ports or MAC are
-/// others.
+/// The entry for the label at `label`, and non-zero when it or the flow is another one.
 ///
 /// # Safety
 /// The caller has compared `label + 28` with the end of the packet.
 #[inline(always)]
-unsafe fn compare(label: usize, protocol: u8, ports: u32) -> Option<(&'static Memo, u64)> {
+unsafe fn compare(
+    label: usize,
+    protocol: u8,
+    flow: [u64; 4],
+    ports: u32,
+) -> Option<(&'static Memo, u64)> {
     // SAFETY: by the caller.
     let (w0, w1, w2, mac): (u64, u64, u32, u64) =
         unsafe { (load(label), load(label + 8), load(label + 16), load(label + 20)) };
@@ -208,6 +223,10 @@ unsafe fn compare(label: usize, protocol: u8, ports: u32) -> Option<(&'static Me
     let differs = memo.input[0] ^ w0
         | memo.input[1] ^ w1
         | memo.input[2] ^ word_2(w2, protocol)
+        | memo.input[3] ^ flow[0]
+        | memo.input[4] ^ flow[1]
+        | memo.input[5] ^ flow[2]
+        | memo.input[6] ^ flow[3]
         | memo.input[7] ^ word_7(ports, 0)
         | memo.mac ^ mac;
     Some((memo, differs))

@@ -1,9 +1,12 @@
 //! Counting and telling: exact counters for every packet, events for those worth one.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_skb_cgroup_id},
+};
 use govc_abi::{
     attribute,
-    event::{Event, flag, verdict},
+    event::{Event, flag, hook, verdict},
     flow::{Control, control_flag, reason_counter, rule_counter},
     image::rule,
     label::FLAG_TRACE,
@@ -14,6 +17,7 @@ use crate::{
     decide::{Verdict, rule_record},
     maps::{Active, Cpu, EVENTS, LIFETIME, Table, count},
     packet::{has_ports, icmp},
+    shape,
 };
 
 /// Where and when a packet was decided.
@@ -30,63 +34,100 @@ pub struct Place<'a> {
     pub len: u32,
     /// One of [`govc_abi::event::hook`].
     pub hook: u8,
+    /// The packet, where its socket can be told; null elsewhere.
+    pub leaving: *mut __sk_buff,
+}
+
+impl Place<'_> {
+    /// What passes through is told as such, wherever it is decided.
+    #[inline(always)]
+    pub fn of(&self, verdict: &Verdict) -> Self {
+        let hook = if verdict.transit { hook::FORWARD } else { self.hook };
+        Self { hook, ..*self }
+    }
 }
 
 /// Counts the packet, and publishes an event when its rule, its verdict or its label asks for
 /// one.
 #[inline(always)]
-pub fn report(place: &Place, table: Option<Table>, verdict: &Verdict, cpu: Cpu) {
-    count_verdict(place.hook, place.active, verdict, place.len);
+pub fn report(place: &Place, table: Table, verdict: &Verdict, cpu: Cpu) {
+    count_verdict(place, verdict);
     let all = place.control.flags & control_flag::REPORT_PERMITS != 0;
-    if all || table.is_none_or(|table| reports(table, verdict, cpu)) {
+    if all || reports(table, verdict, cpu) {
         publish(place, verdict, cpu);
     }
 }
 
 /// Counts a packet by reason, rule and pending rule.
 #[inline(always)]
-pub fn count_verdict(hook: u8, active: Active, verdict: &Verdict, len: u32) {
-    count(LIFETIME, reason_counter(hook, verdict.reason), len);
+pub fn count_verdict(place: &Place<'_>, verdict: &Verdict) {
+    let (buffer, len) = (place.active.buffer, place.len);
+    count(LIFETIME, reason_counter(place.hook, verdict.reason), len);
     if verdict.rule != LEAF_NONE {
-        count(active.buffer, rule_counter(verdict.rule), len);
+        count(buffer, rule_counter(verdict.rule), len);
     }
     if verdict.pending != LEAF_NONE {
-        count(active.buffer, rule_counter(verdict.pending).wrapping_add(1), len);
+        count(buffer, rule_counter(verdict.pending).wrapping_add(1), len);
     }
 }
 
-/// Whether rule, verdict or label ask for an event.
+/// Whether rule, verdict or label ask for an event, now and then at least.
 #[inline(always)]
-pub fn reports(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
-    let trace = cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0;
+pub fn may_report(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
     let log = verdict.rule != LEAF_NONE && rule_record(table, verdict.rule) & rule::LOG != 0;
-    !verdict.permit || verdict.pending != LEAF_NONE || log || trace
+    !verdict.permit || log || is_asked_for(verdict, cpu)
+}
+
+/// Whether the label asks for an event, or a rule that only observes would say otherwise.
+#[inline(always)]
+fn is_asked_for(verdict: &Verdict, cpu: Cpu) -> bool {
+    let trace = cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0;
+    verdict.pending != LEAF_NONE || trace
+}
+
+/// Whether this packet is to be reported. A rule that is sampled says so of denials too.
+#[inline(always)]
+fn reports(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
+    if !may_report(table, verdict, cpu) {
+        return false;
+    }
+    if verdict.rule == LEAF_NONE || is_asked_for(verdict, cpu) {
+        return true;
+    }
+    let of = rule_record(table, verdict.rule) >> rule::SAMPLING_SHIFT;
+    // SAFETY: no arguments, no side effects but on the generator.
+    of < 2 || unsafe { bpf_get_prandom_u32() } % of == 0
+}
+
+/// The cgroup of the socket that has sent a packet: asked only for packets that are told of.
+#[inline(always)]
+fn cgroup(place: &Place) -> u64 {
+    // SAFETY: the context is valid.
+    if place.leaving.is_null() { 0 } else { unsafe { bpf_skb_cgroup_id(place.leaving) } }
 }
 
 /// How often the budget for events is filled up, nanoseconds.
 const REFILL_NS: u64 = 100_000_000;
+/// Of fewer events a second, a tenth is none, or leaves too many out: they are for a whole second.
+const RATE_OF_TENTHS: u64 = 1000;
 
-/// What a CPU may publish between two fillings.
+/// Fills this CPU's budget for events up when it is time; whether there is none left.
 #[inline(always)]
-fn budget(control: &Control) -> u64 {
-    control.event_rate as u64 / 10
-}
-
-/// Whether an event would be lost to the rate limit.
-#[inline(always)]
-pub fn is_spent(control: &Control, coarse_ns: u64, cpu: Cpu) -> bool {
-    let full = coarse_ns.wrapping_sub(cpu.refilled_ns) >= REFILL_NS;
-    (if full { budget(control) } else { cpu.event_budget }) == 0
+pub fn is_spent(place: &Place<'_>, mut cpu: Cpu) -> bool {
+    let rate = place.control.event_rate as u64;
+    let (every_ns, budget) =
+        if rate < RATE_OF_TENTHS { (10 * REFILL_NS, rate) } else { (REFILL_NS, rate / 10) };
+    if place.coarse_ns.wrapping_sub(cpu.refilled_ns) >= every_ns {
+        cpu.refilled_ns = place.coarse_ns;
+        cpu.event_budget = budget;
+    }
+    cpu.event_budget == 0
 }
 
 /// Takes one event out of this CPU's budget.
 #[inline(always)]
 fn take_budget(place: &Place, mut cpu: Cpu) -> bool {
-    if place.coarse_ns.wrapping_sub(cpu.refilled_ns) >= REFILL_NS {
-        cpu.refilled_ns = place.coarse_ns;
-        cpu.event_budget = budget(place.control);
-    }
-    if cpu.event_budget == 0 {
+    if is_spent(place, cpu) {
         cpu.events_lost_rate += 1;
         return false;
     }
@@ -106,7 +147,7 @@ fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
     };
     let scalars = &cpu.request.scalars;
     let state = scalars[attribute::STATE as usize];
-    let mut flags = 0;
+    let mut flags = cpu.packet.shape << flag::SHAPE_SHIFT;
     if cpu.packet.version == 6 {
         flags |= flag::V6;
     }
@@ -118,6 +159,7 @@ fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
         flags |= flag::CLAIMED;
     }
     let ports = has_ports(cpu.packet.flow.protocol);
+    let cgroup = cgroup(place);
     entry.write(Event {
         // SAFETY: no arguments, no side effects.
         time_ns: unsafe { bpf_ktime_get_boot_ns() },
@@ -130,8 +172,8 @@ fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
         verdict: if verdict.permit { verdict::PERMIT } else { verdict::DENY },
         hook: place.hook,
         flags,
-        protocol: cpu.packet.flow.protocol,
-        pad: 0,
+        protocol: shape::protocol(&cpu.packet),
+        from_zone: scalars[attribute::INGRESS_ZONE as usize] as u8,
         icmp: icmp(&cpu.packet) as u16,
         source_port: if ports { u16::from_be(cpu.packet.flow.source_port) } else { 0 },
         destination_port: if ports { u16::from_be(cpu.packet.flow.destination_port) } else { 0 },
@@ -139,7 +181,10 @@ fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
         source: cpu.packet.flow.source,
         destination: cpu.packet.flow.destination,
         label: cpu.label,
-        reserved: 0,
+        cgroup_low: cgroup as u32,
+        cgroup_high: (cgroup >> 32) as u16,
+        to_zone: scalars[attribute::EGRESS_ZONE as usize] as u8,
+        pad: 0,
     });
     cpu.events_delivered += 1;
     entry.submit(0);

@@ -8,23 +8,31 @@ use aya_ebpf::{
         tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_cgroup_id, bpf_skb_pull_data,
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_pull_data,
         bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
 };
-use govc_abi::{event::hook, flow::Interface, label::BLOCK_LEN, reason};
+use govc_abi::{
+    event::hook,
+    flow::{Interface, labelled, quote},
+    label::{BLOCK_LEN, Label},
+    reason,
+};
 
 use crate::{
-    clock,
+    answer, authority, clock,
     decide::{Verdict, begin},
     egress::{self, Carriage, Origin},
-    header, ingress,
-    maps::{self, Active, Cpu, Table},
-    packet::{self, TCP, UDP},
-    recall::{self, Now, recall},
+    header,
+    ingress::{self, Arrival},
+    maps::{self, Active, Cpu, LIFETIME, Table},
+    packet::{self, TCP},
+    recall::{self, recall},
     report::{Place, report},
+    restamp::{done, restamp},
+    shape, tunnel,
 };
 
 /// Let the packet go on to the next program or the stack.
@@ -38,44 +46,43 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
     let Some(cpu) = maps::cpu() else { return DROP };
     let Some((control, active)) = maps::control() else { return no_generation(skb, hook::INGRESS) };
     let place = place(skb, control, active, hook::INGRESS, cpu);
+    let Some(table) = Table::of(active) else { return no_generation(skb, hook::INGRESS) };
     let Some(interface) = maps::interface(place.ifindex) else {
-        return unknown_interface(&place, cpu);
+        return unknown_interface(&place, table, cpu);
     };
     let slot = clock::slot(place.coarse_ns, control, cpu);
     // SAFETY: the context is valid.
     let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    let now = Now { control, active, coarse_ns: place.coarse_ns, slot, interface };
-    if let Some(recalled) = recall(data, end, place.len, &now, cpu) {
-        let mut verdict = recalled.verdict();
-        if verdict.permit && !strip(skb, interface.l2_len, recalled.version, recalled.protocol) {
-            verdict = Verdict::deny(reason::HELPER_FAILED);
-        }
-        recall::tell(&recalled, &verdict, active, place.len, cpu);
+    if let Some(recalled) = recall(data, end, interface, slot, &place, cpu) {
+        let verdict = recalled.verdict();
+        let (version, protocol) = (recalled.version, recalled.protocol);
+        let done = !verdict.permit || strip(skb, interface.l2_len, version, protocol);
+        let verdict = verdict.carried_out(done);
+        recall::tell(recalled.reports(), &verdict, &place, cpu);
         return if verdict.permit { NEXT } else { DROP };
     }
     begin(cpu);
-    let verdict = match prepare(skb, active, interface, cpu) {
+    let verdict = match prepare(skb, interface, table, cpu) {
         Err(reason) => refuse(reason),
-        Ok(table) => {
-            let verdict = if slot < control.slot_floor {
-                Verdict::deny(reason::CLOCK_STALE)
+        Ok(()) => {
+            let verdict = if let Some(reason) = authority::untimely(control, active, slot) {
+                Verdict::deny(reason)
             } else {
                 let zone = maps::zone(interface, active);
-                ingress::decide(zone, control, active, slot, table, cpu)
+                let arrival = Arrival { context: skb.cast(), ifindex: place.ifindex, zone, slot };
+                ingress::decide(&arrival, control, active, table, cpu)
             };
-            let (version, protocol) = (cpu.packet.version, cpu.packet.flow.protocol);
-            if verdict.permit
-                && cpu.packet.labelled != 0
-                && !strip(skb, interface.l2_len, version, protocol)
-            {
-                Verdict::deny(reason::HELPER_FAILED)
-            } else {
-                verdict
-            }
+            let bare = !verdict.permit || verdict.transit || cpu.packet.labelled == 0;
+            let done = bare || take_off(skb, interface.l2_len, cpu);
+            verdict.carried_out(done && learn_mtu(skb, interface, &verdict, cpu))
         }
     };
-    report(&place, Table::of(active), &verdict, cpu);
-    if verdict.permit { NEXT } else { DROP }
+    report(&place.of(&verdict), table, &verdict, cpu);
+    if verdict.permit {
+        NEXT
+    } else {
+        answer::denied(skb, interface.l2_len, &place, table, &verdict, cpu)
+    }
 }
 
 /// Labels leaving packets, or drops them.
@@ -85,25 +92,40 @@ pub fn govc_egress(ctx: TcContext) -> i32 {
     let Some(cpu) = maps::cpu() else { return DROP };
     let Some((control, active)) = maps::control() else { return no_generation(skb, hook::EGRESS) };
     let place = place(skb, control, active, hook::EGRESS, cpu);
+    let Some(table) = Table::of(active) else { return no_generation(skb, hook::EGRESS) };
     let Some(interface) = maps::interface(place.ifindex) else {
-        return unknown_interface(&place, cpu);
+        return unknown_interface(&place, table, cpu);
     };
+    let slot = clock::slot(place.coarse_ns, control, cpu);
+    match restamp(skb, interface, &place, slot) {
+        done::LABELLED => return NEXT,
+        done::DROPPED => return DROP,
+        _ => {}
+    }
     begin(cpu);
-    let verdict = match prepare(skb, active, interface, cpu) {
+    let mut overhead = 0;
+    let verdict = match prepare(skb, interface, table, cpu) {
         Err(reason) => refuse(reason),
-        Ok(table) => {
-            let slot = clock::slot(place.coarse_ns, control, cpu);
-            if slot < control.slot_floor {
-                Verdict::deny(reason::CLOCK_STALE)
+        Ok(()) => {
+            if let Some(reason) = authority::untimely(control, active, slot) {
+                Verdict::deny(reason)
             } else {
-                let origin = origin(skb, interface, active, table);
-                let (verdict, carriage) = egress::decide(&origin, active, slot, table, cpu);
+                let origin = Origin::of(cpu);
+                let (verdict, carriage) =
+                    egress::decide(&origin, control, active, slot, table, cpu);
+                overhead = carriage.overhead(cpu.packet.version);
                 carry(skb, interface, verdict, carriage, cpu)
             }
         }
     };
-    report(&place, Table::of(active), &verdict, cpu);
-    if verdict.permit { NEXT } else { DROP }
+    report(&place.of(&verdict), table, &verdict, cpu);
+    if verdict.permit {
+        NEXT
+    } else if verdict.reason == reason::NO_ROOM {
+        answer::too_big(skb, interface, overhead, &place, cpu)
+    } else {
+        answer::denied(skb, interface.l2_len, &place, table, &verdict, cpu)
+    }
 }
 
 /// The verdict for a packet that never became a request.
@@ -121,16 +143,16 @@ pub fn refuse(reason: u8) -> Verdict {
 fn no_generation(skb: *mut __sk_buff, hook: u8) -> i32 {
     let counter = govc_abi::flow::reason_counter(hook, reason::GENERATION_UNKNOWN);
     // SAFETY: the context is valid.
-    maps::count(2, counter, unsafe { (*skb).len });
+    maps::count(LIFETIME, counter, unsafe { (*skb).len });
     DROP
 }
 
 /// The hook is attached to an interface that the loader has said nothing about.
 #[inline(always)]
-fn unknown_interface(place: &Place, cpu: Cpu) -> i32 {
+fn unknown_interface(place: &Place, table: Table, cpu: Cpu) -> i32 {
     begin(cpu);
     let verdict = Verdict::deny(reason::INTERFACE_UNKNOWN);
-    report(place, Table::of(place.active), &verdict, cpu);
+    report(place, table, &verdict, cpu);
     DROP
 }
 
@@ -144,18 +166,13 @@ fn place<'a>(
 ) -> Place<'a> {
     // SAFETY: the context is valid.
     let (ifindex, len) = unsafe { ((*skb).ifindex, (*skb).len) };
-    Place { control, active, coarse_ns: clock::coarse_ns(cpu), ifindex, len, hook }
+    let leaving = if hook == hook::EGRESS { skb } else { core::ptr::null_mut() };
+    Place { control, active, coarse_ns: clock::coarse_ns(cpu), ifindex, len, hook, leaving }
 }
 
-/// Finds the table, makes the headers linear and parses them.
+/// Makes the headers linear and parses them.
 #[inline(always)]
-fn prepare(
-    skb: *mut __sk_buff,
-    active: Active,
-    interface: &Interface,
-    cpu: Cpu,
-) -> Result<Table, u8> {
-    let table = Table::of(active).ok_or(reason::GENERATION_UNKNOWN)?;
+fn prepare(skb: *mut __sk_buff, interface: &Interface, table: Table, cpu: Cpu) -> Result<(), u8> {
     let l2_len = interface.l2_len as usize;
     // SAFETY: the context is valid.
     let (mut data, mut end, len) =
@@ -171,13 +188,42 @@ fn prepare(
             end = (*skb).data_end as usize;
         }
     }
-    packet::parse_into(data, end, l2_len, len, cpu)?;
-    Ok(table)
+    match packet::parse_into(data, end, l2_len, len, cpu) {
+        Ok(()) => tunnel::open(skb, interface.l2_len, table, cpu),
+        Err(refused) if shape::is_asked_about(table, refused) => {
+            read_again(skb, l2_len as u32, table, refused)
+        }
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Reads a packet whose headers are not where they usually are, and whose IP header starts at `at`.
+#[inline(always)]
+pub fn read_again(skb: *mut __sk_buff, at: u32, table: Table, refused: u8) -> Result<(), u8> {
+    let Some(mut cpu) = maps::cpu() else { return Err(refused) };
+    // SAFETY: the context is valid.
+    let len = unsafe { (*skb).len }.wrapping_sub(at);
+    let wanted = shape::wanted(len);
+    let to = cpu.headers.as_mut_ptr();
+    // SAFETY: the context is valid, and at most as much is written as there is room for.
+    if wanted == 0 || unsafe { bpf_skb_load_bytes(skb.cast(), at, to.cast(), wanted) } != 0 {
+        return Err(refused);
+    }
+    shape::read(table, len, refused)
+}
+
+/// Takes the label off a verified packet.
+#[inline(always)]
+pub fn take_off(skb: *mut __sk_buff, l2_len: u16, cpu: Cpu) -> bool {
+    if cpu.packet.labelled == labelled::TUNNEL {
+        return tunnel::unwrap(skb, l2_len as u32);
+    }
+    strip(skb, l2_len, cpu.packet.version, cpu.packet.flow.protocol)
 }
 
 /// Cuts the label out of a verified packet.
 #[inline(always)]
-fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> bool {
+pub fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> bool {
     let flags = (BPF_F_ADJ_ROOM_NO_CSUM_RESET | BPF_F_ADJ_ROOM_FIXED_GSO) as u64;
     // SAFETY: the context is valid; all pointers into the packet are read again.
     let (data, end) = unsafe {
@@ -194,19 +240,23 @@ fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> bool {
     if version == 4 { header::strip_v4(ip, end) } else { header::strip_v6(ip, end, protocol) }
 }
 
-/// Where a leaving packet comes from.
+/// Corrects what an error says of the path of a packet that the sender's stack knows as one without
+/// a label.
 #[inline(always)]
-fn origin(skb: *mut __sk_buff, interface: &Interface, active: Active, table: Table) -> Origin {
+fn learn_mtu(skb: *mut __sk_buff, interface: &Interface, verdict: &Verdict, cpu: Cpu) -> bool {
+    if !verdict.permit || verdict.transit {
+        return true;
+    }
+    if cpu.packet.error == quote::TUNNEL {
+        return tunnel::unquote(skb, interface.l2_len as u32);
+    }
+    if !packet::tells_mtu(&cpu.packet) {
+        return true;
+    }
     // SAFETY: the context is valid.
-    let ingress_ifindex = unsafe { (*skb).ingress_ifindex };
-    let from_zone = if ingress_ifindex == 0 {
-        0
-    } else {
-        maps::interface(ingress_ifindex).map_or(0, |from| maps::zone(from, active))
-    };
-    // SAFETY: likewise.
-    let cgroup = if egress::wants_cgroup(table) { unsafe { bpf_skb_cgroup_id(skb) } } else { 0 };
-    Origin { zone: maps::zone(interface, active), from_zone, cgroup }
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let (l2_len, ip_len) = (interface.l2_len as usize, packet::ip_len(&cpu.packet));
+    l2_len <= packet::ETH_LEN && header::lower_mtu(data + l2_len, ip_len, end)
 }
 
 /// Puts the label into a permitted packet.
@@ -218,52 +268,153 @@ fn carry(
     carriage: Carriage,
     cpu: Cpu,
 ) -> Verdict {
-    let Carriage::Label(mac) = carriage else { return verdict };
+    let mac = match carriage {
+        Carriage::Bare => return verdict,
+        Carriage::Label(mac) => mac,
+        Carriage::Again(mac) => return carry_again(skb, interface, verdict, mac, cpu),
+        Carriage::Tunnel(mac) => {
+            return match tunnel::carry(skb, interface, mac, cpu) {
+                Ok(()) => verdict,
+                Err(reason) => Verdict { permit: false, reason, ..verdict },
+            };
+        }
+    };
     if cpu.packet.syn != 0 {
         clamp_mss(skb, interface, cpu);
     }
-    let l2_len = interface.l2_len as usize;
-    // SAFETY: the context is valid.
-    let (gso_size, len) = unsafe { ((*skb).gso_size, (*skb).len) };
-    // TCP: the kernel makes the segments of a super-packet smaller by the block. UDP: datagrams
-    // keep their size, and the sender has to leave room.
-    let udp_gso = gso_size != 0 && cpu.packet.flow.protocol == UDP;
-    let longest = if udp_gso {
-        let headers = if cpu.packet.version == 4 { 20 + 8 } else { 40 + 8 };
-        gso_size.wrapping_add(headers)
-    } else if gso_size == 0 {
-        len.wrapping_sub(l2_len as u32)
-    } else {
-        0
-    };
-    if longest.wrapping_add(BLOCK_LEN as u32) > interface.mtu {
+    let headers_len = headers_len(cpu);
+    let is_tcp = cpu.packet.flow.protocol == TCP;
+    let (l2_len, room) = (interface.l2_len as u32, interface.mtu.saturating_sub(BLOCK_LEN as u32));
+    let Some(cut) = Cut::with(skb, l2_len, room, is_tcp, headers_len) else {
         return Verdict { permit: false, reason: reason::NO_ROOM, ..verdict };
+    };
+    match put_in(skb, l2_len as usize, cpu.packet.version, cut, &cpu.label, mac) {
+        Ok(()) => verdict,
+        Err(reason) => Verdict { permit: false, reason, ..verdict },
     }
-    let flags = if udp_gso { BPF_F_ADJ_ROOM_FIXED_GSO as u64 } else { 0 };
+}
+
+/// Bytes of the headers of a packet up to its payload. Of one whose headers stand elsewhere than usual nobody
+/// has told: more than there is ever room for, so that segments get shorter.
+#[inline(always)]
+pub fn headers_len(cpu: Cpu) -> u32 {
+    if cpu.packet.shape != 0 {
+        return u16::MAX as u32;
+    }
+    let is_tcp = cpu.packet.flow.protocol == TCP;
+    let l4_len = if is_tcp { cpu.packet.tcp_words as u32 * 4 } else { 8 };
+    packet::ip_len(&cpu.packet) as u32 + l4_len
+}
+
+/// Puts a label into a packet that there is room in.
+///
+/// # Errors
+/// The reason to drop it.
+#[inline(always)]
+pub fn put_in(
+    skb: *mut __sk_buff,
+    l2_len: usize,
+    version: u8,
+    cut: Cut,
+    label: &Label,
+    mac: u64,
+) -> Result<(), u8> {
+    let flags = cut.flag() as u64;
     // SAFETY: the context is valid; all pointers into the packet are read again.
     let (data, end) = unsafe {
         if bpf_skb_adjust_room(skb, BLOCK_LEN as i32, BPF_ADJ_ROOM_NET, flags) != 0 {
-            return Verdict { permit: false, reason: reason::NO_ROOM, ..verdict };
+            return Err(reason::NO_ROOM);
         }
         ((*skb).data as usize, (*skb).data_end as usize)
     };
     if l2_len > packet::ETH_LEN {
-        return Verdict { permit: false, reason: reason::HELPER_FAILED, ..verdict };
+        return Err(reason::HELPER_FAILED);
     }
     let ip = data + l2_len;
-    let done = if cpu.packet.version == 4 {
-        header::stamp_v4(ip, end, &cpu.label, mac)
+    let done = if version == 4 {
+        header::stamp_v4(ip, end, label, mac)
     } else {
-        header::stamp_v6(ip, end, &cpu.label, mac)
+        header::stamp_v6(ip, end, label, mac)
     };
-    if done { verdict } else { Verdict { permit: false, reason: reason::HELPER_FAILED, ..verdict } }
+    if done { Ok(()) } else { Err(reason::HELPER_FAILED) }
+}
+
+/// Writes another label over the one of a packet that passes through.
+#[inline(always)]
+fn carry_again(
+    skb: *mut __sk_buff,
+    interface: &Interface,
+    verdict: Verdict,
+    mac: u64,
+    cpu: Cpu,
+) -> Verdict {
+    let l2_len = interface.l2_len as usize;
+    if l2_len > packet::ETH_LEN {
+        return verdict.carried_out(false);
+    }
+    // SAFETY: the context is valid.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let ip = data + l2_len;
+    let done = if cpu.packet.labelled == labelled::TUNNEL {
+        tunnel::stamp_again(ip, end, mac, cpu)
+    } else if cpu.packet.version == 4 {
+        header::stamp_again_v4(ip, end, &cpu.translated, mac)
+    } else {
+        header::stamp_again_v6(ip, end, &cpu.translated, mac)
+    };
+    verdict.carried_out(done)
+}
+
+/// How a super-packet is cut once something is added to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Into pieces of as much payload as before.
+    Same,
+    /// Into pieces that are shorter by what is added.
+    Shorter,
+}
+
+impl Cut {
+    /// What to do with a packet that something is added to; `None` where there is no room: `room` is the
+    /// most that it may be before that, without the `l2_len` bytes before its IP header. `headers_len` is that of IP and transport. Datagrams keep their size, and the sender has to
+    /// leave room. Segments of TCP keep theirs where the sender has left room; one that did not know
+    /// yet has them made smaller by the kernel.
+    #[inline(always)]
+    pub fn with(
+        skb: *mut __sk_buff,
+        l2_len: u32,
+        room: u32,
+        is_tcp: bool,
+        headers_len: u32,
+    ) -> Option<Self> {
+        // SAFETY: the context is valid.
+        let (gso_size, len) = unsafe { ((*skb).gso_size, (*skb).len) };
+        let longest = if gso_size == 0 {
+            len.wrapping_sub(l2_len)
+        } else {
+            gso_size.wrapping_add(headers_len)
+        };
+        if longest <= room {
+            Some(Self::Same)
+        } else if is_tcp && gso_size != 0 {
+            Some(Self::Shorter)
+        } else {
+            None
+        }
+    }
+
+    /// The flag that `bpf_skb_adjust_room` wants.
+    #[inline(always)]
+    pub fn flag(self) -> u32 {
+        if self == Self::Same { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 }
+    }
 }
 
 /// Lowers the MSS that a SYN announces, so that what comes back leaves room for a label.
 ///
 /// Only an MSS option that stands first is looked at: every TCP in use puts it there.
 #[inline(always)]
-fn clamp_mss(skb: *mut __sk_buff, interface: &Interface, cpu: Cpu) {
+pub fn clamp_mss(skb: *mut __sk_buff, interface: &Interface, cpu: Cpu) {
     const CHECKSUM_AT: u32 = 16;
     const MSS_AT: u32 = 22;
     const MSS_OPTION: u16 = u16::from_ne_bytes([2, 4]);

@@ -134,6 +134,12 @@ impl Spec {
         }
     }
 
+    /// The frame in a tunnel, with a label under a key.
+    pub fn tunnelled(&self, label: &Label, key: (u64, u64)) -> Vec<u8> {
+        let mac = mac::mac(key.0, key.1, label, &self.flow());
+        wrap(&self.frame(), label, mac)
+    }
+
     /// The frame with a label under a key.
     pub fn labelled(&self, label: &Label, key: (u64, u64)) -> Vec<u8> {
         let mac = mac::mac(key.0, key.1, label, &self.flow());
@@ -161,6 +167,95 @@ pub fn insert(frame: &[u8], label: &Label, mac: u64) -> Vec<u8> {
         out[ETH + 4..ETH + 6].copy_from_slice(&payload.to_be_bytes());
     }
     out
+}
+
+/// UDP header, Geneve header and the option's own header of a tunnel.
+const TUNNEL: usize = 8 + 8 + 4;
+
+/// Puts a frame that has no label into a tunnel with one.
+pub fn wrap(frame: &[u8], label: &Label, mac: u64) -> Vec<u8> {
+    let v4 = frame[12] == 0x08;
+    let ip_len = if v4 { 20 } else { 40 };
+    let (ethernet, inner) = frame.split_at(ETH);
+    let udp_len = (inner.len() + TUNNEL + 28) as u16;
+    let mut out = ethernet.to_vec();
+    out.extend(&inner[..ip_len]);
+    if v4 {
+        out[ETH] = 0x45;
+        out[ETH + 2..ETH + 4].copy_from_slice(&(udp_len + 20).to_be_bytes());
+        out[ETH + 4..ETH + 8].copy_from_slice(&[0, 0, 0x40, 0]);
+        out[ETH + 9] = 17;
+        fix_checksum(&mut out);
+    } else {
+        out[ETH + 4..ETH + 6].copy_from_slice(&udp_len.to_be_bytes());
+        out[ETH + 6] = 17;
+    }
+    out.extend([0xc0, 0x01]);
+    out.extend(6081_u16.to_be_bytes());
+    out.extend(udp_len.to_be_bytes());
+    out.extend([0, 0, 0x08, 0x40, frame[12], frame[13], 0, 0, 0, 0]);
+    out.extend([0xff, 0x9e, 0x9e, 7]);
+    out.extend(label.encode(mac));
+    out.extend(inner);
+    out
+}
+
+/// Where the label's body starts in a frame in a tunnel.
+pub fn tunnel_body_at(frame: &[u8]) -> usize {
+    ETH + TUNNEL + if frame[12] == 0x08 { 20 } else { 40 }
+}
+
+/// Likewise, where the frame has an IPv4 header.
+pub fn fix_if_v4(frame: &mut [u8]) {
+    if frame[12] == 0x08 {
+        fix_checksum(frame);
+    }
+}
+
+/// Makes a frame without a label a fragment: an offset in units of eight bytes, and whether more follow.
+pub fn fragment(frame: &[u8], identification: u32, offset: u16, more: bool) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    if frame[12] == 0x08 {
+        let word = offset & 0x1fff | if more { 0x2000 } else { 0 };
+        out[ETH + 4..ETH + 6].copy_from_slice(&(identification as u16).to_be_bytes());
+        out[ETH + 6..ETH + 8].copy_from_slice(&word.to_be_bytes());
+        fix_checksum(&mut out);
+        return out;
+    }
+    let [a, b] = (offset << 3 | u16::from(more)).to_be_bytes();
+    let mut header = vec![44, 0, a, b];
+    header.extend(identification.to_be_bytes());
+    put_extension(&mut out, header);
+    out
+}
+
+/// Gives a frame without a label options that mean nothing: four bytes of an IPv4 header, or an
+/// IPv6 extension header of this number and so many times eight bytes.
+pub fn with_options(frame: &[u8], number: u8, units: usize) -> Vec<u8> {
+    let mut out = frame.to_vec();
+    if frame[12] == 0x08 {
+        let at = ETH + 20;
+        out.splice(at..at, [1; 4]);
+        out[ETH] += 1;
+        let total = u16::from_be_bytes([out[ETH + 2], out[ETH + 3]]) + 4;
+        out[ETH + 2..ETH + 4].copy_from_slice(&total.to_be_bytes());
+        fix_checksum(&mut out);
+        return out;
+    }
+    // RFC 4302 counts words of four bytes.
+    let told = if number == 51 { units * 2 - 2 } else { units - 1 };
+    let mut header = vec![0; units * 8];
+    header[..2].copy_from_slice(&[number, told as u8]);
+    put_extension(&mut out, header);
+    out
+}
+
+/// Puts an extension header behind the IPv6 header; its first byte is its own number.
+fn put_extension(frame: &mut Vec<u8>, mut header: Vec<u8>) {
+    let payload = u16::from_be_bytes([frame[ETH + 4], frame[ETH + 5]]) + header.len() as u16;
+    frame[ETH + 4..ETH + 6].copy_from_slice(&payload.to_be_bytes());
+    std::mem::swap(&mut frame[ETH + 6], &mut header[0]);
+    frame.splice(ETH + 40..ETH + 40, header);
 }
 
 /// Computes the IPv4 header checksum anew.

@@ -2,6 +2,7 @@
 //! `BPF_PROG_TEST_RUN`.
 
 use std::{
+    mem::offset_of,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -12,17 +13,21 @@ use aya::{
     TestRun as _, TestRunOptions,
     programs::{SchedClassifier, Xdp},
 };
-use govc_abi::{event::Event, label::SLOT_NS, names};
+use govc_abi::{event::Event, flow::Control, label::SLOT_NS, names};
 use govc_image::Image;
 use govc_loader::{
     attach::HookChoice,
+    authority::Authority,
     events::Events,
     instance::{BPFFS, Place},
+    kernel,
     keyring::{DomainKeys, KeyRing, slot_now},
+    object,
     publish::{self, Applied},
     status,
 };
 use govc_netlab::{Namespace, veth};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::reference::Verifier;
 
@@ -78,6 +83,15 @@ pub enum Hook {
     Xdp,
 }
 
+/// Every CPU has a memory of its own, so a test of it stays on one. Threads that it starts stay too.
+pub fn stay_on_one_cpu() {
+    let allowed = sched_getaffinity(None).expect("CPUs");
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).expect("a CPU");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("a CPU");
+}
+
 impl Kernel {
     /// Puts an image in force.
     pub fn new(image: &Image) -> Self {
@@ -97,7 +111,7 @@ impl Kernel {
         }
         veth(&namespace, "eth0", &peer, "eth0", None).expect("veth");
         let ifindex = namespace.ifindex("eth0").expect("ifindex");
-        apply(&namespace, &place, &ring, image, &["eth0", "lo"]);
+        apply(&namespace, &place, &ring, (image, None), &["eth0", "lo"]);
         status::report_permits(&place, true).expect("flag");
         status::set_event_rate(&place, u32::MAX).expect("rate");
         let programs = Programs::open(&place);
@@ -108,28 +122,38 @@ impl Kernel {
 
     /// Puts another image in force.
     pub fn apply(&self, image: &Image) -> Applied {
-        apply(&self.namespace, &self.place, &self.ring, image, &[])
+        apply(&self.namespace, &self.place, &self.ring, (image, None), &[])
+    }
+
+    /// Puts another image in force, as a bundle would.
+    pub fn apply_signed(&self, image: &Image, authority: &Authority) -> Applied {
+        apply(&self.namespace, &self.place, &self.ring, (image, Some(authority)), &[])
     }
 
     /// The key for labels of a domain in this slot, with the epoch modulo 16.
     pub fn key(&self, domain: u16) -> ((u64, u64), u8) {
+        self.key_of(domain, slot_now())
+    }
+
+    /// Likewise for another slot.
+    pub fn key_of(&self, domain: u16, slot: u64) -> ((u64, u64), u8) {
         let keys = self.keys.iter().find(|keys| keys.number == domain).expect("keys");
-        let slot = slot_now();
-        let (epoch, entry) =
-            keys.entries(slot).find(|(_, entry)| entry.covers(slot)).expect("a key");
+        let mut entries = keys.entries(slot);
+        let (epoch, entry) = entries.find(|(_, entry)| entry.covers(slot)).expect("a key");
         ((entry.k0, entry.k1), epoch as u8)
     }
 
     /// What verifies labels of a domain now. The kernel's clock may be a tick off ours, so a slot
-    /// that begins or ends is waited for: labels at the ends of the window would tell the two
-    /// apart.
+    /// that begins is waited for: labels at the ends of the window would tell the two apart. So is one that
+    /// ends, so that there is time to ask.
     pub fn verifier(&self, domain: u16) -> Verifier {
-        const MARGIN_NS: u64 = 30_000_000;
+        const BEGINS_NS: u64 = 30_000_000;
+        const ENDS_NS: u64 = 300_000_000;
         let phase = || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
             now.as_nanos() as u64 % SLOT_NS
         };
-        while !(MARGIN_NS..SLOT_NS - MARGIN_NS).contains(&phase()) {
+        while !(BEGINS_NS..SLOT_NS - ENDS_NS).contains(&phase()) {
             thread::sleep(Duration::from_millis(1));
         }
         let (key, epoch) = self.key(domain);
@@ -154,37 +178,89 @@ impl Kernel {
         publish::refresh_keys(&self.place, &self.ring).expect("keys");
     }
 
+    /// Puts a domain's keys in force in the place of those that it has.
+    pub fn set_keys(&mut self, keys: DomainKeys) {
+        self.ring.write(&keys).expect("keys are written");
+        publish::refresh_keys(&self.place, &self.ring).expect("keys");
+        self.keys = self.ring.list().expect("keys");
+    }
+
+    /// The keys that it was given.
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    /// Packets that were counted at a hook for a reason, by name.
+    pub fn counted(&self, hook: &str, reason: &str) -> u64 {
+        let status = self.namespace.run(|| status::status(&self.place)).expect("a status");
+        let mut counts = status.reasons.iter();
+        let found = counts.find(|count| count.hook == hook && count.reason == reason);
+        found.map_or(0, |count| count.packets)
+    }
+
+    /// Moves the instance's clock by so many slots, from where it is without that.
+    pub fn shift_clock(&self, slots: i64) {
+        shift_clock(&self.place, slots);
+    }
+
+    /// Sends one packet through the ingress program so often, as fast as it goes; whoever reads
+    /// events gets all of them.
+    pub fn repeat(&self, frame: &[u8], times: u32) {
+        let mut context = [0_u8; 192];
+        // `ifindex` of struct __sk_buff.
+        context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let result = self.namespace.run(|| {
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(frame);
+            options.ctx_in = Some(&context);
+            options.repeat = times;
+            self.programs.ingress.test_run(options)
+        });
+        result.unwrap_or_else(|error| panic!("{frame:02x?}: {error:?}"));
+    }
+
     /// Runs one packet through a program.
     pub fn ask(&mut self, hook: Hook, frame: &[u8]) -> Answer {
         while self.events.next(Duration::ZERO).expect("events").is_some() {}
+        let (permit, frame) = self.run(hook, frame);
+        Answer { permit, frame, event: self.events.next(Duration::ZERO).expect("events") }
+    }
+
+    /// How many of these packets are let through, where nobody wants to know more.
+    pub fn passing(&self, hook: Hook, frames: &[Vec<u8>]) -> usize {
+        // One way into the namespace for all of them: it costs more than the program.
+        let permits = |frame: &&Vec<u8>| self.test_run(hook, frame).0;
+        self.namespace.run(|| frames.iter().filter(permits).count())
+    }
+
+    fn run(&self, hook: Hook, frame: &[u8]) -> (bool, Vec<u8>) {
+        self.namespace.run(|| self.test_run(hook, frame))
+    }
+
+    /// What becomes of a packet; to be called within the namespace.
+    fn test_run(&self, hook: Hook, frame: &[u8]) -> (bool, Vec<u8>) {
         let mut out = vec![0; frame.len() + 256];
         let mut context = [0_u8; 192];
         // `ifindex` of struct __sk_buff.
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
-        let programs = &self.programs;
-        let result = self.namespace.run(|| {
-            let mut options = TestRunOptions::new();
-            options.data_in = Some(frame);
-            options.data_out = Some(&mut out);
-            match hook {
-                Hook::Ingress => {
-                    options.ctx_in = Some(&context);
-                    programs.ingress.test_run(options)
-                }
-                Hook::Egress => {
-                    options.ctx_in = Some(&context);
-                    programs.egress.test_run(options)
-                }
-                Hook::Xdp => programs.xdp.test_run(options),
-            }
-        });
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        if hook != Hook::Xdp {
+            options.ctx_in = Some(&context);
+        }
+        let result = match hook {
+            Hook::Ingress => self.programs.ingress.test_run(options),
+            Hook::Egress => self.programs.egress.test_run(options),
+            Hook::Xdp => self.programs.xdp.test_run(options),
+        };
         let result = result.unwrap_or_else(|error| panic!("{hook:?} {frame:02x?}: {error:?}"));
         let permit = match hook {
             Hook::Ingress | Hook::Egress => result.return_value as i32 == -1,
             Hook::Xdp => result.return_value == 2,
         };
         out.truncate(result.data_size_out as usize);
-        Answer { permit, frame: out, event: self.events.next(Duration::ZERO).expect("events") }
+        (permit, out)
     }
 }
 
@@ -200,11 +276,19 @@ impl Programs {
     }
 }
 
+/// Moves the clock of an instance by so many slots from where the machine's is.
+pub fn shift_clock(place: &Place, slots: i64) {
+    let control = object::map_array(&place.pin(names::map::CONTROL)).expect("a map");
+    let at = offset_of!(Control, tai_offset_ns);
+    let offset_ns = kernel::tai_offset_s() * 1_000_000_000 + slots * SLOT_NS as i64;
+    control.write(0, at, offset_ns as u64);
+}
+
 fn apply(
     namespace: &Namespace,
     place: &Place,
     ring: &KeyRing,
-    image: &Image,
+    (image, authority): (&Image, Option<&Authority>),
     interfaces: &[&str],
 ) -> Applied {
     let interfaces: Vec<String> = interfaces.iter().map(|&name| name.to_owned()).collect();
@@ -216,6 +300,7 @@ fn apply(
                 interfaces: &interfaces,
                 hook: HookChoice::Tcx,
                 keys: ring,
+                authority,
                 set_mtu: false,
                 dry_run: false,
             })

@@ -1,15 +1,24 @@
 //! What the tests share: compiling texts, building packets, asking the kernel.
 
+#[cfg(feature = "kernel")]
+pub mod domains;
 pub mod frame;
 #[cfg(feature = "kernel")]
 pub mod kernel;
+#[cfg(feature = "kernel")]
+pub mod lab;
 pub mod ledger;
 #[cfg(feature = "kernel")]
 pub mod node;
 pub mod policies;
 pub mod random;
 pub mod reference;
+#[cfg(feature = "kernel")]
+pub mod replay;
 pub mod requests;
+#[cfg(feature = "kernel")]
+pub mod router;
+pub mod wireshark;
 
 use govc_compiler::{
     analysis, checked::Policy, lock::Locks, sources::Source, table::DecisionTable,
@@ -35,6 +44,8 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
     /// The policy, if there is no mistake.
     pub policy: Option<Policy>,
+    /// Advice about names of the first file that nothing uses.
+    pub unused: Vec<Diagnostic>,
 }
 
 /// Parses and checks texts.
@@ -55,9 +66,11 @@ pub fn check_with(texts: &[(&str, &str)], locks: &Locks) -> Checked {
         diagnostics.extend(found);
         files.push((FileId(id), file));
     }
-    let checked = govc_compiler::check::check_parsed(&files, diagnostics, locks);
+    let (checked, index) = govc_compiler::check::check_parsed_indexed(&files, diagnostics, locks);
+    let first = |file| file == FileId(0);
+    let unused = govc_compiler::unused::unused(&index, &checked.diagnostics, first);
     let diagnostics = govc_compiler::expectations::settle(&files, checked.diagnostics, false);
-    Checked { sources, diagnostics, policy: checked.policy }
+    Checked { sources, diagnostics, policy: checked.policy, unused }
 }
 
 /// Compiles texts that must be right.

@@ -4,30 +4,36 @@ use std::{
     collections::BTreeMap,
     ffi::{c_int, c_void},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::Path,
+    process,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use aya::maps::{HashMap, Map, MapData};
+use govc_abi::{flow::Control, names};
 use govc_image::Image;
 use govc_loader::{
     attach::HookChoice,
+    authority::Authority,
     error::LoadError,
     events::Events,
     instance::{BPFFS, Place},
     keyring::{DomainKeys, EPOCH_SHIFT_DEFAULT, KeyRing, slot_now},
+    object,
     publish::{self, Applied},
     status::{self, Status},
 };
 use govc_netlab::{IpPrefix, Namespace, PacketSocket, veth};
+use rustix::net::sockopt;
 
-use crate::{compile, policies::VOCABULARY};
+use crate::{compile, lab::MTU, policies::VOCABULARY};
 
 /// How long to wait for what must come. Only a test that fails waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +51,22 @@ fn unique() -> String {
 /// Compiles a policy over the vocabulary of `examples/policies/acme`.
 pub fn image(parts: &[&str]) -> Image {
     let text = format!("package acme.e2e\nuse acme.vocabulary\n{}", parts.join("\n"));
-    compile(&[("e2e.gov", &text), ("vocabulary.gov", VOCABULARY)]).image
+    let image = compile(&[("e2e.gov", &text), ("vocabulary.gov", VOCABULARY)]).image;
+    remember_source(&image, &text);
+    image
+}
+
+/// The texts of policies, by the digests of their images.
+static SOURCES: Mutex<BTreeMap<[u8; 32], String>> = Mutex::new(BTreeMap::new());
+
+/// Notes what an image was made of, for whoever explains what it decided.
+pub fn remember_source(image: &Image, text: &str) {
+    SOURCES.lock().expect("nobody panics with it").insert(image.digest(), text.to_owned());
+}
+
+/// The text that an image was made of, where [`remember_source`] was told.
+pub fn source_of(digest: &[u8; 32]) -> Option<String> {
+    SOURCES.lock().expect("nobody panics with it").get(digest).cloned()
 }
 
 /// The lines that put a workload on a node, which stamps with a ledger operation.
@@ -67,6 +88,16 @@ impl Keys {
         let keys = DomainKeys::generate("acme", 7, EPOCH_SHIFT_DEFAULT, 2).expect("randomness");
         let keys_of_test = Self(ring);
         keys_of_test.0.write(&keys).expect("keys are written");
+        Arc::new(keys_of_test)
+    }
+
+    /// A ring that holds the keys of these domains, as after an import of each.
+    pub fn holding(domains: &[&DomainKeys]) -> Arc<Self> {
+        let ring = KeyRing::new(std::env::temp_dir().join(format!("govc-{}", unique())));
+        let keys_of_test = Self(ring);
+        for keys in domains {
+            keys_of_test.0.write(keys).expect("keys are written");
+        }
         Arc::new(keys_of_test)
     }
 
@@ -108,11 +139,13 @@ pub struct How<'a> {
     pub set_mtu: bool,
     /// Another ring than the node's.
     pub keys: Option<&'a KeyRing>,
+    /// What a bundle would say.
+    pub authority: Option<&'a Authority>,
 }
 
 impl Default for How<'_> {
     fn default() -> Self {
-        Self { hook: HookChoice::Auto, set_mtu: true, keys: None }
+        Self { hook: HookChoice::Auto, set_mtu: true, keys: None, authority: None }
     }
 }
 
@@ -126,6 +159,11 @@ impl Node {
     pub fn within(namespace: Namespace, keys: &Arc<Keys>) -> Self {
         let place = Place::new(Path::new(BPFFS), &unique());
         Self { namespace, place, keys: keys.clone() }
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
     }
 
     /// Puts a policy in force, which must succeed.
@@ -148,6 +186,7 @@ impl Node {
                 interfaces: &interfaces,
                 hook: how.hook,
                 keys: how.keys.unwrap_or(self.keys.ring()),
+                authority: how.authority,
                 set_mtu: how.set_mtu,
                 dry_run: false,
             })
@@ -198,6 +237,44 @@ impl Node {
         let rules = self.status().rules;
         let found = rules.iter().find(|count| count.rule == rule);
         found.unwrap_or_else(|| panic!("no rule {rule} in {rules:?}")).packets
+    }
+
+    /// Moves the clock of this node's enforcement point on.
+    pub fn wait_as_if(&self, time: Duration) {
+        let control = object::map_array(&self.place.pin(names::map::CONTROL)).expect("map");
+        let at = std::mem::offset_of!(Control, tai_offset_ns);
+        let offset: u64 = control.read(0, at).expect("offset");
+        control.write(0, at, offset.wrapping_add(time.as_nanos() as u64));
+    }
+
+    /// Cgroups that the kernel has numbers for, over both buffers.
+    pub fn known_cgroups(&self) -> usize {
+        let data = MapData::from_pin(self.place.pin(names::map::CGROUPS)).expect("pinned map");
+        let map = Map::from_map_data(data).expect("map");
+        let map: HashMap<_, u64, u32> = map.try_into().expect("hash map");
+        map.keys().count()
+    }
+
+    /// A govc that is to run here; `program` is the path of this crate's.
+    pub fn govc(&self, program: &str, arguments: &[&str]) -> process::Command {
+        let mut command = process::Command::new(program);
+        let (command_name, rest) = arguments.split_first().expect("a command");
+        command.arg(command_name).args(["--instance", self.place.name()]).args(rest);
+        command.env("GOVC_KEYS", self.keys.ring().dir()).env_remove("GOVC_LOG");
+        command.stdin(process::Stdio::null());
+        command.stdout(process::Stdio::piped()).stderr(process::Stdio::piped());
+        command
+    }
+
+    /// Starts it.
+    pub fn start_govc(&self, program: &str, arguments: &[&str]) -> process::Child {
+        let mut command = self.govc(program, arguments);
+        self.namespace.run(|| command.spawn()).expect("govc starts")
+    }
+
+    /// Runs it to its end.
+    pub fn run_govc(&self, program: &str, arguments: &[&str]) -> process::Output {
+        self.start_govc(program, arguments).wait_with_output().expect("govc ends")
     }
 
     /// Reports every packet, none left out to spare the reader.
@@ -329,6 +406,8 @@ pub struct Seen {
     pub bare: u64,
     /// Bytes of the longest packet from its IP header on.
     pub longest: usize,
+    /// Packets that fill the MTU of the links.
+    pub full: u64,
 }
 
 /// Looks at every packet that passes a device, in both directions, on a thread of its own.
@@ -380,6 +459,7 @@ impl Seen {
             self.bare += 1;
         }
         self.longest = self.longest.max(sighting.len);
+        self.full += u64::from(sighting.len == MTU);
     }
 }
 
@@ -414,6 +494,11 @@ impl Tap {
         Self(socket)
     }
 
+    /// Sends a packet without its IP header, which the stack writes.
+    pub fn send_to(&self, packet: &[u8], to: IpAddr) -> io::Result<usize> {
+        self.0.send_to(packet, SocketAddr::new(to, 0))
+    }
+
     /// Everything that has come by now.
     pub fn packets(&self) -> Vec<Vec<u8>> {
         drain(&self.0)
@@ -436,6 +521,19 @@ pub fn set_own_options(socket: &UdpSocket, options: &[u8]) -> io::Result<()> {
 pub fn udp_socket(namespace: &Namespace, at: IpAddr, port: u16) -> UdpSocket {
     let socket = namespace.run(|| UdpSocket::bind((at, port))).expect("UDP socket");
     socket.set_nonblocking(true).expect("non-blocking");
+    socket
+}
+
+/// Likewise at any port, for datagrams that may be fragmented.
+pub fn fragmenting_socket(namespace: &Namespace, at: IpAddr) -> UdpSocket {
+    let socket = udp_socket(namespace, at, 0);
+    let set = match at {
+        IpAddr::V4(_) => sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DONT),
+        IpAddr::V6(_) => {
+            sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DONT)
+        }
+    };
+    set.expect("a socket option");
     socket
 }
 

@@ -89,10 +89,16 @@ pub fn random_policy_at(random: &mut Random, rules: usize, hooks: &[&str]) -> St
          deliver on lan { object acme.guest }\n\
          legacy from 10.20.9.0/24, 2001:db8:20:9::/64 on lan { subject acme.guest  max level public }\n\
          stamp on lan when address 10.20.1.0/24, 2001:db8:20:9::/64 { \
-             subject acme.payments.api  operation ledger.read  residency eu  radius domain }\n\
+             subject acme.payments.api  operation ledger.read  residency eu  radius domain  fragments }\n\
          stamp on lan when address 10.20.0.0/16, 2001:db8:20::/48 { \
              subject acme.web.front  level public  operation web.get  route backbone_eu  life 1 }\n",
     );
+    if rules > 3 {
+        text.push_str(
+            "carriage option to 10.20.1.4, 10.20.10.0/24 on lan\n\
+             carriage tunnel to 10.20.0.0/16, 10.21.0.0/16, 2001:db8:20::/47, ::/64 on lan\n",
+        );
+    }
     let tiers = ["", "tier guardrails\n", "tier baseline\n"];
     let mut left = rules;
     let mut policy = 0;
@@ -114,7 +120,24 @@ pub fn random_policy_at(random: &mut Random, rules: usize, hooks: &[&str]) -> St
     text
 }
 
-/// Stamp, deliver and legacy rules with all their conditions, to stand behind a random policy,
+/// Carriage rules for a zone of their own: exceptions come first.
+fn random_carriages(random: &mut Random) -> String {
+    let mut text = String::from("zone far = interface \"eth9\"\n");
+    for chain in [
+        &["10.20.1.7", "10.20.0.0/16", "10.0.0.0/8", "0.0.0.0/0"][..],
+        &["2001:db8:20:9::/64", "2001:db8:20::/48, 2001:db8:23::/48", "::/0"],
+    ] {
+        for set in chain {
+            if random.one_in(2) {
+                let kind = random.pick::<&str>(&["tunnel", "option"]);
+                let _ = writeln!(text, "carriage {kind} to {set} on far");
+            }
+        }
+    }
+    text
+}
+
+/// Stamp, deliver, legacy and carriage rules with all their conditions, to stand behind a random policy,
 /// whose zones they use.
 pub fn random_edges(random: &mut Random) -> String {
     let mut text = String::new();
@@ -146,7 +169,7 @@ pub fn random_edges(random: &mut Random) -> String {
         let object = random.pick(OBJECTS);
         let _ = writeln!(text, "deliver on {zone} when address {set} {{ object {object} }}");
     }
-    text
+    text + &random_carriages(random)
 }
 
 fn object(random: &mut Random) -> String {
@@ -162,7 +185,20 @@ fn random_rule(random: &mut Random, number: usize, may_pass: bool) -> String {
     };
     let action = if may_pass { action } else { action.trim_start_matches("observe ") };
     let mut text = format!("  {action} r{number} {{\n");
-    text.push_str(&random_clauses(random, true));
+    let clauses = random_clauses(random, true);
+    text.push_str(&clauses);
+    if action == "permit" || action == "pass" {
+        let shows_none = !clauses.contains(" port ") && !clauses.contains(" type ");
+        if shows_none && random.one_in(8) {
+            text.push_str("    fragments\n");
+        }
+        if random.one_in(10) {
+            text.push_str("    options\n");
+        }
+    }
+    if random.one_in(6) {
+        text.push_str(random.pick::<&str>(&["    log\n", "    log 1 in 3\n"]));
+    }
     text.push_str("  }\n");
     text
 }
@@ -193,6 +229,16 @@ pub fn random_clauses(random: &mut Random, to_objects: bool) -> String {
     }
     for _ in 0..random.below(3) {
         let _ = writeln!(text, "    {}", random.pick(PROTOCOLS));
+    }
+    // Some are past, some are far away: it does not matter when the test runs.
+    if random.one_in(6) {
+        let (since, until) =
+            *random.pick(&[(2020, 0), (0, 2022), (2021, 2121), (2120, 0), (2120, 2122)]);
+        for (word, year) in [("since", since), ("until", until)] {
+            if year != 0 {
+                let _ = writeln!(text, "    {word} \"{year}-06-01T12:00Z\"");
+            }
+        }
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Requests aimed at the places where a decision table changes its mind.
 
-use govc_abi::attribute::{self, Attribute, Request, state};
+use govc_abi::attribute::{self, Attribute, Request, shape, state};
 use govc_compiler::table::{DecisionTable, Row};
 
 use crate::random::Random;
@@ -8,6 +8,8 @@ use crate::random::Random;
 /// Makes requests whose values lie at, just before or just behind ends of rows' intervals.
 pub struct Aim<'a> {
     rows: Vec<&'a Row>,
+    times: &'a [u32],
+    shapes: u32,
 }
 
 impl<'a> Aim<'a> {
@@ -15,12 +17,30 @@ impl<'a> Aim<'a> {
     pub fn new(table: &'a DecisionTable, program: u32) -> Self {
         let groups = table.programs[program as usize].groups.iter();
         let rows = groups.flat_map(|group| group.enforced.iter().chain(&group.observed));
-        Self { rows: rows.collect() }
+        Self { rows: rows.collect(), times: &table.times, shapes: table.shapes }
     }
 
     /// The next request; whatever is in it, packets with such attributes can exist at the hook.
     pub fn next(&self, hook: usize, random: &mut Random) -> Request {
-        possible(self.any(random), hook)
+        let mut request = possible(self.any(random), hook);
+        let past = &mut request.scalars[usize::from(attribute::TIME)];
+        *past = (*past).min(self.times.len() as u32);
+        request.scalars[usize::from(attribute::SHAPE)] &= self.shapes;
+        if request.scalars[usize::from(attribute::SHAPE)] & shape::FRAGMENT != 0 {
+            for shown in [attribute::SOURCE_PORT, attribute::DESTINATION_PORT, attribute::ICMP] {
+                request.scalars[usize::from(shown)] = 0;
+            }
+        }
+        request
+    }
+
+    /// A request of [`Self::next`] as it is under a policy with other moments, at the same time.
+    pub fn under(&self, times: &[u32], request: &Request) -> Request {
+        let mut request = *request;
+        let past = &mut request.scalars[usize::from(attribute::TIME)];
+        let last = past.checked_sub(1).map(|last| self.times[last as usize]);
+        *past = last.map_or(0, |now| times.iter().filter(|time| **time <= now).count() as u32);
+        request
     }
 
     /// The next request, with any values in it.
@@ -107,6 +127,7 @@ pub fn possible(mut request: Request, hook: usize) -> Request {
     if !matches!(protocol, 1 | 58) {
         clear(scalars, attribute::ICMP);
     }
+    scalars[usize::from(attribute::SHAPE)] &= shape::ALL;
     clear(scalars, attribute::CGROUP);
     clear(scalars, if hook == 0 { attribute::EGRESS_ZONE } else { attribute::OBJECT });
     request

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -94,6 +94,7 @@ fn the_child_applies_until_it_is_killed() {
                 interfaces: &["eth0".to_owned()],
                 hook: HookChoice::Auto,
                 keys: &keys,
+                authority: None,
                 set_mtu: true,
                 dry_run: false,
             })
@@ -312,6 +313,8 @@ struct Rig {
     receiver: Node,
     keys: Arc<Keys>,
     policies: [Image; POLICIES],
+    /// Datagrams to [`ALWAYS`] since the receiver has its instance.
+    permitted: AtomicU64,
 }
 
 impl Rig {
@@ -324,12 +327,13 @@ impl Rig {
         for (number, policy) in policies.iter().enumerate() {
             fs::write(image_path(keys.ring().dir(), number), policy.bytes()).unwrap();
         }
-        Self { sender, receiver, keys, policies }
+        Self { sender, receiver, keys, policies, permitted: AtomicU64::new(0) }
     }
 
     /// Forgets the receiver's instance for a new one.
     fn start_over(&mut self) {
         self.receiver = Node::within(self.receiver.namespace.clone(), &self.keys);
+        self.permitted = AtomicU64::new(0);
     }
 
     /// The command that applies policies in the receiver's namespace.
@@ -390,6 +394,7 @@ impl Rig {
                 client.send_to(b"which policy?", (to, port)).unwrap();
             }
             assert_eq!(receive(&always, 1).len(), 1, "{when}: permitted by all policies");
+            self.permitted.fetch_add(1, Ordering::SeqCst);
             let wanted = usize::from(permits_sometimes(policy));
             let arrived =
                 if wanted == 1 { receive(&sometimes, 1) } else { drain(&sometimes) }.len();
@@ -403,6 +408,12 @@ impl Rig {
         self.receiver.apply(&self.policies[policy], &["eth0"]);
         assert_eq!(self.in_force(), policy);
         self.enforces(policy, &format!("{when}, after a later apply"));
+    }
+
+    /// The rule that all policies have in common has counted every datagram, once.
+    fn counted(&self, when: &str) {
+        let sent = self.permitted.load(Ordering::SeqCst);
+        assert_eq!(self.receiver.decided("crash.always"), sent, "{when}");
     }
 
     /// Sends while `work` goes on: one datagram that must not arrive, and one that must, before
@@ -421,6 +432,7 @@ impl Rig {
                 while drain(&permitted).is_empty() {
                     assert!(start.elapsed() < PATIENCE, "a permitted datagram was lost");
                 }
+                self.permitted.fetch_add(1, Ordering::SeqCst);
                 assert!(drain(&forbidden).is_empty(), "a forbidden datagram got through");
                 rounds.fetch_add(1, Ordering::Relaxed);
                 // A core is left for others.
@@ -433,6 +445,7 @@ impl Rig {
             work();
             assert!(!traffic.is_finished(), "the traffic has stopped");
         });
+        self.counted("after the traffic");
         println!("{} rounds of traffic", rounds.load(Ordering::Relaxed));
     }
 }
@@ -512,6 +525,8 @@ fn a_tool_that_is_killed_during_the_first_apply_can_start_over() {
             rig.enforces(0, "not killed");
             break;
         };
-        rig.recovers(1, &format!("killed in front of call {nth}, {call}"));
+        let when = format!("killed in front of call {nth}, {call}");
+        rig.recovers(1, &when);
+        rig.counted(&when);
     }
 }

@@ -106,6 +106,12 @@ fn edge(policy: &Policy, which: u32, request: &govc_abi::attribute::Request) -> 
     let number = match which {
         program::STAMP => interpret::stamp(policy, request),
         program::DELIVER => interpret::deliver(policy, request),
+        program::CARRIAGE => {
+            let rules = policy.carriages();
+            let tunnels = rules.iter().any(|rule| rule.tunnel);
+            let found = interpret::carriage(policy, request).filter(|_| tunnels);
+            found.map(|at| at * 2 + usize::from(rules[at].tunnel))
+        }
         _ => interpret::legacy(policy, request).map(|at| policy.stamps().len() + at),
     };
     number.map_or(LEAF_NONE, |number| number as u32)
@@ -113,7 +119,7 @@ fn edge(policy: &Policy, which: u32, request: &govc_abi::attribute::Request) -> 
 
 #[test]
 fn interpreter_diagrams_and_walk_agree_at_the_edges() {
-    let mut found = [0; 3];
+    let mut found = [0; 4];
     for seed in 0..60 {
         let random = &mut Random::new(9_000 + seed);
         let text = random_policy_at(random, 1, &["ingress"]) + &random_edges(random);
@@ -122,8 +128,9 @@ fn interpreter_diagrams_and_walk_agree_at_the_edges() {
         let names = names::names(&compiled.policy, &compiled.table, &sources, "t");
         let budgets = BUDGETS[seed as usize % 2];
         let stages = encode::encode_stages(&compiled.table, || names, budgets).unwrap();
-        for (at, which) in
-            [program::STAMP, program::DELIVER, program::LEGACY].into_iter().enumerate()
+        for (at, which) in [program::STAMP, program::DELIVER, program::LEGACY, program::CARRIAGE]
+            .into_iter()
+            .enumerate()
         {
             let aim = Aim::new(&compiled.table, which);
             for number in 0..200 {

@@ -1,7 +1,12 @@
 //! Pages that are made from the code: `GOVC_UPDATE_DOCS=1 cargo test -p govc-tests --test docs`
 //! writes them anew.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use govc_abi::{
     label::{FLAG_REPLY, Label},
@@ -28,7 +33,7 @@ fn the_index_of_diagnostics_lists_every_code() {
     let mut text = String::from(
         "# Diagnostics\n\nEvery message of the compiler has a stable code; `govc explain CODE` shows its page. \
          GOV00xx is syntax, GOV01xx analysis, GOV1xxx names, GOV2xxx types, GOV3xxx vocabulary and lock, GOV4xxx what is \
-         probably not meant, GOV5xxx limits, GOV6xxx tests.\n\nEach page says what the message means and why govc insists, \
+         probably not meant, GOV5xxx limits, GOV6xxx tests, GOV7xxx authority.\n\nEach page says what the message means and why govc insists, \
          with a faulty example and a corrected one; `cargo test` compiles both. Behind `…` on a line of its own, an example goes \
          on counting.\n\n| code | severity | what is wrong |\n| --- | --- | --- |\n",
     );
@@ -45,6 +50,56 @@ fn the_index_of_diagnostics_lists_every_code() {
         let _ = writeln!(text, "| [{0}]({0}.md) | {severity} | {title} |", code.id);
     }
     compare("docs/diagnostics/README.md", &text);
+}
+
+/// Texts of all files below a directory whose names end so.
+fn texts(dir: &Path, ending: &str, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') && name != "node_modules" {
+            texts(&path, ending, found);
+        } else if name.ends_with(ending) {
+            found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut pages = Vec::new();
+    texts(&root, ".md", &mut pages);
+    let mut links = 0;
+    for (page, text) in &pages {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if link.is_empty() || link.contains("://") || link.contains([' ', '\n']) {
+                continue;
+            }
+            links += 1;
+            let to = page.parent().unwrap().join(link);
+            assert!(to.exists(), "{} leads to {link}", page.display());
+        }
+    }
+    assert!(links > 200, "{links}");
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = Vec::new();
+    texts(&root, ".rs", &mut sources);
+    let model = fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let mut named = 0;
+    for row in model.lines().filter(|line| line.starts_with("| ")) {
+        let tests = row.rsplit('|').nth(1).unwrap_or_default();
+        for test in tests.split('`').skip(1).step_by(2).filter(|name| name.contains('_')) {
+            named += 1;
+            let written = format!("fn {test}(");
+            assert!(sources.iter().any(|(_, text)| text.contains(&written)), "no test {test}");
+        }
+    }
+    assert!(named > 30, "{named}");
 }
 
 #[test]
@@ -107,9 +162,12 @@ fn vectors_of_label_and_mac() {
                 .iter()
                 .flat_map(|word| word.to_ne_bytes())
                 .collect();
+            let own = mac::sender_key(key.0, key.1, label);
+            assert_eq!(reference::sender_key(&body, key), (own[0], own[1]));
             json!({
                 "name": name,
                 "key": hex(&[key.0.to_le_bytes(), key.1.to_le_bytes()].concat()),
+                "sender_key": hex(&[own[0].to_le_bytes(), own[1].to_le_bytes()].concat()),
                 "mac_input": hex(&input),
                 "mac": hex(&tag.to_le_bytes()),
                 "body": hex(&label.encode(tag)),

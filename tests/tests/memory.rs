@@ -1,31 +1,31 @@
 //! What a CPU remembers never says anything else than what it would compute.
 
-use std::{mem::offset_of, thread, time::Duration};
+use std::{
+    mem::offset_of,
+    net::SocketAddr,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use govc_abi::{
-    flow::{Memo, memo_slot},
+    flow::{Memo, Stamped, memo_slot},
+    label::{FLAG_REPLY, SLOT_NS},
+    limits::STAMPED_ENTRIES,
     names,
 };
+use govc_compiler::analysis::words;
 use govc_loader::{keyring::slot_now, status};
 use govc_tests::{
     Compiled, compile,
-    frame::{self, Transport},
-    kernel::{Answer, Hook, Kernel},
+    frame::{self, Spec, Transport},
+    kernel::{Answer, Hook, Kernel, stay_on_one_cpu},
     kernel_available,
     ledger::{self, ACK, LEDGER, SYN, api_label, spec},
     policies::{VOCABULARY, random_label, random_policy_at, random_spec},
     random::Random,
-    reference,
+    reference::{self, Verifier},
 };
-use rustix::thread::{CpuSet, sched_setaffinity};
-
-/// Every CPU has a memory of its own, so the test stays on one. Threads that it starts stay too.
-fn stay_on_one_cpu() {
-    let mut one = CpuSet::new();
-    one.set(0);
-    sched_setaffinity(None, &one).expect("CPU 0");
-}
 
 fn ledger() -> (Compiled, Kernel) {
     let compiled = ledger::compiled();
@@ -35,6 +35,19 @@ fn ledger() -> (Compiled, Kernel) {
     (compiled, kernel)
 }
 
+/// A packet that is permitted and remembered, and the verifier of then.
+fn remembered(
+    compiled: &Compiled,
+    kernel: &mut Kernel,
+    (hook, v6, transport): (Hook, bool, Transport),
+) -> (Vec<u8>, Verifier) {
+    let verifier = kernel.verifier(7);
+    let label = api_label(compiled, &verifier, 4);
+    let frame = spec(v6, transport).labelled(&label, verifier.key);
+    assert!(kernel.ask(hook, &frame).permit, "{hook:?} v6 {v6} {transport:?}");
+    (frame, verifier)
+}
+
 /// Every hook with every kind of packet that is remembered.
 fn cases() -> impl Iterator<Item = (Hook, bool, Transport)> {
     let hooks = [Hook::Ingress, Hook::Xdp].into_iter();
@@ -42,14 +55,28 @@ fn cases() -> impl Iterator<Item = (Hook, bool, Transport)> {
     versions.flat_map(|(hook, v6)| [(hook, v6, ACK), (hook, v6, Transport::Udp)])
 }
 
-/// Asks with and without the memory; both have to say the same.
+/// The slot that it surely is for hooks: their clock moves by ticks, and may be some behind or ahead.
+fn sure_slot() -> Option<u128> {
+    const TICKS_NS: u128 = 30_000_000;
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let slots = [now_ns - TICKS_NS, now_ns + TICKS_NS].map(|ns| ns / u128::from(SLOT_NS));
+    (slots[0] == slots[1]).then_some(slots[0])
+}
+
+/// Asks with and without the memory, within one slot; both have to say the same.
 fn ask_both(kernel: &mut Kernel, hook: Hook, frame: &[u8]) -> Answer {
-    let remembered = kernel.ask(hook, frame);
-    status::use_memo(&kernel.place, false).unwrap();
-    let computed = kernel.ask(hook, frame);
-    status::use_memo(&kernel.place, true).unwrap();
-    assert_eq!(remembered.told(), computed.told(), "{hook:?} {frame:02x?}");
-    remembered
+    loop {
+        let slot = sure_slot();
+        let remembered = kernel.ask(hook, frame);
+        status::use_memo(&kernel.place, false).unwrap();
+        let computed = kernel.ask(hook, frame);
+        status::use_memo(&kernel.place, true).unwrap();
+        // Labels of the next slot are others.
+        if slot.is_some() && sure_slot() == slot {
+            assert_eq!(remembered.told(), computed.told(), "{hook:?} {frame:02x?}");
+            return remembered;
+        }
+    }
 }
 
 /// The memory of decisions, as user space may change it.
@@ -66,10 +93,7 @@ fn decisions_are_remembered() {
     let (compiled, mut kernel) = ledger();
     let mut memory = memory(&kernel);
     for (hook, v6, transport) in cases() {
-        let verifier = kernel.verifier(7);
-        let label = api_label(&compiled, &verifier, 4);
-        let frame = spec(v6, transport).labelled(&label, verifier.key);
-        assert!(kernel.ask(hook, &frame).permit, "{hook:?} {transport:?}");
+        let (frame, _) = remembered(&compiled, &mut kernel, (hook, v6, transport));
         // Whoever can write into the memory decides: so it is asked.
         let slot = memo_slot(frame::label_of(&frame).1);
         for permit in [false, true] {
@@ -92,10 +116,7 @@ fn no_bit_of_a_remembered_packet_can_be_changed_unnoticed() {
     let (compiled, mut kernel) = ledger();
     let mut permits = 0;
     for (hook, v6, transport) in cases() {
-        let verifier = kernel.verifier(7);
-        let label = api_label(&compiled, &verifier, 4);
-        let good = spec(v6, transport).labelled(&label, verifier.key);
-        assert!(kernel.ask(hook, &good).permit, "{hook:?} {transport:?}");
+        let (good, verifier) = remembered(&compiled, &mut kernel, (hook, v6, transport));
         let headers = if v6 { 14 + 40 + 32 + 20 } else { 14 + 20 + 32 + 20 };
         for bit in 0..headers * 8 {
             let mut frame = good.clone();
@@ -119,10 +140,7 @@ fn truncated_packets_are_not_remembered_ones() {
     }
     let (compiled, mut kernel) = ledger();
     for (hook, v6, transport) in cases() {
-        let verifier = kernel.verifier(7);
-        let label = api_label(&compiled, &verifier, 4);
-        let good = spec(v6, transport).labelled(&label, verifier.key);
-        assert!(kernel.ask(hook, &good).permit, "{hook:?} {transport:?}");
+        let (good, _) = remembered(&compiled, &mut kernel, (hook, v6, transport));
         for len in 54..good.len() {
             let answer = ask_both(&mut kernel, hook, &good[..len]);
             assert!(!answer.permit, "{hook:?} v6 {v6} {transport:?} {len} bytes");
@@ -159,10 +177,8 @@ fn a_key_that_is_gone_is_not_remembered() {
     }
     let (compiled, mut kernel) = ledger();
     for (hook, v6, transport) in cases() {
-        let verifier = kernel.verifier(7);
-        let label = api_label(&compiled, &verifier, 4);
-        let frame = spec(v6, transport).labelled(&label, verifier.key);
-        assert!(kernel.ask(hook, &frame).permit && kernel.ask(hook, &frame).permit);
+        let (frame, _) = remembered(&compiled, &mut kernel, (hook, v6, transport));
+        assert!(kernel.ask(hook, &frame).permit, "{hook:?} v6 {v6} {transport:?}");
         kernel.change_keys();
         assert!(!kernel.ask(hook, &frame).permit, "{hook:?} v6 {v6} {transport:?}");
     }
@@ -177,15 +193,60 @@ fn a_policy_that_is_gone_is_not_remembered() {
     let text = LEDGER.replace("permit read", "deny read");
     let other = compile(&[("ledger.gov", &text), ("vocabulary.gov", VOCABULARY)]);
     for (hook, v6, transport) in cases() {
-        let verifier = kernel.verifier(7);
-        let label = api_label(&compiled, &verifier, 4);
-        let frame = spec(v6, transport).labelled(&label, verifier.key);
+        let (frame, _) = remembered(&compiled, &mut kernel, (hook, v6, transport));
         for (image, permit) in [(&other.image, false), (&compiled.image, true)] {
             kernel.apply(image);
             assert_eq!(kernel.ask(hook, &frame).permit, permit, "{hook:?} {transport:?}");
             assert_eq!(kernel.ask(hook, &frame).permit, permit, "{hook:?} {transport:?}");
         }
     }
+}
+
+#[test]
+fn a_rule_that_ends_is_not_remembered() {
+    if !kernel_available() {
+        return;
+    }
+    let ending = |end: u32| {
+        let until = format!("permit read {{ until \"{}\" ", words::moment(end));
+        let text = LEDGER.replace("permit read {", &until)
+            + "stamp on lan { subject acme.payments.ledger }\npolicy q { on egress deny it { } }\n";
+        compile(&[("ledger.gov", &text), ("vocabulary.gov", VOCABULARY)])
+    };
+    let mut kernel = Kernel::new(&ending(u32::MAX - 1).image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let end = u32::try_from(slot_now()).unwrap() + 4;
+    let compiled = ending(end);
+    kernel.apply(&compiled.image);
+    let mut frames: Vec<_> =
+        cases().map(|case| (case.0, remembered(&compiled, &mut kernel, case).0)).collect();
+    // Replies are let through by the rule that let their flow through.
+    for v6 in [false, true] {
+        let flow = spec(v6, ACK);
+        let answer = Spec { source: flow.destination, destination: flow.source, ..flow };
+        frames.push((Hook::Egress, answer.frame()));
+    }
+    let mut asked = [0, 0];
+    while slot_now() < u64::from(end) + 2 || asked[0] <= 10 {
+        let before = slot_now();
+        let permits: Vec<bool> =
+            frames.iter().map(|(hook, frame)| kernel.ask(*hook, frame).permit).collect();
+        // Our clock may be a tick off the kernel's.
+        thread::sleep(Duration::from_millis(30));
+        if before == slot_now() && before == (slot_now_before(Duration::from_millis(60))) {
+            let in_time = before < u64::from(end);
+            assert_eq!(permits, vec![in_time; frames.len()], "{before}, ends at {end}");
+            asked[usize::from(in_time)] += 1;
+        }
+    }
+    assert!(asked.iter().all(|count| *count > 10), "{asked:?}");
+}
+
+/// The slot that it was so long ago.
+fn slot_now_before(ago: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now - ago).as_nanos() as u64 / SLOT_NS
 }
 
 #[test]
@@ -257,4 +318,195 @@ fn random_packets_are_decided_and_counted_alike_from_memory() {
 fn counts(kernel: &Kernel) -> Vec<u64> {
     let status = kernel.namespace.run(|| status::status(&kernel.place)).unwrap();
     status.rules.iter().flat_map(|rule| [rule.packets, rule.would]).collect()
+}
+
+/// The API may be answered by the ledger, and the ledger may ask it.
+const BOTH_WAYS: &str = "stamp on lan { subject acme.payments.ledger }\n\
+    policy q { on egress permit ask { proto tcp port 8443  proto udp port 8443 } }\n";
+
+fn both_ways(rules: &str) -> Compiled {
+    let text = format!("{LEDGER}{rules}");
+    compile(&[("ledger.gov", &text), ("vocabulary.gov", VOCABULARY)])
+}
+
+/// A packet that arrives and one that leaves, of the same connection.
+struct Exchange {
+    arrives: Vec<u8>,
+    leaves: Vec<u8>,
+}
+
+/// Connections of both directions over both IP versions, which both ends speak in.
+fn exchanges(compiled: &Compiled, kernel: &mut Kernel) -> Vec<Exchange> {
+    let verifier = kernel.verifier(7);
+    let label = api_label(compiled, &verifier, 4);
+    let mut exchanges = Vec::new();
+    for (v6, udp) in [(false, false), (true, false), (false, true), (true, true)] {
+        let carried = |tcp| if udp { Transport::Udp } else { tcp };
+        let answer = Transport::Tcp { syn: true, ack: true, sequence: 5 };
+        let turned = |of: Spec| Spec { source: of.destination, destination: of.source, ..of };
+        let arrives = |of: Spec, flags| of.labelled(&label.with_flags(flags), verifier.key);
+        // The API asks the ledger.
+        let of = |tcp| spec(v6, carried(tcp));
+        assert!(kernel.ask(Hook::Ingress, &arrives(of(SYN), 0)).permit);
+        assert!(kernel.ask(Hook::Egress, &turned(of(answer)).frame()).permit);
+        assert!(kernel.ask(Hook::Ingress, &arrives(of(ACK), 0)).permit);
+        exchanges.push(Exchange { arrives: arrives(of(ACK), 0), leaves: turned(of(ACK)).frame() });
+        // The ledger asks the API.
+        let of = |tcp| {
+            let asks = turned(spec(v6, carried(tcp)));
+            let destination = SocketAddr::new(asks.destination.ip(), 8443);
+            Spec { source: SocketAddr::new(asks.source.ip(), 41_000), destination, ..asks }
+        };
+        assert!(kernel.ask(Hook::Egress, &of(SYN).frame()).permit);
+        assert!(kernel.ask(Hook::Ingress, &arrives(turned(of(answer)), FLAG_REPLY)).permit);
+        assert!(kernel.ask(Hook::Egress, &of(ACK).frame()).permit);
+        exchanges.push(Exchange {
+            arrives: arrives(turned(of(ACK)), FLAG_REPLY),
+            leaves: of(ACK).frame(),
+        });
+    }
+    exchanges
+}
+
+/// Waits for the beginning of a slot, so that what is remembered for one lasts for the test.
+fn await_slot() {
+    let now = slot_now();
+    while slot_now() == now {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // The kernel's clock may be a tick behind.
+    thread::sleep(Duration::from_millis(20));
+}
+
+#[test]
+fn labels_of_flows_are_remembered() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let map = MapData::from_pin(kernel.place.pin(names::map::STAMPED)).expect("a pin");
+    let mut map: PerCpuArray<MapData, [u8; size_of::<Stamped>()]> =
+        Map::PerCpuArray(map).try_into().expect("a map of this type");
+    for Exchange { leaves, .. } in exchanges(&compiled, &mut kernel) {
+        await_slot();
+        let answers: Vec<_> = (0..3).map(|_| kernel.ask(Hook::Egress, &leaves).frame).collect();
+        assert!(answers.iter().all(|frame| *frame == answers[0]));
+        let (label, mac) = frame::label_of(&answers[0]);
+        assert_eq!(label.slot(), slot_now() as u16);
+        // Whoever can write into the memory chooses the MAC: so it is asked.
+        let mac_at = offset_of!(Stamped, mac);
+        let mut found = 0;
+        for slot in 0..STAMPED_ENTRIES as u32 {
+            let mut entries: Vec<_> = map.get(&slot, 0).unwrap().iter().copied().collect();
+            for entry in &mut entries {
+                let field = entry.get_mut(mac_at..mac_at + 8).unwrap();
+                if field == mac.to_ne_bytes() {
+                    field.copy_from_slice(&(!mac).to_ne_bytes());
+                    found += 1;
+                }
+            }
+            map.set(slot, PerCpuValues::try_from(entries).unwrap(), 0).unwrap();
+        }
+        assert_eq!(found, 1);
+        let answer = kernel.ask(Hook::Egress, &leaves);
+        assert_eq!(frame::label_of(&answer.frame).1, !mac);
+        status::use_memo(&kernel.place, false).unwrap();
+        assert_eq!(frame::label_of(&kernel.ask(Hook::Egress, &leaves).frame).1, mac);
+        status::use_memo(&kernel.place, true).unwrap();
+    }
+}
+
+#[test]
+fn replies_are_remembered_within_a_slot() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let mut memory = memory(&kernel);
+    for hook in [Hook::Ingress, Hook::Xdp] {
+        await_slot();
+        let exchanges = exchanges(&compiled, &mut kernel);
+        for Exchange { arrives, .. } in &exchanges {
+            assert!(kernel.ask(hook, arrives).permit);
+            let slot = memo_slot(frame::label_of(arrives).1);
+            let mut entries: Vec<_> = memory.get(&slot, 0).unwrap().iter().copied().collect();
+            for entry in &mut entries {
+                entry[offset_of!(Memo, permit)] = 0;
+            }
+            memory.set(slot, PerCpuValues::try_from(entries).unwrap(), 0).unwrap();
+            assert!(!kernel.ask(hook, arrives).permit, "{hook:?}");
+        }
+        await_slot();
+        // Requests are good for as long as their labels are, replies are asked about again.
+        let permits: Vec<_> =
+            exchanges.iter().map(|each| kernel.ask(hook, &each.arrives).permit).collect();
+        assert_eq!(permits, [false, true].repeat(exchanges.len() / 2), "{hook:?}");
+    }
+}
+
+#[test]
+fn no_bit_of_a_packet_that_leaves_can_be_changed_unnoticed() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let (mut permits, mut denies) = (0, 0);
+    for Exchange { leaves, .. } in exchanges(&compiled, &mut kernel) {
+        for bit in 0..(leaves.len() - 100) * 8 {
+            // What ends a connection would change what is known about it.
+            assert!(kernel.ask(Hook::Egress, &leaves).permit);
+            assert!(kernel.ask(Hook::Egress, &leaves).permit);
+            let mut frame = leaves.clone();
+            frame[bit / 8] ^= 1 << (bit % 8);
+            let answer = ask_both(&mut kernel, Hook::Egress, &frame);
+            *if answer.permit { &mut permits } else { &mut denies } += 1;
+        }
+    }
+    assert!(permits > 500 && denies > 500, "{permits} {denies}");
+}
+
+#[test]
+fn labels_of_another_time_key_or_policy_are_not_remembered() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let exchanges = exchanges(&compiled, &mut kernel);
+    let ask = |kernel: &mut Kernel| -> Vec<_> {
+        let both = exchanges.iter().map(|each| ask_both(kernel, Hook::Egress, &each.leaves));
+        both.map(|answer| answer.permit.then(|| frame::label_of(&answer.frame))).collect()
+    };
+    await_slot();
+    let before = [ask(&mut kernel), ask(&mut kernel)];
+    assert_eq!(before[0], before[1]);
+    await_slot();
+    let later = ask(&mut kernel);
+    for (one, other) in before[0].iter().zip(&later) {
+        assert_eq!(other.unwrap().0.slot(), one.unwrap().0.slot().wrapping_add(1));
+    }
+    kernel.change_keys();
+    let rekeyed = ask(&mut kernel);
+    assert!(rekeyed.iter().all(Option::is_some));
+    assert!(rekeyed.iter().zip(&later).all(|(one, other)| one != other));
+    let denied = BOTH_WAYS.replace("permit ask", "deny ask");
+    let denied = both_ways(&denied).image;
+    for (image, asks) in [(&denied, false), (&compiled.image, true)] {
+        kernel.apply(image);
+        for _ in 0..2 {
+            let permits: Vec<_> = ask(&mut kernel).iter().map(Option::is_some).collect();
+            assert_eq!(permits, [true, asks].repeat(exchanges.len() / 2));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 mod ebpf;
 mod fuzz;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::PossibleValuesParser};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer commands of govc")]
@@ -23,7 +23,8 @@ enum Command {
     },
     /// Feed the readers of outside bytes with inputs that reach ever more of their code
     Fuzz {
-        /// Only this target: parse, check, format, image or lock
+        /// Only this target
+        #[arg(value_parser = PossibleValuesParser::new(fuzz::names()))]
         target: Option<String>,
         /// How long to run each target
         #[arg(long, default_value_t = 60)]

@@ -1,27 +1,30 @@
 //! `check`, `test`, `build`: everything that needs no kernel.
 
-use govc_compiler::{checked::Policy, testing};
+use govc_compiler::{checked::Policy, codes, testing};
 use govc_grammar::diagnostic::Severity;
 
-use super::{coverage, fix, plural};
+use super::{coverage, fix, granted, plural};
 use crate::{
     arguments::{Build, Check, Format, Stage, Test},
     failure::Failure,
     input::{self, Analysis, Compiled, Input, Overlay},
+    levels::Target,
     output::{Style, line},
     report::junit,
+    translated::Grants,
 };
 
 pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
     if arguments.fix {
         return fix::fix(arguments, style);
     }
-    let input = input::read(
+    let mut input = input::read(
         &arguments.sources,
         arguments.shorthand.json,
         &Overlay::new(),
         findings(arguments),
     )?;
+    granted::check(&mut input, arguments)?;
     input.finish(&arguments.sources, style)?;
     match arguments.emit {
         Some(stage) => emit(stage, &input),
@@ -33,7 +36,16 @@ pub fn check(arguments: &Check, style: &Style) -> Result<(), Failure> {
 pub fn findings(arguments: &Check) -> Analysis {
     match arguments.emit {
         Some(_) => Analysis::None,
-        None => Analysis::Findings { gaps: arguments.gaps, conflicts: arguments.conflicts },
+        None => {
+            // Whoever gives a code a level wants to be told.
+            let levels = arguments.sources.deny.iter().chain(&arguments.sources.warn);
+            let named = |code| levels.clone().any(|target| *target == Target::Code(code));
+            Analysis::Findings {
+                gaps: arguments.gaps || named(codes::GAP),
+                conflicts: arguments.conflicts || named(codes::CONFLICT),
+                unused: arguments.unused || named(codes::UNUSED_HERE),
+            }
+        }
     }
 }
 
@@ -115,6 +127,7 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
     }
     let Compiled { policy, table, image } = &compiled;
     let results = testing::run(policy, table, image);
+    let grants = Grants::new(&arguments.transit, image)?;
     let mut outcomes = Vec::new();
     let mut failed = 0;
     for (position, test) in policy.tests().iter().enumerate() {
@@ -129,6 +142,13 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
         failed += failures.len();
         if chatty {
             tell_test(&input, &test.title, &failures, style)?;
+            for case in &test.cases {
+                let pair = (policy, image);
+                let becomes = grants.becomes(pair, case.hook, &case.request)?;
+                if let Some(becomes) = becomes.filter(|_| case.permit) {
+                    line(&style.dim(format!("     {}", becomes.tell())).to_string())?;
+                }
+            }
         }
         let shown = |one: &_| input.render(one, style);
         let file = input.sources.get(test.span.file.0 as usize).map(|file| file.name.clone());

@@ -1,10 +1,14 @@
 //! `diff`: what changes from one policy to another.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use govc_compiler::analysis::{
-    diff::{self, Change, Diff, Kind, Verdict},
-    words,
+use govc_abi::attribute::{Attribute, STATE, SUBJECT};
+use govc_compiler::{
+    analysis::{
+        diff::{self, Change, Diff, Kind, Verdict},
+        translations, words,
+    },
+    table::IntervalSet,
 };
 use govc_image::{Image, Names};
 use govc_loader::instance::Instance;
@@ -22,11 +26,52 @@ use crate::{
 const ATTRIBUTED: u8 = 10;
 const NARROWED: u8 = 11;
 const WIDENED: u8 = 12;
+const TRANSLATED: u8 = 13;
 
 #[derive(Serialize)]
 struct Report<'d> {
     changes: Vec<ChangeReport<'d>>,
     complete: bool,
+    carriages: &'d Sides,
+    translations: &'d Sides,
+}
+
+/// What only one side says.
+#[derive(Serialize)]
+struct Sides {
+    removed: Vec<String>,
+    added: Vec<String>,
+}
+
+impl Sides {
+    fn between(old: &[String], new: &[String]) -> Self {
+        let only = |ours: &[String], theirs: &[String]| {
+            let theirs: BTreeSet<&String> = theirs.iter().collect();
+            ours.iter().filter(|line| !theirs.contains(line)).cloned().collect()
+        };
+        Self { removed: only(old, new), added: only(new, old) }
+    }
+
+    fn differ(&self) -> bool {
+        !(self.removed.is_empty() && self.added.is_empty())
+    }
+
+    fn tell(&self) -> Result<(), Failure> {
+        for (sign, lines) in [('-', &self.removed), ('+', &self.added)] {
+            lines.iter().try_for_each(|text| line(&format!("{sign} {text}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The carriage rules of an image, as they would be written.
+fn carriages(names: &Names) -> Vec<String> {
+    let rules = names.carriages.iter().map(|rule| {
+        let kind = if rule.tunnel { "tunnel" } else { "option" };
+        let zone = names.zone(rule.zone.into()).unwrap_or_default();
+        format!("carriage {kind} to {} on {zone}", rule.addresses.join(", "))
+    });
+    rules.collect()
 }
 
 #[derive(Serialize)]
@@ -34,6 +79,7 @@ struct ChangeReport<'d> {
     change: Kind,
     hook: &'static str,
     traffic: Vec<Cell>,
+    except: Vec<Cell>,
     old: &'d Verdict,
     new: &'d Verdict,
 }
@@ -49,7 +95,7 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
     let (old, new) = match (arguments.running, arguments.files.as_slice()) {
         (false, [old, new]) => (read(old, arguments, style)?, read(new, arguments, style)?),
         (true, [new]) => {
-            let (_, running) = Instance::open(&place(&arguments.instance))?.active_image()?;
+            let (_, running) = Instance::open(&place(&arguments.instance.place))?.active_image()?;
             (running, read(new, arguments, style)?)
         }
         (false, _) => return Err(usage("a comparison takes two files")),
@@ -59,10 +105,15 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
         message: error.to_string(),
         help: Some("Build both images from the same lock file.".into()),
     })?;
+    let names = Names { times: diff.times.clone(), ..new.names().clone() };
+    let carriages = Sides::between(&carriages(old.names()), &carriages(new.names()));
+    let translations = Sides::between(&translations::lines(&old), &translations::lines(&new));
     if arguments.instance.json {
-        json(&report(&diff, new.names()))?;
+        json(&report(&diff, &names, (&carriages, &translations)))?;
     } else {
-        tell(&diff, new.names(), style)?;
+        tell(&diff, &names, style)?;
+        carriages.tell()?;
+        translations.tell()?;
     }
     let has = |kind| diff.changes.iter().any(|change| change.kind == kind);
     match () {
@@ -71,8 +122,10 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
             message: "the policies differ too much to be compared to the end".into(),
             help: Some("Compare smaller steps.".into()),
         }),
+        // Whether labels become more or less by it, whoever reads it has to say.
+        () if translations.differ() => Err(Failure::Different(TRANSLATED)),
         () if has(Kind::Denied) => Err(Failure::Different(NARROWED)),
-        () if has(Kind::Attributed) => Err(Failure::Different(ATTRIBUTED)),
+        () if has(Kind::Attributed) || carriages.differ() => Err(Failure::Different(ATTRIBUTED)),
         () => Ok(()),
     }
 }
@@ -98,28 +151,39 @@ fn read(path: &Path, arguments: &Arguments, style: &Style) -> Result<Image, Fail
 
 /// The words for what packets have in common.
 fn traffic(change: &Change, names: &Names) -> Vec<Cell> {
-    use govc_abi::attribute::{STATE, SUBJECT};
+    // Who is named has a label, or a rule that speaks for it.
+    let named = change.cells.iter().any(|(attribute, _)| *attribute == SUBJECT);
+    let told = change.cells.iter().filter(|(attribute, _)| *attribute != STATE || !named);
+    told.map(|cell| in_words(cell, change, names)).collect()
+}
+
+/// The words for packets among these that do not change.
+fn except(change: &Change, names: &Names) -> Vec<Cell> {
+    change.except.iter().map(|cell| in_words(cell, change, names)).collect()
+}
+
+fn in_words((attribute, set): &(Attribute, IntervalSet), change: &Change, names: &Names) -> Cell {
     let subjects = change.cells.iter().find(|(attribute, _)| *attribute == SUBJECT);
     let domain = subjects.and_then(|(_, set)| Some((set.intervals().first()?.0 >> 24) as u32));
     let domain = domain.filter(|domain| names.domain(*domain).is_some()).or(Some(0));
-    // Who is named has a label, or a rule that speaks for it.
-    let told = |cell: &&(u8, _)| cell.0 != STATE || subjects.is_none();
-    let cells = change.cells.iter().filter(told).map(|(attribute, set)| Cell {
-        attribute: words::attribute_word(*attribute),
-        values: words::values(names, *attribute, domain, set),
-    });
-    cells.collect()
+    let attribute_word = words::attribute_word(*attribute);
+    Cell { attribute: attribute_word, values: words::values(names, *attribute, domain, set) }
 }
 
-fn report<'d>(diff: &'d Diff, names: &Names) -> Report<'d> {
+fn report<'d>(
+    diff: &'d Diff,
+    names: &Names,
+    (carriages, translations): (&'d Sides, &'d Sides),
+) -> Report<'d> {
     let changes = diff.changes.iter().map(|change| ChangeReport {
         change: change.kind,
         hook: words::hook_name(change.hook),
         traffic: traffic(change, names),
+        except: except(change, names),
         old: &change.old,
         new: &change.new,
     });
-    Report { changes: changes.collect(), complete: !diff.incomplete }
+    Report { changes: changes.collect(), complete: !diff.incomplete, carriages, translations }
 }
 
 fn tell(diff: &Diff, names: &Names, style: &Style) -> Result<(), Failure> {
@@ -140,13 +204,21 @@ fn tell(diff: &Diff, names: &Names, style: &Style) -> Result<(), Failure> {
             Kind::Denied => "- denied",
             Kind::Attributed => "~ attributed",
         };
-        let cells = traffic(change, names);
-        let cells = cells.iter().map(|cell| format!("{} {}", cell.attribute, cell.values));
-        let text = cells.collect::<Vec<_>>().join("; ");
+        let text = |cells: Vec<Cell>| {
+            let each = cells.iter().map(|cell| format!("{} {}", cell.attribute, cell.values));
+            each.collect::<Vec<_>>().join("; ")
+        };
+        let mut all = text(traffic(change, names));
+        if !change.except.is_empty() {
+            let start = if all.is_empty() { "everything " } else { "; " };
+            all.push_str(&format!("{start}except ({})", text(except(change, names))));
+        } else if all.is_empty() {
+            all.push_str("everything");
+        }
         rows.push(vec![
             word.to_owned(),
             words::hook_name(change.hook).to_owned(),
-            if text.is_empty() { "everything".to_owned() } else { text },
+            all,
             verdict(&change.old),
             verdict(&change.new),
         ]);

@@ -21,6 +21,8 @@ struct Report {
     rules: Vec<RuleReport>,
     zones: Vec<govc_image::Zone>,
     files: Vec<String>,
+    /// Vocabularies: what the numbers in labels mean.
+    domains: Vec<govc_image::Domain>,
 }
 
 #[derive(Serialize)]
@@ -107,5 +109,6 @@ fn report(image: &Image) -> Report {
             .collect(),
         zones: names.zones.clone(),
         files: names.files.iter().map(|file| file.name.clone()).collect(),
+        domains: names.domains.clone(),
     }
 }

@@ -1,208 +1,450 @@
-//! `observe`: verdicts as they happen, each with the rule that gave it and where that stands.
+//! `observe`: verdicts as they happen or as they were kept, each with the rule that gave it and
+//! where that stands.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    io::{BufWriter, IsTerminal as _, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use govc_abi::{
-    attribute::SCOPE_NONE,
-    event::{Event, flag, hook, verdict},
-    node::LEAF_NONE,
-    reason,
-};
-use govc_image::Image;
-use govc_loader::{events::Events, status};
+use govc_abi::{event::Event, node::LEAF_NONE};
+use govc_loader::instance::Instance;
 use serde::Serialize;
 
-use super::apply::place;
+use super::{apply::place, plural};
 use crate::{
     arguments::Observe,
+    events::{
+        board::{Flow, Flows},
+        describe::{Described, who},
+        filter::Filter,
+        history::{Reader, Writer},
+        pace::{Pace, Second},
+        pcapng::Capture,
+        source::{Live, Next, Source, Tally},
+    },
     failure::Failure,
-    output::{Style, line},
+    output::Style,
 };
 
-/// An event with its names.
-#[derive(Clone, Debug, Serialize)]
-pub struct Described {
-    /// Boot time of the decision, nanoseconds.
-    pub time_ns: u64,
-    /// Generation that decided.
-    pub generation: u64,
-    /// `permit` or `deny`.
-    pub verdict: &'static str,
-    /// `ingress`, `egress`, `forward`.
-    pub hook: &'static str,
-    /// Interface index.
-    pub ifindex: u32,
-    /// Source address and port.
-    pub source: String,
-    /// Destination address and port.
-    pub destination: String,
-    /// `tcp`, `udp`, or a number.
-    pub protocol: String,
-    /// Bytes with headers.
-    pub len: u32,
-    /// The sender; `None` without a label or legacy rule.
-    pub subject: Option<String>,
-    /// `verified`, `legacy`, `claimed` (not verified: do not believe it), or `absent`.
-    pub label: &'static str,
-    /// The local workload.
-    pub object: Option<String>,
-    /// The operation class.
-    pub operation: Option<String>,
-    /// One word.
-    pub reason: &'static str,
-    /// What that means.
-    pub because: &'static str,
-    /// `policy.rule` that decided.
-    pub rule: Option<String>,
-    /// Its `file:line:column`.
-    pub place: Option<String>,
-    /// `policy.rule` in observe mode that would have decided.
-    pub would_rule: Option<String>,
-    /// Its place.
-    pub would_place: Option<String>,
-}
-
-/// Finds the names of everything in an event.
-pub fn describe(event: &Event, image: Option<&Image>) -> Described {
-    let names = image.map(Image::names);
-    let rule = |number: u32| names?.rule(number).filter(|_| number != LEAF_NONE);
-    let rule_place = |number: u32| names?.rule_place(number).filter(|_| number != LEAF_NONE);
-    let known = event.flags & (flag::LABELLED | flag::LEGACY | flag::CLAIMED) != 0;
-    let index = names.and_then(|names| {
-        let domain = |d: &govc_image::Domain| d.number == event.label.domain();
-        names.domains.iter().position(domain).filter(|_| known)
-    });
-    let subject = index.and_then(|index| names?.subject(index as u32, event.label.subject()));
-    let operation = index.and_then(|index| {
-        Some(names?.domain(index as u32)?.operation(event.label.operation())?.to_owned())
-    });
-    let object = (event.object != SCOPE_NONE)
-        .then(|| names?.subject(event.object >> 24, event.object & 0x00ff_ffff))
-        .flatten();
-    let name =
-        |names: &[&'static str], index: u8| names.get(usize::from(index)).copied().unwrap_or("?");
-    Described {
-        time_ns: event.time_ns,
-        generation: event.generation,
-        verdict: if event.verdict == verdict::PERMIT { "permit" } else { "deny" },
-        hook: name(&hook::NAMES, event.hook),
-        ifindex: event.ifindex,
-        source: endpoint(event.source, event.source_port),
-        destination: endpoint(event.destination, event.destination_port),
-        protocol: protocol(event),
-        len: event.len,
-        subject,
-        label: match event.flags {
-            flags if flags & flag::LABELLED != 0 => "verified",
-            flags if flags & flag::LEGACY != 0 => "legacy",
-            flags if flags & flag::CLAIMED != 0 => "claimed",
-            _ => "absent",
-        },
-        object,
-        operation,
-        reason: name(&reason::NAMES, event.reason),
-        because: name(&reason::TEXTS, event.reason),
-        rule: rule(event.rule),
-        place: rule_place(event.rule),
-        would_rule: rule(event.pending),
-        would_place: rule_place(event.pending),
-    }
-}
-
-/// An address in memory order, with its port unless that is 0.
-fn endpoint(address: [u64; 2], port: u16) -> String {
-    let [upper, lower] = address.map(u64::from_be);
-    let v6 = Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower));
-    match (v6.to_ipv4_mapped(), port) {
-        (Some(v4), 0) => v4.to_string(),
-        (Some(v4), port) => format!("{v4}:{port}"),
-        (None, 0) => IpAddr::V6(v6).to_string(),
-        (None, port) => format!("[{v6}]:{port}"),
-    }
-}
-
-fn protocol(event: &Event) -> String {
-    match event.protocol {
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        132 => "sctp".into(),
-        1 => format!("icmp {}/{}", event.icmp >> 8, event.icmp & 0xff),
-        58 => format!("icmpv6 {}/{}", event.icmp >> 8, event.icmp & 0xff),
-        other => format!("proto {other}"),
-    }
-}
-
-impl Described {
-    /// One line for people.
-    pub fn line(&self, style: &Style) -> String {
-        let verdict = if self.verdict == "permit" {
-            style.good(format!("{:<6}", self.verdict))
-        } else {
-            style.bad(format!("{:<6}", self.verdict))
-        };
-        let who = match (self.label, &self.subject) {
-            ("claimed", Some(subject)) => format!("claims {subject}"),
-            ("legacy", Some(subject)) => format!("{subject} (legacy)"),
-            (_, Some(subject)) => subject.clone(),
-            (_, None) => "unlabelled".to_owned(),
-        };
-        let what = self.operation.as_deref().map(|o| format!(" {o}")).unwrap_or_default();
-        let why = match (&self.rule, &self.place) {
-            (Some(rule), Some(place)) if self.reason == "rule" => {
-                format!("{} {}", style.bold(rule), style.dim(place))
-            }
-            (Some(rule), Some(place)) => {
-                format!("{} of {} {}", style.bold(self.reason), style.bold(rule), style.dim(place))
-            }
-            _ => format!("{} {}", style.bold(self.reason), style.dim(self.because)),
-        };
-        let would = match (&self.would_rule, &self.would_place) {
-            (Some(rule), Some(place)) => {
-                format!("  would: {} {}", style.bold(rule), style.dim(place))
-            }
-            _ => String::new(),
-        };
-        format!(
-            "{verdict} {:<7} {} {} -> {}  {who}{what}  {why}{would}",
-            self.hook, self.protocol, self.source, self.destination
-        )
-    }
-}
+/// How long to wait for an event before looking at clocks and signals.
+const WAIT: Duration = Duration::from_millis(100);
+/// How long an end may take.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// Kinds that a second's table shows at most.
+const ROWS_MAX: usize = 20;
 
 pub fn run(arguments: &Observe, style: &Style) -> Result<(), Failure> {
-    let place = place(&arguments.instance);
-    let mut events = Events::open(&place)?;
-    if arguments.permits {
-        status::report_permits(&place, true)?;
-    }
-    let result = follow(arguments, &mut events, style);
-    if arguments.permits {
-        status::report_permits(&place, false)?;
-    }
-    result
+    let stop = stop_on_signals()?;
+    let mut filter = Filter::new(&arguments.filter);
+    let mut source = match &arguments.read {
+        Some(path) => Source::File(Box::new(Reader::open(path)?)),
+        None => {
+            let place = place(&arguments.instance.place);
+            let live = Live::open(&place, arguments.backlog, arguments.permits)?;
+            let (_, image) = Instance::open(&place)?.active_image()?;
+            filter.check(&image)?;
+            Source::Live(Box::new(live))
+        }
+    };
+    let mut output = Output::open(arguments, style)?;
+    let result = follow(arguments, &mut source, &mut filter, &mut output, &stop);
+    let ended = output.end(&mut source);
+    result.and(ended)
 }
 
-fn follow(arguments: &Observe, events: &mut Events, style: &Style) -> Result<(), Failure> {
-    let end = arguments.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut seen = 0;
-    while arguments.count.is_none_or(|count| seen < count) {
-        let left = end.map_or(Duration::from_millis(500), |end| {
-            end.saturating_duration_since(Instant::now())
-        });
+/// Set by SIGINT, SIGTERM and SIGHUP: whatever was turned on is turned off before the end.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || asked.store(true, Ordering::SeqCst)).map_err(|error| {
+        Failure::Machine { message: format!("cannot watch for signals: {error}"), help: None }
+    })?;
+    Ok(stop)
+}
+
+fn follow(
+    arguments: &Observe,
+    source: &mut Source,
+    filter: &mut Filter,
+    output: &mut Output<'_>,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let end = arguments.r#for.map(|time| Instant::now() + time.into());
+    while !stop.load(Ordering::SeqCst) && arguments.count.is_none_or(|count| output.shown < count) {
+        let left = end.map_or(WAIT, |end| end.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             break;
         }
-        let Some(event) = events.next(left.min(Duration::from_millis(500)))? else { continue };
-        let described = describe(&event, events.image(event.generation));
-        if arguments.instance.json {
-            line(&serde_json::to_string(&described).map_err(std::io::Error::other)?)?;
-        } else {
-            line(&described.line(style))?;
+        match source.next(Duration::ZERO)? {
+            Next::End => break,
+            Next::Event(event, unix_ns) => {
+                if choose(filter, source, &event) {
+                    output.event(&event, unix_ns, source)?;
+                }
+                output.tick(source)?;
+            }
+            Next::Nothing => {
+                output.flush()?;
+                output.tick(source)?;
+                if let Next::Event(event, unix_ns) = source.next(left.min(WAIT))?
+                    && choose(filter, source, &event)
+                {
+                    output.event(&event, unix_ns, source)?;
+                }
+            }
         }
-        seen += 1;
+    }
+    drain(arguments, source, filter, output)
+}
+
+/// Reads what was in the ring when it was time to end: a file holds everything up to then, unless
+/// that is more than can be read while somebody waits.
+fn drain(
+    arguments: &Observe,
+    source: &mut Source,
+    filter: &mut Filter,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let Source::Live(live) = source else { return Ok(()) };
+    let waiting = live.tally()?.waiting;
+    let end = Instant::now() + DRAIN_MAX;
+    for _ in 0..waiting {
+        let enough = arguments.count.is_some_and(|count| output.shown >= count);
+        if enough || Instant::now() >= end {
+            break;
+        }
+        let Next::Event(event, unix_ns) = source.next(Duration::ZERO)? else { break };
+        if choose(filter, source, &event) {
+            output.event(&event, unix_ns, source)?;
+        }
     }
     Ok(())
+}
+
+fn choose(filter: &mut Filter, source: &mut Source, event: &Event) -> bool {
+    let source = std::cell::RefCell::new(source);
+    filter.admits(
+        event,
+        || source.borrow_mut().interface(event.ifindex),
+        || source.borrow_mut().image(event.generation),
+    )
+}
+
+/// Where chosen events go.
+struct Output<'a> {
+    out: BufWriter<std::io::StdoutLock<'static>>,
+    style: &'a Style,
+    json: bool,
+    /// Events are in a file, where `explain` finds them by their ids.
+    kept: bool,
+    /// Summaries are for whoever watches; a file alone needs none of the events on the screen.
+    quiet: bool,
+    pace: Option<Pace>,
+    begun: Instant,
+    ticked: Instant,
+    history: Option<Writer>,
+    capture: Option<Capture>,
+    shown: u64,
+    /// Flows that rules which only observe would decide otherwise.
+    pending: Flows,
+    told: Tally,
+}
+
+impl<'a> Output<'a> {
+    fn open(arguments: &Observe, style: &'a Style) -> Result<Self, Failure> {
+        let json = arguments.instance.json;
+        // A program reads every line; a person cannot, and a file holds what happened when.
+        let people = !json && std::io::stdout().is_terminal() && arguments.read.is_none();
+        let paced = arguments.aggregate || (people && !arguments.every);
+        let history = arguments.write.as_deref().map(Writer::create).transpose()?;
+        let capture = arguments.pcapng.as_deref().map(Capture::create).transpose()?;
+        Ok(Self {
+            out: BufWriter::with_capacity(1 << 16, std::io::stdout().lock()),
+            style,
+            json,
+            kept: history.is_some() || arguments.read.is_some(),
+            quiet: arguments.quiet,
+            pace: paced.then(|| Pace::new(arguments.aggregate, Duration::ZERO)),
+            begun: Instant::now(),
+            ticked: Instant::now(),
+            history,
+            capture,
+            shown: 0,
+            pending: Flows::default(),
+            told: Tally::default(),
+        })
+    }
+
+    fn event(&mut self, event: &Event, unix_ns: u64, source: &mut Source) -> Result<(), Failure> {
+        self.shown += 1;
+        if event.pending != LEAF_NONE {
+            self.pending.add(event, unix_ns, source);
+        }
+        if let Some(history) = &mut self.history {
+            let source = std::cell::RefCell::new(&mut *source);
+            history.event(
+                event,
+                unix_ns,
+                || source.borrow_mut().image(event.generation),
+                || source.borrow_mut().interface(event.ifindex),
+                || source.borrow_mut().cgroup(event.cgroup()),
+            )?;
+        }
+        let gets_line = !self.quiet && self.pace.as_mut().is_none_or(|pace| pace.admit(event));
+        if !gets_line && self.capture.is_none() {
+            return Ok(());
+        }
+        let described = source.describe(event, unix_ns);
+        if let Some(capture) = &mut self.capture {
+            capture.event(event, unix_ns, &described)?;
+        }
+        if !gets_line {
+            return Ok(());
+        }
+        if self.json {
+            self.json(&described)
+        } else {
+            if self.kept {
+                write!(self.out, "{} ", self.style.dim(&described.id))?;
+            }
+            Ok(writeln!(self.out, "{}", described.line(self.style))?)
+        }
+    }
+
+    fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, value).map_err(std::io::Error::from)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+
+    /// Once a second: what was counted, and what was lost.
+    fn tick(&mut self, source: &mut Source) -> Result<(), Failure> {
+        let begun = self.begun;
+        if let Some(second) = self.pace.as_mut().and_then(|pace| pace.due(begun.elapsed())) {
+            self.second(&second, source)?;
+        }
+        if self.ticked.elapsed() >= Duration::from_secs(1) {
+            self.ticked = Instant::now();
+            self.losses(source)?;
+        }
+        Ok(())
+    }
+
+    fn losses(&mut self, source: &Source) -> Result<(), Failure> {
+        let Source::Live(live) = source else { return Ok(()) };
+        let tally = live.tally()?;
+        let rate = tally.lost_rate - self.told.lost_rate;
+        let full = tally.lost_full - self.told.lost_full;
+        self.told = tally;
+        if rate + full == 0 || self.quiet {
+            return Ok(());
+        }
+        if self.json {
+            return self.json(&serde_json::json!({ "lost": { "rate": rate, "full": full } }));
+        }
+        let text = format!("lost {}", lost(rate, full));
+        Ok(writeln!(self.out, "{}", self.style.paint("33", text))?)
+    }
+
+    fn second(&mut self, second: &Second, source: &mut Source) -> Result<(), Failure> {
+        let rows: Vec<(u64, Described)> = second
+            .kinds
+            .iter()
+            .take(ROWS_MAX)
+            .map(|(count, event)| (*count, source.describe(event, 0)))
+            .collect();
+        let listed: u64 = rows.iter().map(|(count, _)| count).sum();
+        let rest = second.events - listed;
+        if self.json {
+            let kinds: Vec<Counted<'_>> =
+                rows.iter().map(|(count, described)| Counted::new(*count, described)).collect();
+            return self.json(&serde_json::json!({
+                "second": { "events": second.events, "kinds": kinds, "others": rest }
+            }));
+        }
+        let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        let text = format!("{} events in a second, by kind:", second.events);
+        writeln!(self.out, "{} {}", self.style.dim(now), self.style.bold(text))?;
+        for (count, described) in &rows {
+            writeln!(self.out, "{}", counted_line(*count, described, self.style))?;
+        }
+        if rest > 0 {
+            let kinds = plural(second.kinds.len().saturating_sub(ROWS_MAX), "other kind");
+            let kinds = if second.others > 0 { "other kinds".to_owned() } else { kinds };
+            writeln!(self.out, "{rest:>9}  {kinds}")?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush()?;
+        if let Some(history) = &mut self.history {
+            history.flush()?;
+        }
+        if let Some(capture) = &mut self.capture {
+            capture.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The rest of the last second, and what became of all events.
+    fn end(&mut self, source: &mut Source) -> Result<(), Failure> {
+        if let Some(second) = self.pace.as_mut().and_then(Pace::end_second) {
+            self.second(&second, source)?;
+        }
+        let tally = source.tally()?;
+        let source = &*source;
+        if let (Some(history), Some(tally), Source::Live(_)) = (&mut self.history, &tally, source) {
+            history.tally(tally)?;
+        }
+        self.flush()?;
+        let broken = matches!(source, Source::File(reader) if reader.is_broken());
+        if self.json {
+            let would = self.pending.list();
+            self.json(&serde_json::json!({
+                "summary": {
+                    "shown": self.shown, "events": tally, "truncated": broken, "would": would
+                }
+            }))?;
+            return self.flush();
+        }
+        let mut text = summary(self.shown, tally.as_ref());
+        if broken {
+            text.push_str("\nthe file ends within an event: its writer was killed, and what it had not written is not here");
+        }
+        text.push_str(&would(&self.pending.list()));
+        // Beside the events: whoever pipes them wants to know too, and not in the pipe.
+        let mut err = std::io::stderr().lock();
+        Ok(writeln!(err, "{}", self.style.dim_err(text))?)
+    }
+}
+
+/// Events of one kind, for programs.
+#[derive(Serialize)]
+struct Counted<'a> {
+    count: u64,
+    verdict: &'a str,
+    would: Option<&'a str>,
+    hook: &'a str,
+    label: &'a str,
+    subject: Option<&'a str>,
+    object: Option<&'a str>,
+    operation: Option<&'a str>,
+    reason: &'a str,
+    rule: Option<&'a str>,
+    place: Option<&'a str>,
+    would_rule: Option<&'a str>,
+    would_place: Option<&'a str>,
+    generation: u64,
+}
+
+impl<'a> Counted<'a> {
+    fn new(count: u64, described: &'a Described) -> Self {
+        Self {
+            count,
+            verdict: described.verdict,
+            would: described.would,
+            hook: described.hook,
+            label: described.label,
+            subject: described.subject.as_deref(),
+            object: described.object.as_deref(),
+            operation: described.operation.as_deref(),
+            reason: described.reason,
+            rule: described.rule.as_deref(),
+            place: described.place.as_deref(),
+            would_rule: described.would_rule.as_deref(),
+            would_place: described.would_place.as_deref(),
+            generation: described.generation,
+        }
+    }
+}
+
+fn counted_line(count: u64, described: &Described, style: &Style) -> String {
+    let word = format!("{:<10}", described.verdict_word());
+    let word = match described.verdict {
+        _ if described.is_would_deny() => style.paint("33", word),
+        "permit" => style.good(word),
+        _ => style.bad(word),
+    };
+    let who = who(described.label, described.subject.as_deref());
+    let whom = described.object.as_deref().unwrap_or("?");
+    let what = described.operation.as_deref().unwrap_or("-");
+    format!(
+        "{count:>9}  {word} {:<7} {who} -> {whom}  {what}  {}",
+        described.hook,
+        described.why(style)
+    )
+}
+
+fn lost(rate: u64, full: u64) -> String {
+    match (rate, full) {
+        (0, full) => format!("{} to a full ring", plural(full as usize, "event")),
+        (rate, 0) => format!("{} to the rate limit", plural(rate as usize, "event")),
+        (rate, full) => format!(
+            "{}: {rate} to the rate limit, {full} to a full ring",
+            plural((rate + full) as usize, "event")
+        ),
+    }
+}
+
+/// What enforcing the rules that only observe would change, of the events that were shown.
+fn would(flows: &[Flow]) -> String {
+    let (breaks, opens): (Vec<&Flow>, Vec<&Flow>) =
+        flows.iter().partition(|flow| flow.would_break());
+    let mut text = String::new();
+    for (what, flows) in [("deny what was let through", breaks), ("permit what was dropped", opens)]
+    {
+        if flows.is_empty() {
+            continue;
+        }
+        let events = flows.iter().map(|flow| flow.events).sum::<u64>();
+        text.push_str(&format!("\nenforcing would {what}: {}", plural(events as usize, "event")));
+        for flow in flows.iter().take(ROWS_MAX) {
+            text.push_str(&format!(
+                "\n{:>9}  {} -> {}  {}  {} {}",
+                flow.events,
+                flow.from,
+                flow.to,
+                flow.operation.as_deref().unwrap_or("-"),
+                flow.would_rule.as_deref().unwrap_or("?"),
+                flow.would_place.as_deref().unwrap_or_default(),
+            ));
+        }
+        if flows.len() > ROWS_MAX {
+            text.push_str(&format!(
+                "\n           and {}",
+                plural(flows.len() - ROWS_MAX, "other flow")
+            ));
+        }
+    }
+    text
+}
+
+/// What became of every packet that asked for an event.
+fn summary(shown: u64, tally: Option<&Tally>) -> String {
+    let Some(tally) = tally else { return format!("{} shown", plural(shown as usize, "event")) };
+    let mut text = format!(
+        "{} shown; {} counted = {} read + {} in the ring + {} lost",
+        plural(shown as usize, "event"),
+        tally.counted,
+        tally.read,
+        tally.waiting,
+        tally.lost_rate + tally.lost_full
+    );
+    if tally.lost_rate + tally.lost_full > 0 {
+        text.push_str(&format!(
+            " ({} to the rate limit, {} to a full ring)",
+            tally.lost_rate, tally.lost_full
+        ));
+    }
+    if tally.skipped > 0 {
+        text.push_str(&format!(
+            "; {} from before left out (--backlog shows them)",
+            plural(tally.skipped as usize, "event")
+        ));
+    }
+    text
 }

@@ -1,8 +1,8 @@
 //! `status`: what is in force, and what it did.
 
 use govc_loader::{
-    netdev,
-    status::{self, Status},
+    clock, netdev,
+    status::{self, GenerationStatus, Status},
 };
 
 use super::{apply::place, columns, keys::duration, plural};
@@ -10,16 +10,19 @@ use crate::{
     arguments::StatusArguments,
     failure::Failure,
     output::{Style, json, line},
+    times,
 };
 
-/// A domain whose keys end sooner is shown as a warning.
-const KEYS_END_SOON_S: u64 = 24 * 3600;
+/// Keys and bundles that end sooner are shown as a warning.
+const ENDS_SOON_S: u64 = 24 * 3600;
 
 pub fn run(arguments: &StatusArguments, style: &Style) -> Result<(), Failure> {
     if arguments.interfaces {
         return interfaces(arguments.instance.json);
     }
-    let status = status::status(&place(&arguments.instance))?;
+    let place = place(&arguments.instance.place);
+    let status = status::status(&place)?;
+    clock::keep(&place)?;
     if arguments.instance.json {
         return json(&status);
     }
@@ -47,6 +50,7 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
             earlier.number, earlier.policy
         )))?;
     }
+    time(generation, style)?;
     for interface in &status.interfaces {
         let attached = &interface.attached;
         line(&format!(
@@ -60,8 +64,8 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
     }
     for keys in &status.keys {
         let text = if !keys.valid_now {
-            style.bad("no key for this moment: nothing passes; run `govc keys stage`")
-        } else if keys.ends_in_s < KEYS_END_SOON_S {
+            style.bad("no key for this moment: nothing labelled passes; run `govc keys stage`")
+        } else if keys.ends_in_s < ENDS_SOON_S {
             style.paint(
                 "33",
                 format!("keys end in {}: run `govc keys stage`", duration(keys.ends_in_s)),
@@ -71,6 +75,23 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
         };
         line(&format!("{} {}  {text}", style.bold("domain  "), keys.domain))?;
     }
+    for grants in &status.grants {
+        let stamps = grants.stamps.iter().map(|held| match held.not_after < times::now() {
+            true => style.bad(format!("{} (over)", held.serial)).to_string(),
+            false => held.serial.to_string(),
+        });
+        let stamps = stamps.collect::<Vec<_>>().join(", ");
+        let stamps = match stamps.as_str() {
+            "" => "nothing is stamped".into(),
+            serials => format!("stamped under {serials}"),
+        };
+        line(&format!(
+            "{} {}  {stamps}, {} revoked",
+            style.bold("grants  "),
+            grants.domain,
+            plural(grants.revoked as usize, "serial")
+        ))?;
+    }
     let events = status.events;
     line(&format!(
         "{} {} delivered, {} lost to the rate limit, {} lost to a full ring",
@@ -78,7 +99,46 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
         events.delivered,
         events.lost_rate,
         events.lost_full
-    ))
+    ))?;
+    if events.permits && !events.reader {
+        let text = "permitted packets are reported and nobody reads: an `observe --permits` was killed; \
+                    `govc observe --count 0` turns that off";
+        line(&format!("         {}", style.paint("33", text)))?;
+    }
+    pending(status, style)
+}
+
+/// Until when the policy is good, if a bundle says so.
+fn time(generation: &GenerationStatus, style: &Style) -> Result<(), Failure> {
+    let Some(not_after) = generation.not_after else { return Ok(()) };
+    let until = times::tell(not_after);
+    let text = match not_after.checked_sub(times::now()) {
+        None => style
+            .bad(format!("over since {until}: nothing passes; apply a newer bundle"))
+            .to_string(),
+        Some(left) if left < ENDS_SOON_S => style
+            .paint("33", format!("good until {until}, in {}: apply a newer bundle", duration(left)))
+            .to_string(),
+        Some(_) => format!("good until {until}"),
+    };
+    line(&format!("{} {text}", style.bold("bundle  ")))
+}
+
+/// What is in force for a trial only.
+fn pending(status: &Status, style: &Style) -> Result<(), Failure> {
+    let Some(pending) = status.pending else { return Ok(()) };
+    let before = super::trial::returns(pending.before);
+    let text = match u64::try_from(pending.left_s) {
+        Ok(left_s) => {
+            format!("to be confirmed: {before} in {} without `govc confirm`", duration(left_s))
+        }
+        Err(_) => {
+            "the time to confirm is over, and who should have restored the old policy was killed: \
+                   `govc rollback` or `govc confirm`"
+                .to_owned()
+        }
+    };
+    line(&format!("{} {}", style.bold("trial   "), style.paint("33", text)))
 }
 
 fn age(published_ns: u64) -> String {
@@ -103,7 +163,7 @@ fn rules(status: &Status, style: &Style) -> Result<(), Failure> {
     });
     let head = ["PACKETS", "BYTES", "ACTION", "RULE", "PLACE", ""].map(str::to_owned).to_vec();
     columns(&std::iter::once(head).chain(rows).collect::<Vec<_>>())?;
-    line(&style.dim("counted since this generation came into force"))?;
+    line(&style.dim("counted for as long as a rule has been there and has meant the same"))?;
     line("")
 }
 

@@ -17,7 +17,7 @@ use govc_loader::{
 use govc_netlab::{IpPrefix, Namespace, veth};
 
 use crate::{
-    commands::{Described, describe_event},
+    events::describe::{Described, describe},
     failure::Failure,
 };
 
@@ -96,6 +96,7 @@ impl Network {
                 interfaces: &interfaces,
                 hook: HookChoice::Auto,
                 keys: &self.ring,
+                authority: None,
                 set_mtu: true,
                 dry_run: false,
             })
@@ -125,7 +126,7 @@ impl HostEvents {
     pub fn drain(&mut self) -> Result<Vec<Described>, Failure> {
         let mut all = Vec::new();
         while let Some(event) = self.0.next(std::time::Duration::from_millis(20))? {
-            all.push(describe_event(&event, self.0.image(event.generation)));
+            all.push(describe(&event, self.0.image(event.generation)));
         }
         Ok(all)
     }

@@ -7,7 +7,7 @@ use govc_image::Names;
 use super::{
     field::{Field, Ground, NAMED, NO_RULE, POSSIBLE, REGIONS_FIRST},
     rule_name,
-    search::{Found, Question, Rules, search},
+    search::{Found, Question, Reasons, search},
     witness, words,
 };
 use crate::{
@@ -100,8 +100,8 @@ fn decide(
             for region in field.within(Some(row), universe) {
                 let mut rows = field.meeting(&region);
                 rows.extend(unless.iter().filter(|&&row| region.meets(&field.table, row)));
-                let mut rules = Rules::default();
-                match search(field, &region, &rows, question, &mut budget, &mut rules) {
+                let mut reasons = Reasons::default();
+                match search(field, &region, &rows, question, &mut budget, &mut reasons) {
                     Found::Packet(point) => {
                         let fails = |point: &Classes| fails(field, &rows, question, point);
                         let (point, request) =

@@ -12,13 +12,14 @@
 )]
 
 mod decode;
+mod fold;
 mod renumber;
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use govc_abi::{
     attribute::{self, Attribute, state},
-    image::{program, rule},
+    image::{self as layout, program, rule},
     node,
 };
 use govc_image::{Image, Names};
@@ -33,6 +34,7 @@ use crate::{
     table::{IntervalSet, Row},
 };
 use decode::{Decoded, Stretch};
+use fold::Folded;
 
 /// Images that cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -73,6 +75,8 @@ pub struct Change {
     /// What the packets have in common, in the new image's numbers; attributes that are not
     /// named take any value.
     pub cells: Vec<(Attribute, IntervalSet)>,
+    /// Packets of the region that do not change have all this in common; empty when all change.
+    pub except: Vec<(Attribute, IntervalSet)>,
     /// Before.
     pub old: Verdict,
     /// Now.
@@ -86,6 +90,8 @@ pub struct Diff {
     pub changes: Vec<Change>,
     /// There is more than is told.
     pub incomplete: bool,
+    /// The moments that [`attribute::TIME`] counts: those of both images, as slots.
+    pub times: Vec<u32>,
 }
 
 /// Regions that are told, before those that fit are put together.
@@ -103,14 +109,21 @@ pub fn diff(old: &Image, new: &Image) -> Result<Diff, DiffError> {
         return Ok(diff);
     }
     let map = renumber::Map::new(old.names(), new.names())?;
+    // What only one of the two asks its rules about is not compared.
+    let [shapes_old, shapes_new] = [old, new].map(|image| image.word(layout::AT_SHAPES));
+    let shapes = shapes_old & shapes_new;
+    diff.incomplete = shapes_old != shapes_new;
+    diff.times = [old, new].iter().flat_map(|image| image.names().times.iter().copied()).collect();
+    diff.times.sort_unstable();
+    diff.times.dedup();
     for hook in 0..3 {
-        let mut pair = Pair::new(old, new, hook, &map);
+        let mut pair = Pair::new(old, new, hook, (&map, &diff.times));
         diff.incomplete |= !pair.run();
         let constraints =
             new.names().domains.iter().map(|domain| {
                 domain.constraints.iter().fold(0, |mask, one| mask | 1 << one.number)
             });
-        let possible = universe::possible_with(constraints, hook);
+        let possible = universe::possible_with(constraints, (diff.times.len(), shapes), hook);
         diff.changes.extend(pair.changes(hook, &possible));
     }
     diff.changes
@@ -137,12 +150,15 @@ struct Pair<'i> {
     values: BTreeMap<Attribute, JointValues>,
     /// By attribute and joint class: the class on each side.
     classes: BTreeMap<Attribute, Vec<[u32; 2]>>,
-    regions: Vec<(Cells, [Answer; 2])>,
+    regions: Vec<Region>,
     steps: u64,
 }
 
 /// A region: joint classes by attribute.
 type Cells = BTreeMap<Attribute, Rc<[u32]>>;
+
+/// A region with what both sides say about it.
+type Region = (Cells, [Answer; 2]);
 
 /// By joint class: intervals of values.
 type JointValues = Vec<Vec<(u128, u128)>>;
@@ -193,7 +209,12 @@ impl<'i> Side<'i> {
 }
 
 impl<'i> Pair<'i> {
-    fn new(old: &'i Image, new: &'i Image, hook: Hook, map: &renumber::Map) -> Self {
+    fn new(
+        old: &'i Image,
+        new: &'i Image,
+        hook: Hook,
+        (map, times): (&renumber::Map, &[u32]),
+    ) -> Self {
         let mut sides = [Side::new(old, hook), Side::new(new, hook)];
         let mut attributes: Vec<Attribute> = Vec::new();
         for side in &sides {
@@ -206,6 +227,9 @@ impl<'i> Pair<'i> {
         let (mut values, mut classes) = (BTreeMap::new(), BTreeMap::new());
         for attribute in attributes {
             let own = |side: &Side<'_>| match side.decoded.stretches.get(&attribute) {
+                Some(stretches) if attribute == attribute::TIME => {
+                    renumber::times(&side.image.names().times, times, stretches)
+                }
                 Some(stretches) => stretches.clone(),
                 None => vec![(0, words::max(attribute), 0)],
             };
@@ -368,18 +392,24 @@ impl<'i> Pair<'i> {
                 })
             })
         };
+        let named = |cells: &Cells, differ: Option<&Cells>| -> Vec<(Attribute, IntervalSet)> {
+            let each = cells.iter().filter(|(attribute, classes)| match differ {
+                Some(other) => other.get(attribute) != Some(classes),
+                None => classes.len() < values[attribute].len(),
+            });
+            let set = |(&attribute, classes): (&Attribute, &Rc<[u32]>)| {
+                let of = |&joint: &u32| values[&attribute][joint as usize].iter().copied();
+                (attribute, IntervalSet::new(classes.iter().flat_map(of).collect()))
+            };
+            each.map(set).collect()
+        };
+        let mut regions = merged(self.regions);
+        for (cells, _) in &mut regions {
+            cells.retain(|attribute, classes| classes.len() < values[attribute].len());
+        }
+        regions.retain(|(cells, _)| exists(&named(cells, None)));
         let mut changes = Vec::new();
-        for (cells, answers) in merged(self.regions) {
-            let each = cells.iter().filter(|(a, classes)| classes.len() < values[a].len());
-            let cells: Vec<(Attribute, IntervalSet)> = each
-                .map(|(&attribute, classes)| {
-                    let of = |&joint: &u32| values[&attribute][joint as usize].iter().copied();
-                    (attribute, IntervalSet::new(classes.iter().flat_map(of).collect()))
-                })
-                .collect();
-            if !exists(&cells) {
-                continue;
-            }
+        for Folded { cells, except, answers } in fold::folded(regions, &values) {
             let verdict = |at: usize| Verdict {
                 permit: answers[at].permit,
                 rule: sides[at].rule_name(answers[at].rule),
@@ -390,7 +420,8 @@ impl<'i> Pair<'i> {
                 (true, false) => Kind::Denied,
                 _ => Kind::Attributed,
             };
-            changes.push(Change { kind, hook, cells, old, new });
+            let except = except.map_or(Vec::new(), |except| named(&except, Some(&cells)));
+            changes.push(Change { kind, hook, cells: named(&cells, None), except, old, new });
         }
         changes
     }
@@ -406,7 +437,7 @@ fn follow(nodes: &[decode::Node], entry: u32, attribute: Attribute, class: u32) 
 }
 
 /// Puts regions together that say the same and differ in one attribute.
-fn merged(mut regions: Vec<(Cells, [Answer; 2])>) -> Vec<(Cells, [Answer; 2])> {
+fn merged(mut regions: Vec<Region>) -> Vec<Region> {
     let attributes: Vec<Attribute> = (0..attribute::COUNT as Attribute).collect();
     loop {
         let before = regions.len();

@@ -1,12 +1,12 @@
 //! Why a packet gets its verdict: the rule that decides, and why nearer ones do not.
 
-use govc_abi::attribute::{self, Attribute, Request, state};
+use govc_abi::attribute::{self, Attribute, Request, shape, state};
 use govc_image::Names;
 use serde::Serialize;
 
 use super::{rule_name, words};
 use crate::{
-    checked::{From, Hook, Match, Policy, Protocol, Rule, ScopeRange},
+    checked::{From, Hook, Match, Moment, Policy, Protocol, Rule, ScopeRange},
     interpret::{self, Decision},
     table::IntervalSet,
 };
@@ -47,12 +47,17 @@ pub fn explain(policy: &Policy, names: &Names, hook: Hook, request: &Request) ->
     let (mut nearer, mut passed, mut overruled) = (Vec::new(), Vec::new(), Vec::new());
     let mut decided = false;
     let mut over = None;
+    // Packets of shapes that nothing lets through are denied before any rule.
+    let unread = scalar(request, attribute::SHAPE) & !policy.shapes() != 0;
     for position in order {
         let Some(rule) = policy.rules().get(position) else { continue };
         if rule.hooks.get(hook).is_none_or(Option::is_none) || rule.observe {
             continue;
         }
-        if interpret::applies(rule, hook, request) {
+        if interpret::applies(policy, rule, hook, request) {
+            if unread {
+                continue;
+            }
             if decision.rule == Some(position) {
                 decided = true;
             } else if decided || over == Some(rule.tier) {
@@ -62,7 +67,7 @@ pub fn explain(policy: &Policy, names: &Names, hook: Hook, request: &Request) ->
                 over = Some(rule.tier);
             }
         } else if !decided {
-            let failures = failures(names, rule, hook, request);
+            let failures = failures(policy, names, rule, hook, request);
             if let Some(because) = failures.first().cloned() {
                 let (rule, failing) = (rule_name(policy, position), failures.len());
                 nearer.push(Nearer { position, rule, failing, because });
@@ -74,7 +79,13 @@ pub fn explain(policy: &Policy, names: &Names, hook: Hook, request: &Request) ->
 }
 
 /// What a rule asks for and the packet does not have, in the order in which rules are read.
-fn failures(names: &Names, rule: &Rule, hook: Hook, request: &Request) -> Vec<String> {
+fn failures(
+    policy: &Policy,
+    names: &Names,
+    rule: &Rule,
+    hook: Hook,
+    request: &Request,
+) -> Vec<String> {
     let wanted = &rule.matches;
     let mut failures = Vec::new();
     let object = scalar(request, attribute::OBJECT);
@@ -90,9 +101,14 @@ fn failures(names: &Names, rule: &Rule, hook: Hook, request: &Request) -> Vec<St
     }
     if !wanted.from.iter().any(|from| interpret::is_from(from, request)) {
         let list: Vec<String> = wanted.from.iter().map(|from| sender(names, from)).collect();
+        // Traffic of one subject comes with a label or without: where that decides, it is said.
+        let by_label = |from: &From| matches!(from, From::Legacy | From::Unlabelled);
+        let labelled = wanted.from.iter().any(by_label)
+            && ![state::ABSENT, state::LEGACY].contains(&scalar(request, attribute::STATE));
+        let word = if labelled { "labelled, " } else { "" };
         failures.push(format!(
-            "`from` wants {}, and it is {}",
-            list.join(", "),
+            "`from` wants {}, and it is {word}{}",
+            list.join(" or "),
             origin(names, request)
         ));
     }
@@ -132,6 +148,15 @@ fn failures(names: &Names, rule: &Rule, hook: Hook, request: &Request) -> Vec<St
         }
     }
     failures.extend(transport(names, wanted, request));
+    let missing = scalar(request, attribute::SHAPE) & !wanted.shapes;
+    for (bit, text) in [
+        (shape::FRAGMENT, "it does not say `fragments`, and the packet is one"),
+        (shape::OPTIONS, "it does not say `options`, and the packet has some"),
+    ] {
+        if missing & bit != 0 {
+            failures.push(text.to_owned());
+        }
+    }
     for (word, prefixes, halves) in [
         ("source", &wanted.sources, request.source),
         ("destination", &wanted.destinations, request.destination),
@@ -146,6 +171,14 @@ fn failures(names: &Names, rule: &Rule, hook: Hook, request: &Request) -> Vec<St
                 interpret::address(halves)
             ));
         }
+    }
+    if !interpret::is_in_time(policy, wanted, request) {
+        let times = |moment: &Option<Moment>| moment.map(|one| words::moment(one.slot));
+        let since = times(&wanted.since).map(|time| format!("since {time}"));
+        let until = times(&wanted.until).map(|time| format!("until {time}"));
+        let wanted = since.into_iter().chain(until).collect::<Vec<_>>().join(" ");
+        let now = value(names, domain, attribute::TIME, request);
+        failures.push(format!("it holds {wanted}, and it is the time {now}"));
     }
     failures
 }
@@ -178,21 +211,31 @@ fn transport(names: &Names, wanted: &Match, request: &Request) -> Option<String>
         }
         text
     });
-    let wanted: Vec<String> = each.collect();
+    let each: Vec<String> = each.collect();
     let protocol = word(attribute::PROTOCOL, &one(number));
-    let found = match number {
-        6 | 17 | 132 => format!(
-            "{protocol} port {} source port {}",
-            scalar(request, attribute::DESTINATION_PORT),
-            scalar(request, attribute::SOURCE_PORT)
-        ),
-        1 | 58 => {
-            let icmp = scalar(request, attribute::ICMP);
-            format!("{protocol} type {} code {}", icmp >> 8, icmp & 0xff)
+    // Of what the packet has, as much as the rule looks at.
+    let by_source = wanted.protocols.iter().any(|protocol| protocol.source_ports.is_some());
+    let by_code = wanted.protocols.iter().any(|protocol| protocol.icmp_codes.is_some());
+    let icmp = scalar(request, attribute::ICMP);
+    let mut found = match number {
+        // Which it does not show.
+        _ if scalar(request, attribute::SHAPE) & shape::FRAGMENT != 0 => {
+            return Some(format!("`proto` wants {}, and it is {protocol}", each.join(" or ")));
         }
+        6 | 17 | 132 => {
+            format!("{protocol} port {}", scalar(request, attribute::DESTINATION_PORT))
+        }
+        1 | 58 => format!("{protocol} type {}", icmp >> 8),
         _ => protocol,
     };
-    Some(format!("`proto` wants {}, and it is {found}", wanted.join(" or ")))
+    match number {
+        6 | 17 | 132 if by_source => {
+            found = format!("{found} source port {}", scalar(request, attribute::SOURCE_PORT));
+        }
+        1 | 58 if by_code => found = format!("{found} code {}", icmp & 0xff),
+        _ => {}
+    }
+    Some(format!("`proto` wants {}, and it is {found}", each.join(" or ")))
 }
 
 /// Why conditions do not hold.
@@ -219,20 +262,33 @@ mod conditions {
             Condition::Not(inner) => {
                 let attribute = looked_at(inner);
                 format!(
-                    "{} is {}, which `not` leaves out",
-                    words::attribute_word(attribute),
+                    "{} {}, which `not` leaves out",
+                    subject(attribute),
                     value(names, domain, attribute, request)
                 )
             }
             _ => {
                 let attribute = looked_at(condition);
+                let wanted = wanted(names, domain, condition);
                 format!(
-                    "{} is {}, and {} is wanted",
-                    words::attribute_word(attribute),
+                    "{} {}, and {wanted} {} wanted",
+                    subject(attribute),
                     value(names, domain, attribute, request),
-                    wanted(names, domain, condition)
+                    verb(attribute),
                 )
             }
+        }
+    }
+
+    /// `residency is`, `constraints are`.
+    fn subject(attribute: Attribute) -> String {
+        format!("{} {}", words::attribute_word(attribute), verb(attribute))
+    }
+
+    fn verb(attribute: Attribute) -> &'static str {
+        match attribute {
+            attribute::COMPARTMENTS | attribute::CONSTRAINTS => "are",
+            _ => "is",
         }
     }
 
@@ -262,9 +318,11 @@ mod conditions {
             words::values(names, attribute, domain, &IntervalSet::new(list))
         };
         let each = |list: Vec<u128>| set(list.into_iter().map(|value| (value, value)).collect());
+        // A packet has one of these.
+        let any = |list: String| list.replace(", ", " or ");
         match condition {
             // What lies between the lowest and the highest is one name where it has one.
-            Condition::Level(first, last) => set(named_levels(names, domain, *first, *last)),
+            Condition::Level(first, last) => any(set(named_levels(names, domain, *first, *last))),
             Condition::Radius(first, last) => set(vec![((*first).into(), (*last).into())]),
             Condition::CompartmentsInclude(mask) | Condition::ConstraintsInclude(mask) => {
                 format!("all of {}", each(vec![(*mask).into()]))
@@ -275,12 +333,12 @@ mod conditions {
             Condition::CompartmentsAre(mask) | Condition::ConstraintsAre(mask) => {
                 format!("just {}", each(vec![(*mask).into()]))
             }
-            Condition::Residency(list) => each(list.iter().map(|&v| v.into()).collect()),
+            Condition::Residency(list) => any(each(list.iter().map(|&v| v.into()).collect())),
             Condition::IngressZone(list) | Condition::EgressZone(list) => {
-                each(list.iter().map(|&v| v.into()).collect())
+                any(each(list.iter().map(|&v| v.into()).collect()))
             }
             Condition::Route(index) => each(vec![(*index).into()]),
-            Condition::Operation(list) => each(list.iter().map(|&v| v.into()).collect()),
+            Condition::Operation(list) => any(each(list.iter().map(|&v| v.into()).collect())),
             Condition::And(..) | Condition::Or(..) | Condition::Not(_) => String::new(),
         }
     }
@@ -312,10 +370,10 @@ fn sender(names: &Names, from: &From) -> String {
     match from {
         From::Scope(ranges) => scopes(names, ranges),
         From::Anyone => "anyone".into(),
-        From::Identified => "a label or a legacy rule".into(),
-        From::Labelled => "a label".into(),
-        From::Legacy => "a legacy rule".into(),
-        From::Unlabelled => "no label".into(),
+        From::Identified => "labelled or legacy traffic".into(),
+        From::Labelled => "labelled traffic".into(),
+        From::Legacy => "legacy traffic".into(),
+        From::Unlabelled => "unlabelled traffic".into(),
     }
 }
 

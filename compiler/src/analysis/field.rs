@@ -14,9 +14,14 @@ use govc_abi::{
     walk::Classes,
 };
 
-use super::{region::Region, universe};
+use super::{
+    escape::Lots,
+    index::Index,
+    region::{Region, Share},
+    universe,
+};
 use crate::{
-    checked::{Action, Hook, Policy},
+    checked::{Action, Answer, Hook, Policy},
     class::{Classification, value_of},
     diagram::{DiagramRow, RowTable},
     table::{DecisionTable, Group, IntervalSet, Program, Row, max_of},
@@ -38,6 +43,7 @@ pub(crate) struct Meta {
     pub(crate) tier: u32,
     /// What the rule says; regions say nothing.
     pub(crate) action: Action,
+    /// It does more than decide: it reports, rejects or puts into quarantine.
     pub(crate) log: bool,
 }
 
@@ -68,7 +74,8 @@ impl Ground {
             let rule = position.and_then(|at| policy.rules().get(at as usize));
             let (Some(position), Some(rule)) = (position, rule) else { continue };
             let (tier, action) = (rule.tier as u32, rule.action);
-            metas.push(Meta { rule: position, tier, action, log: rule.log });
+            let log = rule.log.is_some() || rule.answer != Answer::Silence;
+            metas.push(Meta { rule: position, tier, action, log });
             rows.push(row);
         }
         let beyond = Meta { rule: NO_RULE, tier: u32::MAX, action: Action::Permit, log: false };
@@ -109,23 +116,13 @@ pub(crate) struct Field<'g> {
     deciding: u32,
     /// Rows of each rule, by position in the policy.
     rules: Vec<Range<u32>>,
-    index: Vec<Buckets>,
+    index: Index,
+    /// By attribute and class: how many rows ask for it.
+    asked: Vec<Vec<u32>>,
 }
 
-/// Rows by the classes of one attribute.
-struct Buckets {
-    attribute: Attribute,
-    /// Where the rows of each class end.
-    ends: Vec<u32>,
-    rows: Vec<u32>,
-    /// Rows that hold many classes, or all.
-    wide: Vec<u32>,
-}
-
-/// A row is entered under each of its classes, if there are no more.
-const CLASSES_NARROW: u32 = 16;
-/// A bucket is worth looking into for regions of no more classes.
-const CLASSES_ASKED: u32 = 64;
+/// So many classes are looked at to choose one that few rows ask for.
+const CLASSES_TRIED: usize = 4;
 
 impl<'g> Field<'g> {
     pub(crate) fn new(ground: &'g Ground, rule_count: usize) -> Self {
@@ -139,10 +136,10 @@ impl<'g> Field<'g> {
                 *range = start..row + 1;
             }
         }
-        let asked = (0..deciding).fold(0, |mask, row| mask | table.mask(row));
-        let attributes = (0..attribute::COUNT as Attribute).filter(|a| asked & 1 << a != 0);
-        let index = attributes.map(|a| Buckets::new(&table, deciding, a)).collect();
-        Self { table, ground, deciding, rules, index }
+        let index = Index::new(&table, deciding);
+        let asked = (0..attribute::COUNT as Attribute).map(|a| asked(&table, deciding, a));
+        let asked = asked.collect();
+        Self { table, ground, deciding, rules, index, asked }
     }
 
     pub(crate) fn meta(&self, row: u32) -> Meta {
@@ -159,25 +156,65 @@ impl<'g> Field<'g> {
         self.ground.regions.get(region).cloned().unwrap_or(0..0)
     }
 
-    /// The parts of a region in which there can be packets, or named ones.
-    pub(crate) fn within(&self, row: Option<u32>, universe: usize) -> Vec<Region> {
+    /// The parts of a row's region, or of all packets, in which there can be packets, or named
+    /// ones.
+    pub(crate) fn within(
+        &self,
+        row: Option<u32>,
+        universe: usize,
+    ) -> impl Iterator<Item = Region> + '_ {
         let whole = row.map_or_else(Region::default, |row| Region::of(&self.table, row));
         let parts = self.region_rows(universe);
-        parts.filter_map(|part| whole.narrowed(&self.table, part)).collect()
+        parts.filter_map(move |part| whole.narrowed(&self.table, part))
     }
 
     /// The deciding rows that meet a region, ascending.
     pub(crate) fn meeting(&self, region: &Region) -> Vec<u32> {
-        let meets = |row: &u32| region.meets(&self.table, *row);
-        match self.index.iter().filter_map(|b| Some((b.cost(region)?, b))).min_by_key(|b| b.0) {
-            Some((_, buckets)) => {
-                let mut rows = buckets.look_up(region);
-                rows.retain(meets);
-                rows.sort_unstable();
-                rows.dedup();
-                rows
-            }
-            None => (0..self.deciding).filter(meets).collect(),
+        let mut rows = Vec::new();
+        self.each_meeting(region, |row, _| {
+            rows.push(row);
+            true
+        });
+        rows
+    }
+
+    /// The deciding rows that meet a region, ascending, and how much of it they match, until
+    /// `each` returns false.
+    pub(crate) fn each_meeting(&self, region: &Region, mut each: impl FnMut(u32, Share) -> bool) {
+        self.index.may_meet(region, |row| match region.share(&self.table, row) {
+            Share::Nothing => true,
+            share => each(row, share),
+        });
+    }
+
+    /// The deciding rows that match a point, ascending, until `each` returns false.
+    pub(crate) fn matching(&self, point: &Classes, mut each: impl FnMut(u32) -> bool) {
+        self.index.may_match(point, |row| !self.matches(row, point) || each(row));
+    }
+
+    /// Gives a point some class of a cell; those that few rows ask for are likely ones.
+    pub(super) fn choose(
+        &self,
+        point: &mut Classes,
+        attribute: Attribute,
+        cell: &[(u32, u32)],
+        lots: &mut Lots,
+    ) {
+        let size: u32 = cell.iter().map(|&(first, last)| last - first + 1).sum();
+        let tries = CLASSES_TRIED.min(size as usize);
+        let classes = (0..tries).map(|_| {
+            let mut at = lots.below(size);
+            let holds = |&&(first, last): &&(u32, u32)| {
+                let inside = at <= last - first;
+                at -= if inside { 0 } else { last - first + 1 };
+                inside
+            };
+            let interval = cell.iter().find(holds);
+            interval.map_or(0, |&(first, _)| first + at)
+        });
+        let asked = &self.asked[usize::from(attribute)];
+        if let Some(class) = classes.min_by_key(|&class| asked.get(class as usize).copied()) {
+            point[usize::from(attribute)] = class;
         }
     }
 
@@ -202,6 +239,11 @@ impl<'g> Field<'g> {
             passed = Some(meta.tier);
         }
         None
+    }
+
+    /// What a row that decides does, and whether it is logged; nothing when none decides.
+    pub(crate) fn said(&self, row: Option<u32>) -> Option<(Action, bool)> {
+        row.map(|row| (self.meta(row).action, self.meta(row).log))
     }
 
     /// Whether a row matches a point.
@@ -247,58 +289,19 @@ impl<'g> Field<'g> {
     }
 }
 
-impl Buckets {
-    fn new(table: &RowTable<'_>, deciding: u32, attribute: Attribute) -> Self {
-        let count = table.classes(attribute).count() as usize;
-        let width = |row: u32| {
-            let mut width = 0;
-            let asks = table.each_interval(row, attribute, |a, b| width += b - a + 1);
-            if asks { width } else { u32::MAX }
-        };
-        let (narrow, wide): (Vec<u32>, Vec<u32>) =
-            (0..deciding).partition(|&row| width(row) <= CLASSES_NARROW);
-        let mut ends = vec![0_u32; count];
-        let each_class = |row: u32, each: &mut dyn FnMut(u32)| {
-            table.each_interval(row, attribute, |first, last| (first..=last).for_each(&mut *each));
-        };
-        for &row in &narrow {
-            each_class(row, &mut |class| ends[class as usize] += 1);
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            sum += *end;
-            *end = sum;
-        }
-        let mut rows = vec![0; sum as usize];
-        // Filled from the last row on, `ends` counts down to where each class begins.
-        let mut next = ends.clone();
-        for &row in narrow.iter().rev() {
-            each_class(row, &mut |class| {
-                next[class as usize] -= 1;
-                rows[next[class as usize] as usize] = row;
-            });
-        }
-        Self { attribute, ends, rows, wide }
+/// How many of the first rows ask for each class of an attribute.
+fn asked(table: &RowTable<'_>, rows: u32, attribute: Attribute) -> Vec<u32> {
+    let mut changes = vec![0_u32; table.classes(attribute).count() as usize + 1];
+    for row in 0..rows {
+        table.each_interval(row, attribute, |first, last| {
+            changes[first as usize] = changes[first as usize].wrapping_add(1);
+            changes[last as usize + 1] = changes[last as usize + 1].wrapping_sub(1);
+        });
     }
-
-    fn range(&self, first: u32, last: u32) -> Range<usize> {
-        let start = first.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
-        start as usize..self.ends[last as usize] as usize
+    let mut sum = 0_u32;
+    for change in &mut changes {
+        sum = sum.wrapping_add(*change);
+        *change = sum;
     }
-
-    /// How many rows there would be to look at, if the region is narrow here.
-    fn cost(&self, region: &Region) -> Option<usize> {
-        let cell = region.cell(self.attribute)?;
-        let classes: u32 = cell.iter().map(|&(first, last)| last - first + 1).sum();
-        let found = || cell.iter().map(|&(first, last)| self.range(first, last).len());
-        (classes <= CLASSES_ASKED).then(|| self.wide.len() + found().sum::<usize>())
-    }
-
-    fn look_up(&self, region: &Region) -> Vec<u32> {
-        let mut rows = self.wide.clone();
-        for &(first, last) in region.cell(self.attribute).unwrap_or_default() {
-            rows.extend_from_slice(&self.rows[self.range(first, last)]);
-        }
-        rows
-    }
+    changes
 }

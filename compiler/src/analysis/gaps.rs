@@ -41,12 +41,13 @@ const GAPS_MAX: usize = 32;
 /// Rows that the search may look at.
 const BUDGET: u64 = 1 << 26;
 /// In this order, people ask who speaks to whom for what.
-const ORDER: [Attribute; 15] = [
+const ORDER: [Attribute; 17] = [
     attribute::OBJECT,
     attribute::SUBJECT,
     attribute::OPERATION,
     attribute::EGRESS_ZONE,
     attribute::INGRESS_ZONE,
+    attribute::SHAPE,
     attribute::PROTOCOL,
     attribute::DESTINATION_PORT,
     attribute::ICMP,
@@ -57,6 +58,7 @@ const ORDER: [Attribute; 15] = [
     attribute::ROUTE,
     attribute::SOURCE,
     attribute::DESTINATION,
+    attribute::TIME,
 ];
 
 /// Finds gaps at the hooks that policies speak about, for packets with a label whose values have

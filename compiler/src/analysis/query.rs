@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     field::{Field, Ground, POSSIBLE, REGIONS_FIRST},
     rule_name,
-    search::{Found, Question, Rules, search},
+    search::{Found, Question, Reasons, Rules, search},
     words,
 };
 use crate::{
@@ -110,7 +110,7 @@ fn way(
         except.extend(takes.map(|meta| meta.rule));
         let mut budget = BUDGET;
         let question = Question::Reaches(rule);
-        let found = search(field, &region, &rows, question, &mut budget, &mut Rules::default());
+        let found = search(field, &region, &rows, question, &mut budget, &mut Reasons::default());
         // What could not be found out is told rather than left out.
         open |= !matches!(found, Found::Nothing);
     }
@@ -190,6 +190,8 @@ fn conditions(word: &impl Fn(Attribute) -> Option<String>) -> String {
         attribute::EGRESS_ZONE,
         attribute::SOURCE,
         attribute::DESTINATION,
+        attribute::SHAPE,
+        attribute::TIME,
     ];
     let parts = told.into_iter().filter_map(|attribute| {
         Some(format!("{} {}", words::attribute_word(attribute), word(attribute)?))

@@ -67,12 +67,48 @@ impl Region {
 
     /// Whether a row matches some packet of it.
     pub(crate) fn meets(&self, table: &RowTable<'_>, row: u32) -> bool {
-        self.cells.iter().all(|(attribute, cell)| {
-            let mut meets = false;
-            let asks = table.each_interval(row, *attribute, |first, last| {
-                meets |= cell.iter().any(|&(a, b)| a <= last && first <= b);
-            });
-            !asks || meets
-        })
+        self.share(table, row) != Share::Nothing
+    }
+
+    /// How much of it a row matches.
+    pub(crate) fn share(&self, table: &RowTable<'_>, row: u32) -> Share {
+        let mut left = table.mask(row);
+        let mut share = Share::All;
+        for (attribute, cell) in &self.cells {
+            let shared = shared(table, row, *attribute, cell);
+            left &= !(1 << attribute);
+            if shared == Share::Nothing {
+                return Share::Nothing;
+            }
+            share = share.min(shared);
+        }
+        // A row that asks for an attribute leaves some class of it out.
+        if left == 0 { share } else { Share::Part }
+    }
+}
+
+/// How much of a region, or of one cell, a row matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Share {
+    Nothing,
+    Part,
+    All,
+}
+
+fn shared(table: &RowTable<'_>, row: u32, attribute: Attribute, cell: &[(u32, u32)]) -> Share {
+    let (mut taken, mut all) = (0, 0);
+    let asks = table.each_interval(row, attribute, |first, last| {
+        let from = cell.partition_point(|&(_, end)| end < first);
+        let inside = cell.iter().skip(from).take_while(|&&(start, _)| start <= last);
+        taken += inside.map(|&(a, b)| b.min(last) + 1 - a.max(first)).sum::<u32>();
+    });
+    if asks && taken > 0 {
+        all = cell.iter().map(|&(first, last)| last - first + 1).sum();
+    }
+    match taken {
+        _ if !asks => Share::All,
+        0 => Share::Nothing,
+        _ if taken == all => Share::All,
+        _ => Share::Part,
     }
 }

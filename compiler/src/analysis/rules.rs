@@ -1,11 +1,14 @@
 //! Rules that decide nothing, or nothing that others would not decide likewise.
 
+use govc_abi::attribute::{self, Attribute};
 use rustc_hash::FxHashSet;
 
 use super::{
     Progress,
-    field::{Field, POSSIBLE},
-    search::{Found, Question, Rules, search},
+    escape::Lots,
+    field::{Field, NO_RULE, POSSIBLE},
+    region::{Region, Share},
+    search::{Found, Question, Reasons, Rules, region_point, search},
 };
 use crate::{
     checked::{Action, Policy},
@@ -26,9 +29,19 @@ pub enum Finding {
     Undecided,
 }
 
-/// Rows that one search may look at, and so many more for each row that it begins with.
-const BUDGET: u64 = 1 << 18;
+/// Looks at rows that all rules together may take, in equal shares within these limits.
+const BUDGET_ALL: u64 = 1 << 32;
+const BUDGET_MIN: u64 = 1 << 16;
+const BUDGET_MAX: u64 = 1 << 22;
+/// So many more for each row that meets one of a rule.
 const BUDGET_PER_ROW: u64 = 32;
+/// What may be spent on a row as a whole, for each row that meets it, before it is asked about in
+/// parts.
+const BUDGET_OF_WHOLE_PER_ROW: u64 = 4;
+/// Packets of a rule that are tried before it is asked about all of them.
+const LOTS: usize = 12;
+/// Packets of one part of a rule's row among them.
+const LOTS_OF_PART: usize = 3;
 /// Sets of rules up to this size are made as small as possible.
 const MINIMISED_MAX: usize = 12;
 /// Fewer rules than this are judged one after the other, and reported as progress together.
@@ -41,7 +54,8 @@ enum Look {
     Fine,
     NeverMatches,
     Covered(Vec<u32>),
-    Replaceable,
+    /// By these rules, as long as those are there that the answer needs.
+    Replaceable(Vec<usize>, Rules),
     Undecided,
 }
 
@@ -55,7 +69,9 @@ pub(super) fn judge(
     let actions: Vec<Action> = policy.rules().iter().map(|rule| rule.action).collect();
     let present = |rule: &u32| fields.iter().any(|field| !field.rows_of(*rule).is_empty());
     let rules: Vec<u32> = (0..actions.len() as u32).filter(present).collect();
-    let looks = look_at_all(fields, &rules, progress);
+    let budget = BUDGET_ALL / (rules.len() as u64).max(1);
+    let budget = budget.clamp(BUDGET_MIN, BUDGET_MAX);
+    let looks = look_at_all(fields, &rules, budget, progress);
     let covered = rules.iter().zip(&looks).filter(|(_, look)| matches!(look, Look::Covered(_)));
     let mut gone: Rules = covered.map(|(&rule, _)| rule).collect();
     let mut findings = Vec::new();
@@ -72,27 +88,40 @@ pub(super) fn judge(
                 if alike { Finding::Redundant(by) } else { Finding::Shadowed(by) }
             }
             // Of twins only one can go: what was found before is taken as gone.
-            Look::Replaceable => match replaced_by(fields, rule, &gone) {
-                Some(by) => {
-                    gone.insert(rule);
-                    Finding::Redundant(by)
+            Look::Replaceable(by, needed) => {
+                let replaced = if needed.is_disjoint(&gone) {
+                    Replaced::By(by, needed)
+                } else {
+                    replaced_by(fields, rule, &gone, budget)
+                };
+                match replaced {
+                    Replaced::By(by, _) => {
+                        gone.insert(rule);
+                        Finding::Redundant(by)
+                    }
+                    Replaced::No => continue,
+                    Replaced::Undecided => Finding::Undecided,
                 }
-                None => continue,
-            },
+            }
         };
         findings.push((rule as usize, finding));
     }
     findings
 }
 
-fn look_at_all(fields: &[Field<'_>], rules: &[u32], progress: Progress<'_>) -> Vec<Look> {
+fn look_at_all(
+    fields: &[Field<'_>],
+    rules: &[u32],
+    budget: u64,
+    progress: Progress<'_>,
+) -> Vec<Look> {
     if rules.len() < RULES_MANY {
-        let looks = rules.iter().map(|&rule| look_at(fields, rule)).collect();
+        let looks = rules.iter().map(|&rule| look_at(fields, rule, budget)).collect();
         progress(rules.len());
         return looks;
     }
     let (left, right) = rules.split_at(rules.len() / 2);
-    let look = |half| look_at_all(fields, half, progress);
+    let look = |half| look_at_all(fields, half, budget, progress);
     let (mut left, mut right) = if rules.len() > THREAD_RULES {
         join(|| look(left), || look(right))
     } else {
@@ -102,51 +131,128 @@ fn look_at_all(fields: &[Field<'_>], rules: &[u32], progress: Progress<'_>) -> V
     left
 }
 
-fn look_at(fields: &[Field<'_>], rule: u32) -> Look {
-    let mut deciders = Rules::default();
-    let mut exists = false;
-    let mut reached = false;
-    for field in fields.iter().filter(|field| !field.rows_of(rule).is_empty()) {
-        match ask(field, rule, Question::Reaches(rule), &mut deciders, |_| true) {
-            Answer::Packet => {
-                reached = true;
-                break;
-            }
-            Answer::Nothing => exists = true,
-            Answer::Impossible => {}
-            Answer::Undecided => return Look::Undecided,
+fn look_at(fields: &[Field<'_>], rule: u32, budget: u64) -> Look {
+    let here = || fields.iter().filter(|field| !field.rows_of(rule).is_empty());
+    if here().all(|field| covered_by_single_rows(field, rule)) {
+        return reached(fields, rule, budget).unwrap_or(Look::Fine);
+    }
+    let tried = here().map(|field| try_lots(field, rule)).max();
+    if tried == Some(Tried::Matters) {
+        return Look::Fine;
+    }
+    // What matters is reached: it is asked first, because it is what most rules do.
+    match replaced_by(fields, rule, &Rules::default(), budget) {
+        Replaced::No => Look::Fine,
+        Replaced::Undecided => Look::Undecided,
+        Replaced::By(by, needed) if tried == Some(Tried::Reached) => Look::Replaceable(by, needed),
+        Replaced::By(by, needed) => {
+            reached(fields, rule, budget).unwrap_or(Look::Replaceable(by, needed))
         }
     }
-    if reached {
-        return match replaced_by(fields, rule, &Rules::default()) {
-            Some(_) => Look::Replaceable,
-            None => Look::Fine,
-        };
-    }
-    if !exists {
-        return Look::NeverMatches;
-    }
-    Look::Covered(smallest(fields, rule, deciders))
 }
 
-/// The rules that take over when a rule goes after those that are gone, if that surely changes
-/// no verdict.
-fn replaced_by(fields: &[Field<'_>], rule: u32, gone: &Rules) -> Option<Vec<usize>> {
-    let mut by = Rules::default();
+/// What is wrong with a rule if it decides nothing.
+fn reached(fields: &[Field<'_>], rule: u32, budget: u64) -> Option<Look> {
+    let mut reasons = Reasons::default();
+    let mut exists = false;
+    let mut left = budget;
+    for field in fields.iter().filter(|field| !field.rows_of(rule).is_empty()) {
+        match ask(field, rule, Question::Reaches(rule), &mut left, &mut reasons, |_| true) {
+            Answer::Packet => return None,
+            Answer::Nothing => exists = true,
+            Answer::Impossible => {}
+            Answer::Undecided => return Some(Look::Undecided),
+        }
+    }
+    if !exists {
+        return Some(Look::NeverMatches);
+    }
+    Some(Look::Covered(smallest(fields, rule, reasons.deciders, budget)))
+}
+
+/// Whether for each row of a rule there is another row that comes before and takes all of it.
+fn covered_by_single_rows(field: &Field<'_>, rule: u32) -> bool {
+    field.rows_of(rule).all(|row| {
+        let whole = Region::of(&field.table, row);
+        let near = near(field, &whole, rule, Question::Reaches(rule), |_| true);
+        near.last().is_some_and(|last| !field.rows_of(rule).contains(last))
+    })
+}
+
+/// What a few packets of a rule show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Tried {
+    Nothing,
+    /// It decides one of them, or passes it on.
+    Reached,
+    /// One of them gets another verdict without it.
+    Matters,
+}
+
+/// Tries packets of a rule. Most rules matter to almost all of theirs.
+fn try_lots(field: &Field<'_>, rule: u32) -> Tried {
+    let mut lots = Lots::new();
+    let mut best = Tried::Nothing;
+    let parts = field.rows_of(rule).flat_map(|row| field.within(Some(row), POSSIBLE));
+    let parts = parts.flat_map(|part| std::iter::repeat_n(part, LOTS_OF_PART));
+    for part in parts.take(LOTS) {
+        let mut point = region_point(field, &part);
+        for attribute in 0..attribute::COUNT as Attribute {
+            let all = [(0, field.table.classes(attribute).count() - 1)];
+            let cell = part.cell(attribute).unwrap_or(&all);
+            field.choose(&mut point, attribute, cell, &mut lots);
+        }
+        let own = field.rows_of(rule);
+        let (mut rows, mut passed) = (Vec::new(), false);
+        field.matching(&point, |row| {
+            rows.push(row);
+            let passes = field.meta(row).action == Action::Pass;
+            passed |= passes;
+            // What comes behind the first that decides, but for the rule itself, decides nothing.
+            passed || own.contains(&row)
+        });
+        let mut reached = false;
+        let visit = |row: u32| reached |= own.contains(&row);
+        let with = field.decide(rows.iter().copied(), NO_RULE, visit);
+        if !reached {
+            continue;
+        }
+        best = Tried::Reached;
+        let without = field.decide(rows.iter().copied(), rule, |_| {});
+        if field.said(with) != field.said(without) {
+            return Tried::Matters;
+        }
+    }
+    best
+}
+
+/// What becomes of a rule's packets without it.
+enum Replaced {
+    /// These rules say the same about them, as long as those are there that the answer needs.
+    By(Vec<usize>, Rules),
+    No,
+    Undecided,
+}
+
+/// Who takes over when a rule goes after those that are gone.
+fn replaced_by(fields: &[Field<'_>], rule: u32, gone: &Rules, budget: u64) -> Replaced {
+    let mut reasons = Reasons::default();
+    let mut left = budget;
     for field in fields {
         let keep = |row: u32| !gone.contains(&field.meta(row).rule);
-        match ask(field, rule, Question::Matters(rule), &mut by, keep) {
-            Answer::Packet | Answer::Undecided => return None,
+        match ask(field, rule, Question::Matters(rule), &mut left, &mut reasons, keep) {
+            Answer::Packet => return Replaced::No,
+            Answer::Undecided => return Replaced::Undecided,
             Answer::Nothing | Answer::Impossible => {}
         }
     }
-    let mut by: Vec<usize> = by.into_iter().map(|rule| rule as usize).collect();
+    let mut by: Vec<usize> = reasons.deciders.into_iter().map(|rule| rule as usize).collect();
     by.sort_unstable();
-    Some(by)
+    Replaced::By(by, reasons.needed)
 }
 
 /// Leaves out rules as long as the others still decide all packets of the rule.
-fn smallest(fields: &[Field<'_>], rule: u32, deciders: Rules) -> Vec<u32> {
+fn smallest(fields: &[Field<'_>], rule: u32, deciders: Rules, budget: u64) -> Vec<u32> {
     let mut by: Vec<u32> = deciders.into_iter().collect();
     by.sort_unstable();
     if by.len() > MINIMISED_MAX {
@@ -163,7 +269,8 @@ fn smallest(fields: &[Field<'_>], rule: u32, deciders: Rules) -> Vec<u32> {
                 meta.rule == rule || meta.action == Action::Pass || kept.contains(&meta.rule)
             };
             let question = Question::Reaches(rule);
-            let answer = ask(field, rule, question, &mut Rules::default(), keep);
+            let (mut left, mut reasons) = (budget, Reasons::default());
+            let answer = ask(field, rule, question, &mut left, &mut reasons, keep);
             matches!(answer, Answer::Nothing | Answer::Impossible)
         });
         if !covers {
@@ -187,29 +294,35 @@ fn ask(
     field: &Field<'_>,
     rule: u32,
     question: Question,
-    deciders: &mut Rules,
+    budget: &mut u64,
+    reasons: &mut Reasons,
     keep: impl Fn(u32) -> bool,
 ) -> Answer {
     let mut answer = Answer::Impossible;
-    let behind = field.rows_of(rule).end;
     for row in field.rows_of(rule) {
-        let mut near = None;
-        for region in field.within(Some(row), POSSIBLE) {
-            let near = near.get_or_insert_with(|| {
-                let mut rows = field.meeting(&super::region::Region::of(&field.table, row));
-                rows.retain(|&row| keep(row));
-                if matches!(question, Question::Reaches(_)) {
-                    rows.retain(|&row| row < behind);
-                }
-                rows
-            });
-            let rows = near.iter().copied().filter(|&row| region.meets(&field.table, row));
-            let rows: Vec<u32> = rows.collect();
-            let mut budget = BUDGET + BUDGET_PER_ROW * rows.len() as u64;
-            match search(field, &region, &rows, question, &mut budget, deciders) {
+        let mut parts = field.within(Some(row), POSSIBLE).peekable();
+        if parts.peek().is_none() {
+            continue;
+        }
+        let whole = Region::of(&field.table, row);
+        let near = near(field, &whole, rule, question, &keep);
+        *budget += BUDGET_PER_ROW * near.len() as u64;
+        // Where a single row takes all packets of this one, there is nothing to tell apart.
+        let last = near.last().filter(|last| !field.rows_of(rule).contains(last));
+        if last.is_some_and(|&last| whole.share(&field.table, last) == Share::All) {
+            let mut share = BUDGET_OF_WHOLE_PER_ROW * near.len() as u64;
+            let mut reasons_of_whole = Reasons::default();
+            let found = search(field, &whole, &near, question, &mut share, &mut reasons_of_whole);
+            if found == Found::Nothing {
+                reasons.extend(reasons_of_whole);
+                answer = answer.and_nothing();
+                continue;
+            }
+        }
+        for region in parts {
+            match search(field, &region, &near, question, budget, reasons) {
                 Found::Packet(_) => return Answer::Packet,
-                Found::Nothing if matches!(answer, Answer::Impossible) => answer = Answer::Nothing,
-                Found::Nothing => {}
+                Found::Nothing => answer = answer.and_nothing(),
                 // What may matter is not told as redundant, wherever it does.
                 Found::Undecided if matches!(question, Question::Matters(_)) => {
                     return Answer::Undecided;
@@ -219,4 +332,37 @@ fn ask(
         }
     }
     answer
+}
+
+/// The rows to keep that meet a row of a rule, as far as they have to do with the question: where
+/// no rule passes anything on, nothing comes behind one that takes all.
+fn near(
+    field: &Field<'_>,
+    row: &Region,
+    rule: u32,
+    question: Question,
+    keep: impl Fn(u32) -> bool,
+) -> Vec<u32> {
+    let own = field.rows_of(rule);
+    let reaches = matches!(question, Question::Reaches(_));
+    let (mut rows, mut passed) = (Vec::new(), false);
+    field.each_meeting(row, |row, share| {
+        if reaches && row >= own.end {
+            return false;
+        }
+        if !keep(row) {
+            return true;
+        }
+        rows.push(row);
+        passed |= field.meta(row).action == Action::Pass;
+        passed || share != Share::All || own.contains(&row)
+    });
+    rows
+}
+
+impl Answer {
+    /// With a part of the packets about which there is nothing to say.
+    fn and_nothing(self) -> Self {
+        if matches!(self, Self::Impossible) { Self::Nothing } else { self }
+    }
 }

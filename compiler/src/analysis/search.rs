@@ -1,26 +1,24 @@
-//! Looking for a packet in a region: the sweep that makes decision diagrams, which stops at the
-//! first packet that answers the question.
+//! Looking for a packet in a region that answers a question.
 //!
-//! At an attribute, the rows' cells cut the region's classes into runs with the same sublist of
-//! rows. A sublist that led nowhere once leads nowhere again. Where rows are few, there are
-//! fewest that can be in the way: such runs come first.
+//! The rows are gone through in the order in which they decide. What a row decides otherwise
+//! than the question wants is to be escaped; where a row decides as it wants, a packet is looked
+//! for that it matches and that has escaped so far ([`escape`]). The packets that a row passes
+//! on go their own way through the tiers behind.
 
 #![expect(
     clippy::indexing_slicing,
     reason = "positions of rows and attributes are made here and are the analysis's inner loop"
 )]
 
-use govc_abi::{
-    attribute::{self, Attribute, Request},
-    walk::Classes,
-};
-use rustc_hash::{FxHashMap, FxHashSet};
+use govc_abi::{attribute::Request, walk::Classes};
+use rustc_hash::FxHashSet;
 
 use super::{
-    field::{Field, NO_RULE},
-    region::Region,
+    escape::escape,
+    field::{Field, Meta, NO_RULE},
+    region::{Region, Share},
 };
-use crate::{checked::Action, intern::Interner};
+use crate::checked::Action;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +26,7 @@ pub(crate) enum Question {
     /// A packet that this rule decides, or passes on.
     Reaches(u32),
     /// A packet that gets another verdict, or is not logged, or is left to the default, when
-    /// this rule is not there.
+    /// this rule is not there. The region is within a row of the rule.
     Matters(u32),
     /// A packet that is permitted.
     Permitted,
@@ -47,8 +45,19 @@ pub(crate) enum Found {
     Undecided,
 }
 
-/// Which rules stood in the way of a question that found nothing.
 pub(crate) type Rules = FxHashSet<u32>;
+
+/// Which rules stood in the way of a question that found nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reasons {
+    /// Rules that decide instead.
+    pub(crate) deciders: Rules,
+    /// All rules that have to be there for the answer to be true.
+    pub(crate) needed: Rules,
+}
+
+/// The budget is used up.
+pub(super) struct OutOfBudget;
 
 /// Looks for a packet in a region among deciding rows that meet it, given ascending, with rows
 /// of regions behind them that leave their packets out.
@@ -58,60 +67,46 @@ pub(crate) fn search(
     rows: &[u32],
     question: Question,
     budget: &mut u64,
-    deciders: &mut Rules,
+    reasons: &mut Reasons,
 ) -> Found {
-    let attributes = cut_attributes(field, region, rows);
-    let bits = attributes.iter().map(|attribute| 1 << attribute);
-    let remaining: Vec<u32> =
-        (0..=attributes.len()).map(|from| bits.clone().skip(from).sum()).collect();
-    let mut search = Search {
-        field,
-        region,
-        question,
-        attributes,
-        remaining,
-        dead: Interner::default(),
-        budget,
-        deciders,
-        point: region_point(field, region),
+    let deciding = rows.partition_point(|&row| row < field.deciding());
+    let (rows, left_out) = rows.split_at(deciding);
+    let mut search = Search { field, rows, budget, reasons, point: Classes::default() };
+    let aim = match question {
+        Question::Reaches(rule) => Aim::Rule { rule, matters: false },
+        Question::Matters(rule) => Aim::Rule { rule, matters: true },
+        Question::Permitted => Aim::Permitted,
+        Question::Denied => Aim::Denied,
     };
-    match search.descend(0, rows) {
-        Ok(true) => Found::Packet(Box::new(search.point)),
+    match search.walk(region.clone(), left_out.to_vec(), 0, None, aim) {
+        Ok(true) => {
+            debug_assert!(answers(field, rows, question, &search.point), "{question:?}");
+            Found::Packet(Box::new(search.point))
+        }
         Ok(false) => Found::Nothing,
         Err(OutOfBudget) => Found::Undecided,
     }
 }
 
-/// The attributes by which rows tell packets of the region apart, those with the fewest cuts
-/// first.
-fn cut_attributes(field: &Field<'_>, region: &Region, rows: &[u32]) -> Vec<Attribute> {
-    let asked = rows.iter().fold(0, |mask, &row| mask | field.table.mask(row));
-    let mut cuts: Vec<(usize, Attribute)> = Vec::new();
-    for attribute in (0..attribute::COUNT as Attribute).filter(|a| asked & 1 << a != 0) {
-        let cell = region_cell(field, region, attribute);
-        let cutting = rows.iter().filter(|&&row| !holds(field, row, attribute, &cell)).count();
-        if cutting > 0 {
-            cuts.push((cutting, attribute));
+/// Whether a point answers a question, by the rows that match it.
+fn answers(field: &Field<'_>, rows: &[u32], question: Question, point: &Classes) -> bool {
+    let matching = || rows.iter().copied().filter(|&row| field.matches(row, point));
+    let mut reached = false;
+    let rule = if let Question::Reaches(rule) | Question::Matters(rule) = question {
+        rule
+    } else {
+        NO_RULE
+    };
+    let with = field.decide(matching(), NO_RULE, |row| reached |= field.meta(row).rule == rule);
+    let permits = with.is_some_and(|row| field.meta(row).action == Action::Permit);
+    match question {
+        Question::Reaches(_) => reached,
+        Question::Matters(_) => {
+            field.said(with) != field.said(field.decide(matching(), rule, |_| {}))
         }
+        Question::Permitted => permits,
+        Question::Denied => !permits,
     }
-    cuts.sort_unstable();
-    cuts.into_iter().map(|(_, attribute)| attribute).collect()
-}
-
-fn region_cell(field: &Field<'_>, region: &Region, attribute: Attribute) -> Vec<(u32, u32)> {
-    let all = || vec![(0, field.table.classes(attribute).count() - 1)];
-    region.cell(attribute).map_or_else(all, <[_]>::to_vec)
-}
-
-/// Whether a row takes all classes of a cell.
-fn holds(field: &Field<'_>, row: u32, attribute: Attribute, cell: &[(u32, u32)]) -> bool {
-    let mut left: u32 = cell.iter().map(|&(first, last)| last - first + 1).sum();
-    let asks = field.table.each_interval(row, attribute, |first, last| {
-        for &(a, b) in cell {
-            left -= (b.min(last) + 1).saturating_sub(a.max(first));
-        }
-    });
-    !asks || left == 0
 }
 
 /// Some packet of a region.
@@ -128,203 +123,191 @@ pub(crate) fn region_point(field: &Field<'_>, region: &Region) -> Classes {
 
 struct Search<'s, 'f> {
     field: &'s Field<'f>,
-    region: &'s Region,
-    question: Question,
-    attributes: Vec<Attribute>,
-    /// By position: the attributes that are left.
-    remaining: Vec<u32>,
-    /// Positions and lists that lead nowhere.
-    dead: Interner,
+    /// Deciding rows, ascending.
+    rows: &'s [u32],
     budget: &'s mut u64,
-    deciders: &'s mut Rules,
+    reasons: &'s mut Reasons,
     point: Classes,
 }
 
-struct OutOfBudget;
+/// What the packets that are still on their way are to come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// A row of this rule; and another verdict without it if it matters.
+    Rule {
+        rule: u32,
+        matters: bool,
+    },
+    /// Another verdict than that of this rule, which is behind.
+    Unlike(u32, Said),
+    /// Another verdict in the rest of this tier than behind it.
+    Here {
+        rule: u32,
+        tier: u32,
+    },
+    Permitted,
+    Denied,
+}
 
-impl Search<'_, '_> {
-    /// Whether there is a packet, given the rows that have matched so far.
-    fn descend(&mut self, position: usize, rows: &[u32]) -> Result<bool, OutOfBudget> {
-        *self.budget = self.budget.checked_sub(1 + rows.len() as u64).ok_or(OutOfBudget)?;
-        let mut list = vec![position as u32];
-        if !self.trim(position, rows, &mut list) {
-            return Ok(false);
-        }
-        let rows = &list[1..];
-        // Attributes that no row asks for any more tell nothing apart.
-        let asked = rows.iter().fold(0, |mask, &row| mask | self.field.table.mask(row));
-        if asked & self.remaining[position] == 0 {
-            return Ok(self.answers(rows));
-        }
-        let attribute = self.attributes[position];
-        if asked & 1 << attribute == 0 {
-            return self.descend(position + 1, rows);
-        }
-        let (_, fresh) = self.dead.intern(&list);
-        if !fresh {
-            return Ok(false);
-        }
-        for (first, last) in self.runs(attribute, rows) {
-            let inside: Vec<u32> = rows
-                .iter()
-                .copied()
-                .filter(|&row| {
-                    let mut inside = false;
-                    let asks = self.field.table.each_interval(row, attribute, |a, b| {
-                        inside |= a <= first && first <= b;
-                    });
-                    !asks || inside
-                })
-                .collect();
-            *self.budget = self.budget.checked_sub(rows.len() as u64).ok_or(OutOfBudget)?;
-            if self.descend(position + 1, &inside)? {
-                let class = &mut self.point[usize::from(attribute)];
-                if *class < first || last < *class {
-                    *class = first;
-                }
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
+/// What a rule does to a packet.
+type Said = (Action, bool);
 
-    /// Appends the rows that still say something; false when there is no packet here.
-    fn trim(&mut self, position: usize, rows: &[u32], list: &mut Vec<u32>) -> bool {
-        let remaining = self.remaining[position];
-        let asked_about = self.question.rule();
-        let (mut decided, mut over, mut may_pass) = (false, None, None);
-        for &row in rows {
-            let complete = self.field.table.mask(row) & remaining == 0;
-            if row >= self.field.deciding() {
-                if complete {
-                    return false;
-                }
-                list.push(row);
-                continue;
-            }
-            let meta = self.field.meta(row);
-            if decided || over == Some(meta.tier) {
-                continue;
-            }
-            list.push(row);
-            let passes = meta.action == Action::Pass;
-            if !complete || meta.rule == asked_about {
-                may_pass = if passes { Some(meta.tier) } else { may_pass };
-                continue;
-            }
-            // The rest of the tier says nothing more; nor does what follows, unless a row that
-            // may yet match leads there.
-            over = Some(meta.tier);
-            decided = !passes && may_pass != Some(meta.tier);
-        }
-        let possible = match self.question {
-            Question::Reaches(rule) | Question::Matters(rule) => {
-                list[1..].iter().any(|&row| self.field.meta(row).rule == rule)
-            }
-            Question::Permitted => list[1..].iter().any(|&row| {
-                row < self.field.deciding() && self.field.meta(row).action == Action::Permit
-            }),
-            Question::Denied => true,
-        };
-        if !possible && matches!(self.question, Question::Reaches(_)) {
-            let field = self.field;
-            let complete = list[1..].iter().copied();
-            let complete = complete.filter(|&row| field.table.mask(row) & remaining == 0);
-            let found = field.decide(complete, NO_RULE, |_| {});
-            self.deciders.extend(found.map(|row| field.meta(row).rule));
-        }
-        possible
-    }
+/// What a row does about an aim.
+enum Step {
+    /// Nothing.
+    Ignored,
+    /// What it matches is what is looked for.
+    Reached,
+    /// What it matches is not.
+    Lost,
+    /// What it matches leaves the tier.
+    Passed,
+    /// What it matches is looked for in the tiers behind, with another aim.
+    Compared(Aim),
+    /// All that is left goes on with another aim.
+    Turned(Aim),
+    /// Nothing that is left is what is looked for.
+    Over,
+}
 
-    /// Whether the question is answered where just these rows match.
-    fn answers(&mut self, rows: &[u32]) -> bool {
-        let field = self.field;
-        let matching = || rows.iter().copied();
-        let permits =
-            |row: Option<u32>| row.is_some_and(|row| field.meta(row).action == Action::Permit);
-        match self.question {
-            Question::Permitted => permits(field.decide(matching(), NO_RULE, |_| {})),
-            Question::Denied => !permits(field.decide(matching(), NO_RULE, |_| {})),
-            Question::Reaches(rule) => {
-                let mut reached = false;
-                let visit = |row: u32| reached |= field.meta(row).rule == rule;
-                let winner = field.decide(matching(), NO_RULE, visit);
-                if !reached {
-                    self.deciders.extend(winner.map(|row| field.meta(row).rule));
-                }
-                reached
+fn said(meta: Meta) -> Said {
+    (meta.action, meta.log)
+}
+
+impl Aim {
+    fn step(self, meta: Meta) -> Step {
+        let passes = meta.action == Action::Pass;
+        let reached = |reached: bool| if reached { Step::Reached } else { Step::Lost };
+        match self {
+            Self::Rule { rule, matters: false } if meta.rule == rule => Step::Reached,
+            Self::Rule { rule, .. } if meta.rule == rule && passes => {
+                Step::Turned(Self::Here { rule, tier: meta.tier })
             }
-            Question::Matters(rule) => {
-                let (with, without) = (
-                    field.decide(matching(), NO_RULE, |_| {}),
-                    field.decide(matching(), rule, |_| {}),
-                );
-                if with == without {
-                    return false;
-                }
-                let said =
-                    |row: Option<u32>| row.map(|row| (field.meta(row).action, field.meta(row).log));
-                if said(with) == said(without) {
-                    self.deciders.extend(without.map(|row| field.meta(row).rule));
-                    return false;
-                }
-                true
+            Self::Rule { rule, .. } if meta.rule == rule => {
+                Step::Turned(Self::Unlike(rule, said(meta)))
             }
+            Self::Unlike(rule, _) | Self::Here { rule, .. } if meta.rule == rule => Step::Ignored,
+            Self::Here { tier, .. } if meta.tier != tier => Step::Over,
+            Self::Here { .. } if passes => Step::Lost,
+            Self::Here { rule, .. } => Step::Compared(Self::Unlike(rule, said(meta))),
+            _ if passes => Step::Passed,
+            Self::Rule { .. } => Step::Lost,
+            Self::Unlike(_, other) => reached(said(meta) != other),
+            Self::Permitted => reached(meta.action == Action::Permit),
+            Self::Denied => reached(meta.action == Action::Deny),
         }
     }
 
-    /// The runs of the region's classes at an attribute, best ones first.
-    fn runs(&self, attribute: Attribute, rows: &[u32]) -> Vec<(u32, u32)> {
-        // Where the number of rows changes: in the way, and of use.
-        let mut changes: FxHashMap<u32, [i32; 2]> = FxHashMap::default();
-        let cell = region_cell(self.field, self.region, attribute);
-        let mut open_help = self.question == Question::Denied;
-        for &row in rows {
-            let helps = self.helps(row);
-            let asks = self.field.table.each_interval(row, attribute, |first, last| {
-                changes.entry(first).or_default()[usize::from(helps)] += 1;
-                changes.entry(last + 1).or_default()[usize::from(helps)] -= 1;
-            });
-            open_help |= helps && !asks;
-        }
-        let mut changes: Vec<(u32, [i32; 2])> = changes.into_iter().collect();
-        changes.sort_unstable();
-        let mut runs = Vec::new();
-        let (mut sums, mut next) = ([0; 2], 0);
-        for (first, last) in cell {
-            let mut start = first;
-            while start <= last {
-                while changes.get(next).is_some_and(|&(at, _)| at <= start) {
-                    sums[0] += changes[next].1[0];
-                    sums[1] += changes[next].1[1];
-                    next += 1;
-                }
-                let end = changes.get(next).map_or(last, |&(at, _)| last.min(at - 1));
-                if open_help || sums[1] > 0 {
-                    runs.push((sums[0], -sums[1], start, end));
-                }
-                start = end + 1;
-            }
-        }
-        runs.sort_unstable();
-        runs.into_iter().map(|(.., first, last)| (first, last)).collect()
+    /// Whether what no row decides is what is looked for.
+    fn reached_by_default(self) -> bool {
+        matches!(self, Self::Unlike(..) | Self::Denied)
     }
 
-    fn helps(&self, row: u32) -> bool {
-        let meta = self.field.meta(row);
-        match self.question {
-            Question::Reaches(rule) | Question::Matters(rule) => meta.rule == rule,
-            Question::Permitted => row < self.field.deciding() && meta.action == Action::Permit,
-            Question::Denied => meta.action == Action::Deny,
+    /// Whether a row that stands in the way is told.
+    fn tells(self, meta: Meta) -> bool {
+        match self {
+            Self::Rule { matters, .. } => !matters && meta.action != Action::Pass,
+            Self::Unlike(_, other) => said(meta) == other,
+            _ => false,
         }
     }
 }
 
-impl Question {
-    fn rule(self) -> u32 {
-        match self {
-            Self::Reaches(rule) | Self::Matters(rule) => rule,
-            Self::Permitted | Self::Denied => NO_RULE,
+impl Search<'_, '_> {
+    /// Whether there is a packet in the region that has escaped the rows in the way, comes to
+    /// the row at a position, and from there, but for a tier that is skipped, to the aim.
+    fn walk(
+        &mut self,
+        region: Region,
+        mut in_the_way: Vec<u32>,
+        mut at: usize,
+        mut skipped: Option<u32>,
+        mut aim: Aim,
+    ) -> Result<bool, OutOfBudget> {
+        let field = self.field;
+        while let Some(&row) = self.rows.get(at) {
+            at += 1;
+            *self.budget = self.budget.checked_sub(1).ok_or(OutOfBudget)?;
+            let meta = field.meta(row);
+            if skipped == Some(meta.tier) {
+                continue;
+            }
+            skipped = None;
+            let step = aim.step(meta);
+            match step {
+                Step::Ignored => continue,
+                Step::Over => return Ok(false),
+                Step::Turned(next) => {
+                    aim = next;
+                    continue;
+                }
+                _ => {}
+            }
+            let share = region.share(&field.table, row);
+            if share == Share::Nothing {
+                continue;
+            }
+            match step {
+                Step::Reached => {
+                    if let Some(part) = region.narrowed(&field.table, row)
+                        && self.escapes(&part, &in_the_way, aim)?
+                    {
+                        return Ok(true);
+                    }
+                }
+                Step::Passed | Step::Compared(_) => {
+                    if let Some(part) = region.narrowed(&field.table, row)
+                        && self.escapes(&part, &in_the_way, aim)?
+                    {
+                        let next = if let Step::Compared(next) = step { next } else { aim };
+                        if self.walk(part, in_the_way.clone(), at, Some(meta.tier), next)? {
+                            return Ok(true);
+                        }
+                        if let Step::Compared(_) = step {
+                            self.reasons.deciders.insert(meta.rule);
+                        }
+                    }
+                    in_the_way.push(row);
+                }
+                _ => in_the_way.push(row),
+            }
+            // Whatever comes behind a row that takes all never decides.
+            if share == Share::All {
+                self.reasons.add(aim, meta);
+                return Ok(false);
+            }
         }
+        Ok(aim.reached_by_default() && self.escapes(&region, &in_the_way, aim)?)
+    }
+
+    fn escapes(
+        &mut self,
+        region: &Region,
+        in_the_way: &[u32],
+        aim: Aim,
+    ) -> Result<bool, OutOfBudget> {
+        let (field, reasons) = (self.field, &mut *self.reasons);
+        let mut point = region_point(field, region);
+        let used = |row: u32| reasons.add(aim, field.meta(row));
+        let escaped = escape(field, region, in_the_way, self.budget, &mut point, used)?;
+        if escaped {
+            self.point = point;
+        }
+        Ok(escaped)
+    }
+}
+
+impl Reasons {
+    fn add(&mut self, aim: Aim, meta: Meta) {
+        self.needed.insert(meta.rule);
+        if meta.rule != NO_RULE && aim.tells(meta) {
+            self.deciders.insert(meta.rule);
+        }
+    }
+
+    /// Adds those of another answer.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.deciders.extend(other.deciders);
+        self.needed.extend(other.needed);
     }
 }

@@ -1,7 +1,7 @@
 //! Which packets there can be: what is said about others matters to nobody.
 
 use govc_abi::{
-    attribute::{self, Attribute, SCOPE_NONE, scope_key, state},
+    attribute::{self, Attribute, SCOPE_NONE, scope_key, shape, state},
     label::radius,
     limits::SUBJECTS_MAX,
 };
@@ -29,16 +29,25 @@ type Cells = Vec<(Attribute, IntervalSet)>;
 
 /// Whoever has a label or a legacy rule.
 pub(super) fn identified() -> Row {
-    row(vec![(attribute::STATE, between(state::LEGACY.into(), state::VALID.into()))])
+    row(vec![
+        (attribute::STATE, between(state::LEGACY.into(), state::VALID.into())),
+        (attribute::SHAPE, one(shape::WHOLE.into())),
+    ])
 }
 
 /// All packets that there can be at a hook, whatever the vocabulary becomes.
 pub(super) fn possible(policy: &Policy, hook: Hook) -> Vec<Row> {
-    possible_with(policy.domains().iter().map(|domain| bits(&domain.constraints)), hook)
+    let constraints = policy.domains().iter().map(|domain| bits(&domain.constraints));
+    possible_with(constraints, (policy.times().len(), policy.shapes()), hook)
 }
 
-/// All packets that there can be, given the constraints that each domain names.
-pub(super) fn possible_with(domains: impl Iterator<Item = u16>, hook: Hook) -> Vec<Row> {
+/// All packets that there can be, given the constraints that each domain names, how many moments
+/// there are, and what is let through besides whole packets.
+pub(super) fn possible_with(
+    domains: impl Iterator<Item = u16>,
+    limits: (usize, u32),
+    hook: Hook,
+) -> Vec<Row> {
     let mut origins = vec![unlabelled()];
     for (index, constraints) in (0..).zip(domains) {
         let last = scope_key(index, SUBJECTS_MAX - 1);
@@ -51,7 +60,7 @@ pub(super) fn possible_with(domains: impl Iterator<Item = u16>, hook: Hook) -> V
             (attribute::CONSTRAINTS, within(constraints)),
         ]);
     }
-    at_hook(origins, hook)
+    at_hook(origins, limits, hook)
 }
 
 /// Packets that can be written down: every value has a name.
@@ -79,21 +88,22 @@ pub(super) fn named(policy: &Policy, hook: Hook) -> Vec<Row> {
             origin.push((attribute::EGRESS_ZONE, zones.clone()));
         }
     }
-    at_hook(origins, hook)
+    at_hook(origins, (policy.times().len(), policy.shapes()), hook)
 }
 
-fn at_hook(origins: Vec<Cells>, hook: Hook) -> Vec<Row> {
+fn at_hook(origins: Vec<Cells>, (times, shapes): (usize, u32), hook: Hook) -> Vec<Row> {
     let unknown = if hook == 0 {
         (attribute::EGRESS_ZONE, one(0))
     } else {
         (attribute::OBJECT, one(SCOPE_NONE.into()))
     };
-    let transports = transports();
+    let transports = transports(shapes);
     let each = origins.iter().flat_map(|origin| {
         let unknown = &unknown;
         transports.iter().filter_map(move |transport| {
             let mut cells = origin.clone();
             cells.push((attribute::CGROUP, one(0)));
+            cells.push((attribute::TIME, between(0, times as u128)));
             cells.push(unknown.clone());
             for (attribute, set) in transport {
                 match cells.iter_mut().find(|(other, _)| other == attribute) {
@@ -108,8 +118,9 @@ fn at_hook(origins: Vec<Cells>, hook: Hook) -> Vec<Row> {
     each.collect()
 }
 
-/// Ports belong to TCP, UDP and SCTP, types to ICMP, which has a number for each family.
-fn transports() -> Vec<Cells> {
+/// Ports belong to TCP, UDP and SCTP, types to ICMP, which has a number for each family. Fragments show
+/// neither.
+fn transports(shapes: u32) -> Vec<Cells> {
     let (first, last) = (0xffff << 32, 0xffff_ffff_ffff);
     let v4 = between(first, last);
     let v6 = v4.complement(128);
@@ -118,12 +129,20 @@ fn transports() -> Vec<Cells> {
     plain.extend([(ICMP, ICMP), (ICMPV6, ICMPV6)]);
     let plain = IntervalSet::new(plain).complement(8);
     let no_ports = [(attribute::SOURCE_PORT, one(0)), (attribute::DESTINATION_PORT, one(0))];
+    let all = (0..=shape::ALL).filter(|value| value & !shapes == 0);
+    let (fragments, others): (Vec<u32>, Vec<u32>) =
+        all.partition(|value| value & shape::FRAGMENT != 0);
+    let values = |list: Vec<u32>| {
+        let each = list.into_iter().map(|value| (value.into(), value.into()));
+        (attribute::SHAPE, IntervalSet::new(each.collect()))
+    };
+    let (fragments, others) = (values(fragments), values(others));
     let mut list = Vec::new();
     for (family, icmp) in [(v4, ICMP), (v6, ICMPV6)] {
         let ends = [(attribute::SOURCE, family.clone()), (attribute::DESTINATION, family)];
         let with = |protocol: IntervalSet, ports: bool, types: bool| {
             let mut cells: Cells = ends.to_vec();
-            cells.push((attribute::PROTOCOL, protocol));
+            cells.extend([(attribute::PROTOCOL, protocol), others.clone()]);
             if !ports {
                 cells.extend(no_ports.clone());
             }
@@ -135,8 +154,19 @@ fn transports() -> Vec<Cells> {
         list.push(with(plain.clone(), false, false));
         list.push(with(with_ports.clone(), true, false));
         list.push(with(one(icmp), false, true));
+        if !fragments.1.is_empty() {
+            let mut cells = with(other_family(icmp), false, false);
+            cells.retain(|(attribute, _)| *attribute != attribute::SHAPE);
+            cells.push(fragments.clone());
+            list.push(cells);
+        }
     }
     list
+}
+
+/// All protocols but the ICMP of the family that this one is not of.
+fn other_family(icmp: u128) -> IntervalSet {
+    one(if icmp == ICMP { ICMPV6 } else { ICMP }).complement(8)
 }
 
 /// On a packet without label all label attributes are zero.
@@ -183,18 +213,18 @@ fn labelled(index: u32, domain: &Domain) -> Cells {
 }
 
 fn legacy(legacy: &Legacy) -> Cells {
-    let template = &legacy.template;
-    let subject = scope_key(template.domain.0.into(), template.subject);
+    let label = &legacy.label;
+    let subject = scope_key(label.domain.0.into(), label.subject);
     vec![
         (attribute::STATE, one(state::LEGACY.into())),
         (attribute::SUBJECT, one(subject.into())),
-        (attribute::LEVEL, one(template.level.into())),
-        (attribute::RADIUS, one(template.radius.into())),
-        (attribute::COMPARTMENTS, one(template.compartments.into())),
-        (attribute::CONSTRAINTS, one(template.constraints.into())),
-        (attribute::OPERATION, one(template.operation.into())),
-        (attribute::RESIDENCY, one(template.residency.into())),
-        (attribute::ROUTE, one(template.route.into())),
+        (attribute::LEVEL, one(label.level.into())),
+        (attribute::RADIUS, one(label.radius.into())),
+        (attribute::COMPARTMENTS, one(label.compartments.into())),
+        (attribute::CONSTRAINTS, one(label.constraints.into())),
+        (attribute::OPERATION, one(label.operation.into())),
+        (attribute::RESIDENCY, one(label.residency.into())),
+        (attribute::ROUTE, one(label.route.into())),
         (attribute::INGRESS_ZONE, one(legacy.zone.into())),
         (attribute::SOURCE, prefixes(&legacy.addresses)),
     ]

@@ -1,7 +1,7 @@
 //! From the classes of a packet's values to a packet that says as little as possible.
 
 use govc_abi::{
-    attribute::{self, Attribute, Request, state},
+    attribute::{self, Attribute, Request, shape, state},
     label::radius,
     walk::Classes,
 };
@@ -17,6 +17,7 @@ const ORDER: [Attribute; attribute::COUNT] = [
     attribute::STATE,
     attribute::SUBJECT,
     attribute::OBJECT,
+    attribute::SHAPE,
     attribute::PROTOCOL,
     attribute::OPERATION,
     attribute::LEVEL,
@@ -33,6 +34,7 @@ const ORDER: [Attribute; attribute::COUNT] = [
     attribute::CGROUP,
     attribute::SOURCE,
     attribute::DESTINATION,
+    attribute::TIME,
 ];
 
 /// The packet, with what it would say by default wherever it still serves.
@@ -97,6 +99,7 @@ fn usual(
         attribute::LEVEL if labelled => scope().map_or(0, |scope| scope.level.into()),
         attribute::COMPARTMENTS if labelled => scope().map_or(0, |scope| scope.compartments.into()),
         attribute::RADIUS if labelled => radius::DOMAIN.into(),
+        _ if get(attribute::SHAPE) & shape::FRAGMENT != 0 && SHOWN.contains(&attribute) => 0,
         attribute::SOURCE_PORT if matches!(protocol, 6 | 17 | 132) => SOURCE_PORT_DEFAULT.into(),
         attribute::DESTINATION_PORT if matches!(protocol, 6 | 17 | 132) => PORT_USUAL,
         attribute::ICMP if protocol == 1 => 8 << 8,
@@ -106,6 +109,10 @@ fn usual(
         _ => 0,
     }
 }
+
+/// What fragments do not show.
+const SHOWN: [Attribute; 3] =
+    [attribute::SOURCE_PORT, attribute::DESTINATION_PORT, attribute::ICMP];
 
 /// A port that everybody has seen.
 const PORT_USUAL: u128 = 443;

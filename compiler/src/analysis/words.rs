@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use govc_abi::{
-    attribute::{self, Attribute, Request, SCOPE_NONE, state},
+    attribute::{self, Attribute, Request, SCOPE_NONE, shape, state},
     event::hook,
-    label::radius,
+    label::{SLOT_NS, radius},
 };
 use govc_image::{Domain, Names};
 
@@ -32,6 +32,9 @@ pub fn packet(names: &Names, policy: Option<&Policy>, hook: Hook, request: &Requ
         fields.push(format!("to {}", subject(names, get(attribute::OBJECT))));
     }
     fields.extend(transport(request));
+    if get(attribute::SHAPE) != shape::WHOLE {
+        fields.push(shape_word(get(attribute::SHAPE)).to_owned());
+    }
     let [source, destination] = [request.source, request.destination].map(address);
     let icmpv6 = get(attribute::PROTOCOL) == 58;
     let defaults = if source.is_ipv6() { V6_DEFAULTS } else { V4_DEFAULTS };
@@ -50,11 +53,15 @@ pub fn packet(names: &Names, policy: Option<&Policy>, hook: Hook, request: &Requ
             fields.push(format!("{word} zone {}", zone(names, get(attribute))));
         }
     }
+    let past = get(attribute::TIME) as usize;
+    if let Some(slot) = past.checked_sub(1).and_then(|last| names.times.get(last)) {
+        fields.push(format!("at \"{}\"", moment(*slot)));
+    }
     format!("packet {{ {} }}", fields.join("  "))
 }
 
 /// Sender and label, as far as the sender's scope does not imply it.
-fn label(names: &Names, policy: Option<&Policy>, request: &Request) -> Vec<String> {
+pub(super) fn label(names: &Names, policy: Option<&Policy>, request: &Request) -> Vec<String> {
     let get = |attribute| scalar(request, attribute);
     let key = get(attribute::SUBJECT);
     let mut fields = vec![format!("from {}", subject(names, key))];
@@ -93,6 +100,9 @@ fn transport(request: &Request) -> Option<String> {
     let get = |attribute| scalar(request, attribute);
     let protocol = get(attribute::PROTOCOL);
     let name = protocol_name(protocol);
+    if get(attribute::SHAPE) & shape::FRAGMENT != 0 {
+        return (protocol != 0).then(|| format!("proto {name}"));
+    }
     match protocol {
         0 => None,
         6 | 17 | 132 => {
@@ -191,6 +201,7 @@ fn listed(names: &Names, attribute: Attribute, domain: Option<u32>, set: &Interv
         attribute::SOURCE | attribute::DESTINATION => {
             set.intervals().iter().flat_map(|&(a, b)| networks(a, b)).collect()
         }
+        attribute::TIME => set.intervals().iter().map(|&(a, b)| times(names, a, b)).collect(),
         _ => {
             let domain = domain.and_then(|domain| names.domain(domain));
             let one = |value: u128| value_word(names, domain, attribute, value as u32);
@@ -289,6 +300,25 @@ fn networks(first: u128, last: u128) -> Vec<String> {
     }]
 }
 
+/// The time from behind so many moments to before the next one.
+fn times(names: &Names, first: u128, last: u128) -> String {
+    let at = |number: u128| names.times.get(usize::try_from(number).ok()?).copied();
+    let since = first.checked_sub(1).and_then(at).map(|slot| format!("since {}", moment(slot)));
+    let until = at(last).map(|slot| format!("until {}", moment(slot)));
+    match (since, until) {
+        (None, None) => "always".into(),
+        (since, until) => since.into_iter().chain(until).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// The first moment of a slot since the Unix epoch, as the language writes it.
+#[must_use]
+pub fn moment(slot: u32) -> String {
+    let seconds = i64::from(slot) * (SLOT_NS / 1_000_000_000) as i64;
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_string();
+    time.strip_suffix(":00Z").map_or_else(|| time.clone(), |minutes| format!("{minutes}Z"))
+}
+
 fn value_word(names: &Names, domain: Option<&Domain>, attribute: Attribute, value: u32) -> String {
     match attribute {
         attribute::STATE => match value {
@@ -298,6 +328,8 @@ fn value_word(names: &Names, domain: Option<&Domain>, attribute: Attribute, valu
             _ => value.to_string(),
         },
         attribute::PROTOCOL => protocol_name(value),
+        attribute::TIME => times(names, value.into(), value.into()),
+        attribute::SHAPE => shape_word(value).into(),
         attribute::ICMP => format!("type {} code {}", value >> 8, value & 0xff),
         attribute::INGRESS_ZONE | attribute::EGRESS_ZONE => zone(names, value),
         attribute::LEVEL..=attribute::ROUTE => match domain {
@@ -305,6 +337,15 @@ fn value_word(names: &Names, domain: Option<&Domain>, attribute: Attribute, valu
             None => value.to_string(),
         },
         _ => value.to_string(),
+    }
+}
+
+fn shape_word(value: u32) -> &'static str {
+    match value {
+        shape::WHOLE => "whole",
+        shape::FRAGMENT => "fragment",
+        shape::OPTIONS => "options",
+        _ => "fragment options",
     }
 }
 
@@ -354,6 +395,8 @@ pub fn attribute_word(attribute: Attribute) -> &'static str {
         attribute::DESTINATION_PORT => "port",
         attribute::INGRESS_ZONE => "ingress zone",
         attribute::EGRESS_ZONE => "egress zone",
+        attribute::TIME => "time",
+        attribute::SHAPE => "packets",
         _ => attribute::NAMES.get(usize::from(attribute)).copied().unwrap_or("?"),
     }
 }

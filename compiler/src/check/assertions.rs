@@ -12,12 +12,13 @@ use super::conditions::Asked;
 use super::policies::{PolicyFrame, hook_index};
 use super::rules;
 use super::sink::Sink;
+use super::templates::Expanded;
 use crate::checked::{Assertion, HookScope, Match};
 use crate::codes;
 use crate::resolve::World;
 
 /// Checks all assertions.
-pub(crate) fn check_all(world: &World<'_>, sink: &mut Sink) -> Vec<Assertion> {
+pub(crate) fn check_all(world: &World<'_>, expanded: &Expanded, sink: &mut Sink) -> Vec<Assertion> {
     let mut assertions = Vec::new();
     let mut names: FxHashMap<&SmolStr, Span> = FxHashMap::default();
     for (file, (_, source)) in world.files.iter().enumerate() {
@@ -36,6 +37,7 @@ pub(crate) fn check_all(world: &World<'_>, sink: &mut Sink) -> Vec<Assertion> {
             let policy = frame_source(assertion);
             let frame = frame(assertion, &policy);
             let mut check = |action, clauses| -> Option<Match> {
+                let clauses = expanded.clauses(clauses);
                 rules::check_match(lookup, &frame, action, clauses, &mut Asked::default(), sink)
             };
             let action = if assertion.always { Action::Permit } else { Action::Deny };

@@ -11,7 +11,7 @@ use super::owned::{Owned, Use};
 use super::sink::Sink;
 use crate::checked::Condition;
 use crate::codes;
-use crate::resolve::{Lookup, path_text};
+use crate::resolve::Lookup;
 use crate::suggest;
 use crate::vocabulary::DomainNames;
 
@@ -112,7 +112,7 @@ impl Lookup<'_, '_> {
                 match self.flat_use(flat, path, compared) {
                     Some(name) => asked.uses.push(name),
                     None => {
-                        let text = path_text(path);
+                        let text = path.text();
                         return self.unknown_with(flat.kind(), &text, path.span, compared, sink);
                     }
                 }
@@ -230,7 +230,7 @@ impl Lookup<'_, '_> {
         {
             return u8::try_from(number).ok();
         }
-        let text = path_text(path);
+        let text = path.text();
         let all = suggest::list(radius::NAMES, radius::NAMES.len());
         let message = format!("unknown radius `{text}`");
         let diagnostic = Diagnostic::new(codes::UNKNOWN_RADIUS, message, path.span, "not found");
@@ -255,7 +255,7 @@ impl Lookup<'_, '_> {
                 Some(encrypted.filter_map(|(at, _)| u8::try_from(at + 1).ok()).collect())
             }
             [name] => self.zone(name, sink).map(|zone| vec![zone]),
-            _ => self.unknown(Kind::Zone, &path_text(path), path.span, sink),
+            _ => self.unknown(Kind::Zone, &path.text(), path.span, sink),
         }
     }
 }

@@ -5,7 +5,7 @@ use govc_grammar::diagnostic::Code;
 use crate::codes;
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the nouns of the language say themselves what they are")]
 pub enum Kind {
     Level,
@@ -24,6 +24,8 @@ pub enum Kind {
     Policy,
     Rule,
     Package,
+    Template,
+    Parameter,
 }
 
 /// A kind whose names are one word and belong to a domain; an index into arrays of five.
@@ -72,6 +74,8 @@ impl Kind {
             Self::Policy => "a policy",
             Self::Rule => "a rule",
             Self::Package => "a package",
+            Self::Template => "a template",
+            Self::Parameter => "a parameter",
         }
     }
 
@@ -110,6 +114,8 @@ impl Kind {
             Self::Policy => "policies",
             Self::Rule => "rules",
             Self::Package => "packages",
+            Self::Template => "templates",
+            Self::Parameter => "parameters",
         }
     }
 
@@ -126,6 +132,7 @@ impl Kind {
             Self::Prefixes | Self::Ports => codes::UNKNOWN_SET,
             Self::Policy | Self::Rule => codes::UNKNOWN_RULE,
             Self::Package => codes::UNKNOWN_PACKAGE,
+            Self::Template | Self::Parameter => codes::UNKNOWN_TEMPLATE,
         }
     }
 
@@ -147,6 +154,8 @@ impl Kind {
             Self::Policy => "declare it with `policy NAME {}`",
             Self::Rule => "declare it with `permit NAME {}` in a policy",
             Self::Package => "begin a file with `package NAME`",
+            Self::Template => "declare it with `template NAME {}`",
+            Self::Parameter => "name it in `template NAME(..) {}`",
         }
     }
 

@@ -1,23 +1,24 @@
 //! Labels as they are written in stamp and legacy rules and in test packets, and the rules of
-//! the edges: stamp, deliver, legacy.
+//! the edges: stamp, deliver, legacy, carriage.
 
 use govc_abi::label::radius;
 use govc_abi::limits;
 use govc_grammar::ast::{self, LabelField, StampCondition};
 use govc_grammar::diagnostic::Diagnostic;
-use govc_grammar::span::Span;
+use govc_grammar::span::{FileId, Span};
 use rustc_hash::FxHashMap;
 use smol_str::SmolStr;
 
+use super::carriages;
 use super::conditions::bit;
 use super::kind::Flat;
 use super::owned::{Owned, Senders, Use};
 use super::scopes::Subject;
 use super::sets;
 use super::sink::Sink;
-use crate::checked::{Deliver, DomainId, Legacy, Prefix, Stamp, Template};
+use crate::checked::{Carriage, Deliver, DomainId, Legacy, Prefix, Stamp, WrittenLabel};
 use crate::codes;
-use crate::resolve::{Lookup, World, path_text};
+use crate::resolve::{Lookup, World};
 use crate::suggest;
 use crate::vocabulary::DomainNames;
 
@@ -30,7 +31,8 @@ pub(crate) struct Fields {
     pub(crate) level: Option<(u8, Span)>,
     pub(crate) compartments: Option<(u16, Span)>,
     pub(crate) constraints: Option<u16>,
-    pub(crate) operation: Option<u16>,
+    /// The operations by name and number; the first unless a socket declares another.
+    pub(crate) operations: Vec<(SmolStr, u16)>,
     pub(crate) residency: Option<u8>,
     pub(crate) route: Option<u8>,
     pub(crate) radius: Option<u8>,
@@ -44,12 +46,20 @@ pub(crate) fn field_place(field: &LabelField) -> (&'static str, Span) {
         LabelField::Level(name) => ("level", name.span),
         LabelField::Compartments(_, span) => ("compartments", *span),
         LabelField::Constraints(_, span) => ("constraints", *span),
-        LabelField::Operation(path) => ("operation", path.span),
+        LabelField::Operation(paths) => ("operation", between(paths)),
         LabelField::Residency(name) => ("residency", name.span),
         LabelField::Route(name) => ("route", name.span),
         LabelField::Radius(name) => ("radius", name.span),
         LabelField::Life(int) => ("life", int.span),
+        LabelField::Fragments(span) => ("fragments", *span),
     }
+}
+
+/// From the first to the last.
+fn between(paths: &[ast::Path]) -> Span {
+    let whole = |a: Span, b: Span| Span::new(a.file, a.start, b.end);
+    let spans = paths.iter().map(|path| path.span);
+    spans.reduce(whole).unwrap_or_else(|| Span::new(FileId(0), 0, 0))
 }
 
 /// Reports a field that is said twice.
@@ -72,7 +82,7 @@ fn report_repeated<'f>(fields: impl Iterator<Item = &'f LabelField>, sink: &mut 
 }
 
 /// A one-word name as a path, for lookups that take paths.
-fn as_path(name: &ast::Name) -> ast::Path {
+pub(crate) fn as_path(name: &ast::Name) -> ast::Path {
     ast::Path { segments: vec![name.clone()], span: name.span }
 }
 
@@ -108,11 +118,18 @@ pub(crate) fn fields(
             }
             LabelField::Compartments(names, _) => uses.extend(flat_uses(Flat::Compartment, names)),
             LabelField::Constraints(names, _) => uses.extend(flat_uses(Flat::Constraint, names)),
-            LabelField::Operation(path) => match lookup.operation_use(path, ast::Reach::Exact) {
-                Some(name) => uses.push(name),
-                None => lookup.no_operation(path, ast::Reach::Exact, true, None, sink)?,
-            },
-            LabelField::Subject(_) | LabelField::Radius(_) | LabelField::Life(_) => {}
+            LabelField::Operation(paths) => {
+                for path in paths {
+                    match lookup.operation_use(path, ast::Reach::Exact) {
+                        Some(name) => uses.push(name),
+                        None => lookup.no_operation(path, ast::Reach::Exact, true, None, sink)?,
+                    }
+                }
+            }
+            LabelField::Subject(_)
+            | LabelField::Radius(_)
+            | LabelField::Life(_)
+            | LabelField::Fragments(_) => {}
         }
     }
     let senders = Senders { first: Some(sender), ..Senders::default() };
@@ -126,7 +143,7 @@ pub(crate) fn fields(
     let mut fields = Fields::default();
     for field in list {
         match field {
-            LabelField::Subject(_) => {}
+            LabelField::Subject(_) | LabelField::Fragments(_) => {}
             LabelField::Level(name) => {
                 fields.level = Some((byte(Flat::Level, name)?, name.span));
             }
@@ -136,11 +153,11 @@ pub(crate) fn fields(
             LabelField::Constraints(names, _) => {
                 fields.constraints = Some(mask(Flat::Constraint, names)?);
             }
-            LabelField::Operation(path) => {
-                let mut numbers = Vec::new();
-                let name = lookup.operation_use(path, ast::Reach::Exact)?.name;
-                name.add_operations(domain, &mut numbers);
-                fields.operation = Some(*numbers.first()?);
+            LabelField::Operation(paths) => {
+                for path in paths {
+                    fields.operations.push(operation(lookup, path, domain)?);
+                }
+                said_once(paths, &fields.operations, sink)?;
             }
             LabelField::Residency(name) => fields.residency = Some(byte(Flat::Residency, name)?),
             LabelField::Route(name) => fields.route = Some(byte(Flat::Route, name)?),
@@ -153,7 +170,37 @@ pub(crate) fn fields(
     Some(fields)
 }
 
-fn life(int: &ast::Int, sink: &mut Sink) -> Option<u8> {
+/// An operation's name within its domain, as sockets declare it, and its number.
+fn operation(
+    lookup: Lookup<'_, '_>,
+    path: &ast::Path,
+    domain: &DomainNames,
+) -> Option<(SmolStr, u16)> {
+    let mut numbers = Vec::new();
+    lookup.operation_use(path, ast::Reach::Exact)?.name.add_operations(domain, &mut numbers);
+    let [.., group, name] = path.segments.as_slice() else { return None };
+    Some((SmolStr::from(format!("{}.{}", group.text, name.text)), *numbers.first()?))
+}
+
+/// No operation stands in a list twice, and the list is not too long.
+fn said_once(paths: &[ast::Path], operations: &[(SmolStr, u16)], sink: &mut Sink) -> Option<()> {
+    for (at, ((_, number), path)) in operations.iter().zip(paths).enumerate() {
+        let before = operations.iter().take(at).position(|(_, earlier)| earlier == number);
+        if let Some(first) = before.and_then(|before| paths.get(before)) {
+            return sink.fail(said_twice(&path.text(), path.span, first.span));
+        }
+        if at == limits::DECLARABLE_MAX {
+            let message = format!("a stamp rule grants more than {at} operations");
+            return sink.fail(
+                Diagnostic::new(codes::TOO_MANY_DECLARABLE, message, path.span, "one too many")
+                    .help("each packet looks through them: make stamp rules for fewer workloads"),
+            );
+        }
+    }
+    Some(())
+}
+
+pub(crate) fn life(int: &ast::Int, sink: &mut Sink) -> Option<u8> {
     let max = limits::LIFE_MAX_DEFAULT;
     if let Some(life) = u8::try_from(int.value).ok().filter(|&life| life <= max) {
         return Some(life);
@@ -175,13 +222,13 @@ fn life(int: &ast::Int, sink: &mut Sink) -> Option<u8> {
 }
 
 /// The label that a stamp or legacy rule writes; `item` is the rule, `word` its first word.
-fn template(
+fn written_label(
     lookup: Lookup<'_, '_>,
     list: &[LabelField],
     item: Span,
     word: &str,
     sink: &mut Sink,
-) -> Option<Template> {
+) -> Option<WrittenLabel> {
     let pattern = list.iter().find_map(|field| match field {
         LabelField::Subject(pattern) => Some(pattern),
         _ => None,
@@ -206,13 +253,14 @@ fn template(
     let list: Vec<&LabelField> = list.iter().collect();
     let fields = fields(lookup, &list, sender, sink)?;
     narrowed(&fields, &subject, pattern, sink)?;
-    Some(Template {
+    Some(WrittenLabel {
         domain: domain.id,
         subject: subject.number,
         level: fields.level.map_or(subject.scope.level, |(level, _)| level),
         compartments: fields.compartments.map_or(subject.scope.compartments, |(mask, _)| mask),
         constraints: fields.constraints.unwrap_or(0),
-        operation: fields.operation.unwrap_or(0),
+        operation: fields.operations.first().map_or(0, |(_, number)| *number),
+        operations: fields.operations,
         residency: fields.residency.unwrap_or(0),
         route: fields.route.unwrap_or(0),
         radius: fields.radius.unwrap_or(radius::DOMAIN),
@@ -228,7 +276,7 @@ fn narrowed(
     sink: &mut Sink,
 ) -> Option<()> {
     let (domain, scope) = (subject.domain, subject.scope);
-    let text = path_text(&pattern.path);
+    let text = pattern.path.text();
     let mut fine = Some(());
     if let Some((level, span)) = fields.level
         && level > scope.level
@@ -276,6 +324,7 @@ pub(crate) struct Edges {
     pub(crate) stamps: Vec<Stamp>,
     pub(crate) delivers: Vec<Deliver>,
     pub(crate) legacies: Vec<Legacy>,
+    pub(crate) carriages: Vec<Carriage>,
     /// Some legacy rules are left out, as errors were reported.
     pub(crate) legacies_missing: bool,
 }
@@ -287,14 +336,14 @@ type Key = (u8, Option<u16>, Option<Vec<Prefix>>, Option<u8>);
 #[derive(Default)]
 struct Collector {
     edges: Edges,
-    templates: usize,
+    labels: usize,
     cgroup_ids: FxHashMap<SmolStr, u16>,
     stamp_keys: FxHashMap<Key, Span>,
     deliver_keys: FxHashMap<Key, Span>,
     legacy_keys: FxHashMap<Key, Span>,
 }
 
-/// Checks all stamp, deliver and legacy rules.
+/// Checks all stamp, deliver, legacy and carriage rules.
 pub(crate) fn check_all(world: &World<'_>, sink: &mut Sink) -> Edges {
     let mut collector = Collector::default();
     for (file, (_, source)) in world.files.iter().enumerate() {
@@ -304,22 +353,42 @@ pub(crate) fn check_all(world: &World<'_>, sink: &mut Sink) -> Edges {
                 ast::Item::Stamp(stamp) => collector.stamp(lookup, stamp, sink),
                 ast::Item::Deliver(deliver) => collector.deliver(lookup, deliver, sink),
                 ast::Item::Legacy(legacy) => collector.legacy(lookup, legacy, sink),
+                ast::Item::Carriage(carriage) => {
+                    let checked = carriages::check(lookup, carriage, sink);
+                    collector.edges.carriages.extend(checked);
+                }
                 _ => {}
             }
         }
     }
+    carriages::compare(&collector.edges, sink);
     collector.edges
 }
 
 impl Collector {
     fn stamp(&mut self, lookup: Lookup<'_, '_>, stamp: &ast::Stamp, sink: &mut Sink) {
-        self.templates += 1;
-        check_template_count(self.templates, stamp.zone.span, sink);
+        let operations = stamp.fields.iter().map(|field| match field {
+            LabelField::Operation(operations) => operations.len(),
+            _ => 0,
+        });
+        self.count_labels(operations.max().unwrap_or(0).max(1), stamp.zone.span, sink);
         let checked = check_stamp(lookup, stamp, &mut self.cgroup_ids, &mut self.edges, sink);
         let Some(stamp) = checked else { return };
         let key = (stamp.zone, stamp.cgroup, stamp.addresses.clone(), stamp.from_zone);
         warn_covered(&mut self.stamp_keys, key, stamp.span, "stamp", sink);
         self.edges.stamps.push(stamp);
+    }
+
+    fn count_labels(&mut self, more: usize, span: Span, sink: &mut Sink) {
+        let before = self.labels;
+        self.labels += more;
+        if before <= limits::LABELS_MAX && self.labels > limits::LABELS_MAX {
+            let message = format!("more than {} stamp and legacy rules", limits::LABELS_MAX);
+            let help = "labels are numbered with 16 bits: put neighbours into one rule with a set";
+            sink.push(
+                Diagnostic::new(codes::TOO_MANY_LABELS, message, span, "one too many").help(help),
+            );
+        }
     }
 
     fn deliver(&mut self, lookup: Lookup<'_, '_>, deliver: &ast::Deliver, sink: &mut Sink) {
@@ -330,8 +399,7 @@ impl Collector {
     }
 
     fn legacy(&mut self, lookup: Lookup<'_, '_>, legacy: &ast::Legacy, sink: &mut Sink) {
-        self.templates += 1;
-        check_template_count(self.templates, legacy.zone.span, sink);
+        self.count_labels(1, legacy.zone.span, sink);
         let Some(legacy) = check_legacy(lookup, legacy, sink) else {
             self.edges.legacies_missing = true;
             return;
@@ -339,16 +407,6 @@ impl Collector {
         let key = (legacy.zone, None, Some(legacy.addresses.clone()), None);
         warn_covered(&mut self.legacy_keys, key, legacy.span, "legacy", sink);
         self.edges.legacies.push(legacy);
-    }
-}
-
-fn check_template_count(count: usize, span: Span, sink: &mut Sink) {
-    if count == limits::TEMPLATES_MAX + 1 {
-        let message = format!("more than {} stamp and legacy rules", limits::TEMPLATES_MAX);
-        sink.push(
-            Diagnostic::new(codes::TOO_MANY_TEMPLATES, message, span, "one too many")
-                .help("labels are numbered with 16 bits: put neighbours into one rule with a set"),
-        );
     }
 }
 
@@ -424,13 +482,14 @@ fn check_stamp(
         }
     }
     let cgroup = cgroup.map(|(text, _)| cgroup_number(text, cgroup_ids, &mut edges.cgroups, sink));
-    let template = template(lookup, &stamp.fields, stamp.span, "stamp", sink);
+    let label = written_label(lookup, &stamp.fields, stamp.span, "stamp", sink);
     Some(Stamp {
         zone: zone?,
         cgroup: whole(cgroup)?,
         addresses: whole(addresses.map(|(value, _)| value))?,
         from_zone: whole(from_zone.map(|(value, _)| value))?,
-        template: template?,
+        fragments: stamp.fields.iter().any(|field| matches!(field, LabelField::Fragments(_))),
+        label: label?,
         span: stamp.span,
     })
 }
@@ -478,9 +537,28 @@ fn check_deliver(
     Some(Deliver { zone: zone?, addresses: whole(addresses)?, object: object?, span: deliver.span })
 }
 
+/// Neighbours without labels have no sockets here that could choose.
+fn declares_nothing(fields: &[LabelField], sink: &mut Sink) -> Option<()> {
+    for field in fields {
+        if let LabelField::Operation(paths) = field
+            && let [first, further, ..] = paths.as_slice()
+        {
+            let message = "a neighbour without labels declares no operation";
+            let said = format!("its traffic counts as `{}`", first.text());
+            return sink.fail(
+                Diagnostic::new(codes::UNDECLARABLE, message, further.span, "nobody can say this")
+                    .and(first.span, said)
+                    .help("name one operation; legacy rules for other addresses may name others"),
+            );
+        }
+    }
+    Some(())
+}
+
 fn check_legacy(lookup: Lookup<'_, '_>, legacy: &ast::Legacy, sink: &mut Sink) -> Option<Legacy> {
     let addresses = sets::prefixes(lookup, &legacy.addresses, "from", sink);
     let zone = lookup.zone(&legacy.zone, sink);
-    let template = template(lookup, &legacy.fields, legacy.span, "legacy", sink);
-    Some(Legacy { addresses: addresses?, zone: zone?, template: template?, span: legacy.span })
+    let label = written_label(lookup, &legacy.fields, legacy.span, "legacy", sink);
+    declares_nothing(&legacy.fields, sink)?;
+    Some(Legacy { addresses: addresses?, zone: zone?, label: label?, span: legacy.span })
 }

@@ -39,6 +39,13 @@ struct Known {
     package: usize,
 }
 
+impl Known {
+    /// Whether its package does not keep it to itself.
+    fn offered(&self, lookup: Lookup<'_, '_>) -> bool {
+        lookup.may_name(self.package, self.kind, &self.shown)
+    }
+}
+
 impl Catalogue {
     pub(crate) fn new(world: &World<'_>) -> Self {
         let mut known = Vec::new();
@@ -59,6 +66,9 @@ impl Catalogue {
             let kind =
                 if matches!(value, SetValue::Ports(_)) { Kind::Ports } else { Kind::Prefixes };
             add(kind, &set.source.name, set.package);
+        }
+        for template in &world.templates {
+            add(Kind::Template, &template.source.name, template.package);
         }
         for ((_, file), view) in world.files.iter().zip(&world.packages.views) {
             for item in &file.items {
@@ -92,10 +102,9 @@ impl Catalogue {
         lookup: Lookup<'c, '_>,
         kind: Kind,
     ) -> impl Iterator<Item = &'c Known> {
-        let view = lookup.view;
-        self.known
-            .iter()
-            .filter(move |known| kind.takes(known.kind) && view.packages.contains(&known.package))
+        self.known.iter().filter(move |known| {
+            kind.takes(known.kind) && lookup.sees_package(known.package) && known.offered(lookup)
+        })
     }
 
     /// Visible names of a kind in full.
@@ -179,35 +188,51 @@ impl Lookup<'_, '_> {
         compared: Option<(&'static str, Span)>,
         sink: &mut Sink,
     ) -> Option<T> {
-        if self.view.broken {
+        let here = self.at(span);
+        if here.view.broken {
             sink.poison();
             return None;
         }
         let catalogue = self.catalogue();
-        let seen = |known: &&Known| self.sees_package(known.package);
+        let seen = |known: &&Known| here.sees_package(known.package);
         let other = catalogue.exactly(text).filter(seen).find(|known| !kind.takes(known.kind));
         if let Some(other) = other {
-            return sink.fail(self.another_kind(kind, text, span, other.kind, compared));
+            return sink.fail(here.another_kind(kind, text, span, other.kind, compared));
         }
-        let hidden = catalogue.exactly(text).find(|known| kind.takes(known.kind) && !seen(known));
+        let hidden = catalogue
+            .exactly(text)
+            .find(|known| kind.takes(known.kind) && !seen(known) && known.offered(here));
         if let Some(hidden) = hidden {
-            let package = self.world.packages.text(hidden.package);
-            return sink.fail(self.not_used(hidden.kind, text, span, &package));
+            return sink.fail(here.not_used(hidden.kind, text, span, hidden.package));
         }
         let message = format!("unknown {} `{text}`", kind.noun());
         let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
-        sink.fail(self.advise(kind, text, span, diagnostic))
+        sink.fail(here.advise(kind, text, span, diagnostic))
     }
 
     /// A name of a package that the file does not use.
-    pub(crate) fn not_used(&self, kind: Kind, text: &str, span: Span, package: &str) -> Diagnostic {
+    pub(crate) fn not_used(
+        &self,
+        kind: Kind,
+        text: &str,
+        span: Span,
+        package: usize,
+    ) -> Diagnostic {
+        let circle = self.world.packages.reaches(package, self.view.package);
+        let package = self.world.packages.text(package);
         let message = format!(
             "{} `{text}` belongs to package `{package}`, which this file does not use",
             kind.noun()
         );
         let diagnostic =
-            Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here")
-                .help(format!("add `use {package}` at the top of this file"));
+            Diagnostic::new(codes::PACKAGE_NOT_USED, message, span, "not visible here");
+        if circle {
+            return diagnostic.help(format!(
+                "`{package}` uses this package, so this one cannot use it: move the definition \
+                 here, or make it a parameter where this is a template"
+            ));
+        }
+        let diagnostic = diagnostic.help(format!("add `use {package}` at the top of this file"));
         let mut files = self.world.files.iter();
         let file = files.find(|(id, _)| *id == span.file).map(|(_, file)| file);
         match file.and_then(|file| file.package.as_ref()) {

@@ -14,7 +14,7 @@ use super::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
 use crate::index::Meant;
-use crate::resolve::{Lookup, path_text};
+use crate::resolve::Lookup;
 use crate::suggest::{self, Near};
 use crate::vocabulary::DomainNames;
 
@@ -121,7 +121,7 @@ impl<'w> Lookup<'w, '_> {
     ) -> Option<Use<'n>> {
         let (name, domain) = match path.segments.as_slice() {
             [name] => (name, None),
-            [domain, name] => (name, Some(self.domain_named(&domain.text)?)),
+            [domain, name] => (name, Some(self.at(path.span).domain_named(&domain.text)?)),
             _ => return None,
         };
         let (name, segments) = (Owned::Flat(flat, &name.text), path.segments.as_slice());
@@ -130,15 +130,16 @@ impl<'w> Lookup<'w, '_> {
 
     /// An operation, a group of them, or all of a domain, when the path has the shape of one.
     pub(crate) fn operation_use<'n>(&self, path: &'n ast::Path, reach: Reach) -> Option<Use<'n>> {
+        let here = self.at(path.span);
         let (name, domain) = match (path.segments.as_slice(), reach) {
             ([group, name], Reach::Exact) => (Owned::Operation(&group.text, &name.text), None),
             ([domain, group, name], Reach::Exact) => {
-                let domain = self.domain_named(&domain.text)?;
+                let domain = here.domain_named(&domain.text)?;
                 (Owned::Operation(&group.text, &name.text), Some(domain))
             }
             ([name], Reach::Children | Reach::Tree) => {
-                let grouped = self.domains().any(|domain| domain.group(&name.text).is_some());
-                match self.domain_named(&name.text) {
+                let grouped = here.domains().any(|domain| domain.group(&name.text).is_some());
+                match here.domain_named(&name.text) {
                     Some(domain) if !grouped && reach == Reach::Tree => {
                         (Owned::AllOperations, Some(domain))
                     }
@@ -146,7 +147,7 @@ impl<'w> Lookup<'w, '_> {
                 }
             }
             ([domain, group], Reach::Children | Reach::Tree) => {
-                (Owned::Group(&group.text), Some(self.domain_named(&domain.text)?))
+                (Owned::Group(&group.text), Some(here.domain_named(&domain.text)?))
             }
             _ => return None,
         };
@@ -163,9 +164,9 @@ impl<'w> Lookup<'w, '_> {
         compared: Option<(&'static str, Span)>,
         sink: &mut Sink,
     ) -> Option<T> {
-        let text = path_text(path);
+        let text = path.text();
         let last = path.segments.last().map(|name| &name.text);
-        let group = self.domains().find_map(|domain| {
+        let group = self.at(path.span).domains().find_map(|domain| {
             let group = last.filter(|name| domain.group(name).is_some())?;
             let prefix = format_smolstr!("{group}.");
             let mut names = domain.checked.operations.iter().map(|(name, _)| name);
@@ -209,13 +210,30 @@ impl<'w> Lookup<'w, '_> {
         domain
     }
 
+    /// Whether a domain has a name, and is visible where the name stands.
+    fn knows(&self, name: &Use<'_>, domain: &DomainNames) -> bool {
+        self.at(name.span).view.domains.contains(&domain.id) && name.known_in(domain)
+    }
+
+    /// The first domain visible where a name stands that has it.
+    fn owner(&self, name: &Use<'_>) -> Option<&'w DomainNames> {
+        self.at(name.span).domains().find(|domain| name.known_in(domain))
+    }
+
     /// Remembers what the parts of a name mean, in the domain of all names or else in the first
     /// that knows it.
-    fn note_use(&self, name: &Use<'_>, domain: Option<&DomainNames>) {
-        let Some(domain) = domain.or_else(|| self.domains().find(|one| name.known_in(one))) else {
+    pub(crate) fn note_use(&self, name: &Use<'_>, domain: Option<&DomainNames>) {
+        let Some(domain) = domain.or_else(|| self.owner(name)) else {
             return;
         };
         let id = domain.id;
+        match name.name {
+            Owned::Group(group) => {
+                self.note(name.span, || Meant::Operations(id, Some(group.clone())));
+            }
+            Owned::AllOperations => self.note(name.span, || Meant::Operations(id, None)),
+            Owned::Flat(..) | Owned::Operation(..) => {}
+        }
         let mut segments = name.segments.iter().rev();
         let mut next = |meant: Meant| {
             if let Some(segment) = segments.next() {
@@ -240,18 +258,16 @@ impl<'w> Lookup<'w, '_> {
         senders: Senders,
         sink: &mut Sink,
     ) -> Result<Option<&'w DomainNames>, ()> {
-        if uses.is_empty() {
-            return Ok(None);
-        }
+        let Some(first) = uses.first() else { return Ok(None) };
         let whole = senders.second.is_none() && !senders.unresolved;
-        let knows_all = |domain: &&DomainNames| uses.iter().all(|name| name.known_in(domain));
+        let knows_all = |domain: &&DomainNames| uses.iter().all(|name| self.knows(name, domain));
         let sender = senders.first.and_then(|(id, _)| self.world.domain(id));
         if let Some(domain) = sender.filter(knows_all)
             && whole
         {
             return Ok(Some(domain));
         }
-        let mut fitting = self.domains().filter(knows_all);
+        let mut fitting = self.at(first.span).domains().filter(knows_all);
         if let (None, Some(only), None) = (senders.first, fitting.next(), fitting.next())
             && whole
         {
@@ -266,7 +282,7 @@ impl<'w> Lookup<'w, '_> {
         let Some(first_use) = uses.first() else { return };
         let mut missing = false;
         for name in uses {
-            if !self.domains().any(|domain| name.known_in(domain)) {
+            if self.owner(name).is_none() {
                 missing = true;
                 self.report_unknown(name, sink);
             }
@@ -279,14 +295,14 @@ impl<'w> Lookup<'w, '_> {
             (Some(one), Some(other)) => sink.push(self.two_senders(first_use, one, other)),
             (Some((sender, span)), None) => {
                 let Some(domain) = self.world.domain(sender) else { return };
-                for name in uses.iter().filter(|name| !name.known_in(domain)) {
+                for name in uses.iter().filter(|name| !self.knows(name, domain)) {
                     sink.push(self.mixed(name, span, domain));
                 }
             }
             (None, _) => {
                 let knows_all =
-                    |domain: &&DomainNames| uses.iter().all(|name| name.known_in(domain));
-                let mut fitting = self.domains().filter(knows_all);
+                    |domain: &&DomainNames| uses.iter().all(|name| self.knows(name, domain));
+                let mut fitting = self.at(first_use.span).domains().filter(knows_all);
                 match (fitting.next(), fitting.next()) {
                     (Some(one), Some(other)) => sink.push(ambiguous(first_use, one, other)),
                     _ => self.report_mixture(uses, sink),
@@ -298,14 +314,14 @@ impl<'w> Lookup<'w, '_> {
     fn report_unknown(&self, name: &Use<'_>, sink: &mut Sink) {
         let text = name.name.text();
         let owner = name.domain.and_then(|id| self.world.domain(id));
-        let Some(owner) = owner.filter(|_| !self.view.broken) else {
+        let Some(owner) = owner.filter(|_| !self.at(name.span).view.broken) else {
             let _: Option<()> =
                 self.unknown_with(name.name.kind(), &text, name.span, name.compared, sink);
             return;
         };
         let kind = name.name.kind();
         let message = format!("domain `{}` has no {} `{text}`", owner.name(), kind.noun());
-        let near = self.near_in(owner, name.name);
+        let near = self.at(name.span).near_in(owner, name.name);
         let diagnostic = Diagnostic::new(kind.unknown(), message, name.span, "not found");
         sink.push(match near {
             Some(near) => {
@@ -322,26 +338,20 @@ impl<'w> Lookup<'w, '_> {
         if !self.catalogue().may_look_at(domain.checked.operations.len()) {
             return None;
         }
-        let text = name.text();
-        match name {
-            Owned::Flat(flat, _) => {
-                let names = domain.flat_names(flat);
-                suggest::near(&text, names.iter().map(|name| name.as_str()))
-            }
-            Owned::Group(_) => {
-                let names = domain.group_names();
-                suggest::near(&text, names.iter().map(|name| name.as_str()))
-            }
+        let (text, kind) = (name.text(), name.kind());
+        let mut names: Vec<&SmolStr> = match name {
+            Owned::Flat(flat, _) => domain.flat_names(flat),
+            Owned::Group(_) => domain.group_names(),
             Owned::Operation(..) | Owned::AllOperations => {
-                let names = &domain.checked.operations;
-                suggest::near(&text, names.iter().map(|(name, _)| name.as_str()))
+                domain.checked.operations.iter().map(|(name, _)| name).collect()
             }
-        }
+        };
+        names.retain(|name| self.may_name(domain.package, kind, name));
+        suggest::near(&text, names.iter().map(|name| name.as_str()))
     }
 
     fn mixed(&self, name: &Use<'_>, sender_span: Span, sender: &DomainNames) -> Diagnostic {
-        let owner = self.domains().find(|domain| name.known_in(domain));
-        let owner = owner.map_or("another", |domain| domain.name());
+        let owner = self.owner(name).map_or("another", |domain| domain.name());
         let message = format!(
             "{} `{}` belongs to domain `{owner}`, and the sender to domain `{}`",
             name.name.kind().noun(),
@@ -374,14 +384,14 @@ impl<'w> Lookup<'w, '_> {
 
     /// No domain has all the names: two of them have no domain in common, or several have not.
     fn report_mixture(&self, uses: &[Use<'_>], sink: &mut Sink) {
-        let owner = |name: &Use<'_>| self.domains().find(|domain| name.known_in(domain));
         let Some((first, rest)) = uses.split_first() else { return };
         let together = |name: &&Use<'_>| {
-            self.domains().any(|domain| first.known_in(domain) && name.known_in(domain))
+            let mut domains = self.at(first.span).domains();
+            domains.any(|domain| first.known_in(domain) && self.knows(name, domain))
         };
         let apart = rest.iter().find(|name| !together(name)).or(rest.last());
-        let (Some(apart), Some(one)) = (apart, owner(first)) else { return };
-        let Some(other) = owner(apart) else { return };
+        let (Some(apart), Some(one)) = (apart, self.owner(first)) else { return };
+        let Some(other) = self.owner(apart) else { return };
         let (one, other) = (one.name(), other.name());
         let message = format!(
             "{} `{}` of domain `{other}` and {} `{}` of domain `{one}` in one rule",

@@ -13,7 +13,9 @@ use super::labels::{self, Edges, Fields, field_place, said_twice};
 use super::policies::{Outline, hook_index};
 use super::proto::{self, number};
 use super::sets;
+use super::shapes;
 use super::sink::Sink;
+use super::times;
 use crate::checked::{DomainId, ExpectedRule, Hook, Legacy, Prefix, Test, TestCase};
 use crate::codes;
 use crate::index::Meant;
@@ -38,6 +40,7 @@ pub(crate) fn check_all(
     world: &World<'_>,
     outline: &Outline<'_>,
     edges: &Edges,
+    times: &[u32],
     sink: &mut Sink,
 ) -> Vec<Test> {
     let mut tests = Vec::new();
@@ -46,7 +49,7 @@ pub(crate) fn check_all(
         for item in &source.items {
             let ast::Item::Test(test) = item else { continue };
             let cases = test.cases.iter().filter_map(|case| {
-                let packet = packet(lookup, case, edges, sink);
+                let packet = packet(lookup, case, edges, times, sink);
                 let by = expected(lookup, outline, case, sink);
                 let (hook, request) = packet?;
                 Some(TestCase {
@@ -85,7 +88,7 @@ fn expected(
                 }
                 list => format!("write the policy and the rule: {list}"),
             };
-            let message = format!("`{}` is no rule", crate::resolve::path_text(path));
+            let message = format!("`{}` is no rule", path.text());
             return sink.fail(
                 Diagnostic::new(codes::UNKNOWN_RULE, message, path.span, "not found").help(help),
             );
@@ -121,6 +124,10 @@ struct Packet<'a> {
     destination: Option<&'a ast::Prefix>,
     ingress_zone: Option<&'a ast::Name>,
     egress_zone: Option<&'a ast::Name>,
+    at: Option<&'a ast::Text>,
+    fragment: Option<Span>,
+    /// Set of [`attribute::shape`].
+    shape: u32,
     label: Vec<&'a LabelField>,
 }
 
@@ -161,6 +168,21 @@ fn sort_fields<'a>(case: &'a ast::TestCase, sink: &mut Sink) -> Packet<'a> {
                 packet.egress_zone.get_or_insert(name);
                 ("egress zone", name.span)
             }
+            PacketField::At(time) => {
+                packet.at.get_or_insert(time);
+                ("at", time.span)
+            }
+            PacketField::Shape(shape, span) => match shape {
+                ast::Shape::Fragments => {
+                    packet.shape |= attribute::shape::FRAGMENT;
+                    packet.fragment = Some(*span);
+                    ("fragment", *span)
+                }
+                ast::Shape::Options => {
+                    packet.shape |= attribute::shape::OPTIONS;
+                    ("options", *span)
+                }
+            },
             PacketField::Label(field) => {
                 packet.label.push(field);
                 continue;
@@ -195,6 +217,7 @@ fn packet(
     lookup: Lookup<'_, '_>,
     case: &ast::TestCase,
     edges: &Edges,
+    times: &[u32],
     sink: &mut Sink,
 ) -> Option<(Hook, Request)> {
     let packet = sort_fields(case, sink);
@@ -212,8 +235,9 @@ fn packet(
         }
     }
     let mut request = Request::EMPTY;
+    set(&mut request, attribute::SHAPE, packet.shape);
     let object = packet.to.map(|to| lookup.subject(to, true, sink));
-    let protocol = packet.proto.map(|proto| transport(lookup, proto, &mut request, sink));
+    let protocol = packet.proto.map(|proto| transport(lookup, proto, &packet, &mut request, sink));
     let ingress = packet.ingress_zone.map(|name| lookup.zone(name, sink));
     let egress = packet.egress_zone.map(|name| lookup.zone(name, sink));
     let written = [packet.source, packet.destination]
@@ -225,6 +249,11 @@ fn packet(
         v6: family(destination.flatten(), protocol.flatten()),
     };
     let sender = sender(lookup, &packet, case, (edges, at), &mut request, sink);
+    if let Some(time) = packet.at.map(|text| times::moment(text, sink)) {
+        let slot = time?.slot;
+        let past = times.partition_point(|moment| *moment <= slot);
+        set(&mut request, attribute::TIME, u32::try_from(past).ok()?);
+    }
     if let Some(object) = object {
         let object = object?;
         set(&mut request, attribute::OBJECT, key(object.domain.id, object.number));
@@ -346,7 +375,7 @@ fn set_fields(request: &mut Request, fields: &Fields) {
         (attribute::LEVEL, level),
         (attribute::COMPARTMENTS, compartments),
         (attribute::CONSTRAINTS, fields.constraints.map(u32::from)),
-        (attribute::OPERATION, fields.operation.map(u32::from)),
+        (attribute::OPERATION, fields.operations.first().map(|(_, number)| u32::from(*number))),
         (attribute::RESIDENCY, fields.residency.map(u32::from)),
         (attribute::ROUTE, fields.route.map(u32::from)),
         (attribute::RADIUS, fields.radius.map(u32::from)),
@@ -390,17 +419,17 @@ fn legacy_sender(
             .help(help),
         );
     };
-    let template = &legacy.template;
-    let fields = labels::fields(lookup, label, (template.domain, span), sink)?;
+    let written = &legacy.label;
+    let fields = labels::fields(lookup, label, (written.domain, span), sink)?;
     set(request, attribute::STATE, state::LEGACY);
-    set(request, attribute::SUBJECT, key(template.domain, template.subject));
-    set(request, attribute::LEVEL, template.level);
-    set(request, attribute::COMPARTMENTS, template.compartments);
-    set(request, attribute::CONSTRAINTS, template.constraints);
-    set(request, attribute::OPERATION, template.operation);
-    set(request, attribute::RESIDENCY, template.residency);
-    set(request, attribute::ROUTE, template.route);
-    set(request, attribute::RADIUS, template.radius);
+    set(request, attribute::SUBJECT, key(written.domain, written.subject));
+    set(request, attribute::LEVEL, written.level);
+    set(request, attribute::COMPARTMENTS, written.compartments);
+    set(request, attribute::CONSTRAINTS, written.constraints);
+    set(request, attribute::OPERATION, written.operation);
+    set(request, attribute::RESIDENCY, written.residency);
+    set(request, attribute::ROUTE, written.route);
+    set(request, attribute::RADIUS, written.radius);
     set(request, attribute::INGRESS_ZONE, legacy.zone);
     set_fields(request, &fields);
     let of_family = |p: &&Prefix| entry.v6.is_none_or(|v6| v6 == p.address.is_ipv6());
@@ -428,10 +457,16 @@ fn contains(prefix: &Prefix, address: IpAddr) -> bool {
 fn transport(
     lookup: Lookup<'_, '_>,
     written: &ast::Proto,
+    packet: &Packet<'_>,
     request: &mut Request,
     sink: &mut Sink,
 ) -> Option<u8> {
     let protocol = proto::protocol(lookup, written, sink)?;
+    if let Some(fragment) = packet.fragment {
+        set(request, attribute::PROTOCOL, protocol.number);
+        shapes::hidden(fragment, [(written, written.span)].into_iter(), sink)?;
+        return Some(protocol.number);
+    }
     let wide = |ranges: Option<Vec<(u8, u8)>>| {
         ranges.map(|ranges| ranges.iter().map(|&(a, b)| (a.into(), b.into())).collect())
     };

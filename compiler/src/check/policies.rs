@@ -15,6 +15,7 @@ use super::kind::Kind;
 use super::labels::said_twice;
 use super::rules;
 use super::sink::Sink;
+use super::templates::Expanded;
 use crate::checked::{Hook, HookScope, Rule, Tier};
 use crate::codes;
 use crate::resolve::{DEFAULT_TIER, Lookup, World};
@@ -176,6 +177,7 @@ pub(crate) fn tiers(world: &World<'_>) -> Vec<Tier> {
 pub(crate) fn check_all(
     world: &World<'_>,
     outline: &Outline<'_>,
+    expanded: &Expanded,
     sink: &mut Sink,
 ) -> (Vec<Rule>, [bool; 3]) {
     outline.check_count(limits::RULES_MAX, sink);
@@ -204,7 +206,8 @@ pub(crate) fn check_all(
                         .help("give every rule its own name: verdicts and counters are told by it"),
                 );
             }
-            rules::check(lookup, &frame, rule, &mut asked, &mut rules, sink);
+            let clauses = expanded.clauses(&rule.clauses);
+            rules::check(lookup, &frame, rule, clauses, &mut asked, &mut rules, sink);
         }
     }
     (rules, governed)

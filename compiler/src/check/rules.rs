@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use govc_abi::limits::SAMPLING_MAX;
 use govc_grammar::ast::{self, Action, ClauseKind, FromItem};
 use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
@@ -12,8 +13,10 @@ use super::policies::PolicyFrame;
 use super::proto;
 use super::scopes::{Sense, merged, takes_nothing_out};
 use super::sets;
+use super::shapes;
 use super::sink::Sink;
-use crate::checked::{From, Match, Protocol, Rule, ScopeRange};
+use super::times;
+use crate::checked::{Answer, From, Match, Protocol, Rule, ScopeRange};
 use crate::codes;
 use crate::lock::SUBJECT_LAST;
 use crate::resolve::Lookup;
@@ -27,7 +30,13 @@ struct Clauses<'a> {
     operation: Option<(&'a ast::Selection<ast::Pattern>, Span)>,
     source: Option<(&'a ast::Set, Span)>,
     destination: Option<(&'a ast::Set, Span)>,
-    log: Option<Span>,
+    log: Option<(Option<ast::Sampling>, Span)>,
+    since: Option<(&'a ast::Text, Span)>,
+    until: Option<(&'a ast::Text, Span)>,
+    reject: Option<Span>,
+    quarantine: Option<(&'a ast::Name, Span)>,
+    fragments: Option<Span>,
+    options: Option<Span>,
     /// All of them: `where` and `proto` may stand several times.
     list: &'a [ast::Clause],
 }
@@ -53,13 +62,16 @@ impl<'a> Clauses<'a> {
 pub(crate) fn check<'a>(
     lookup: Lookup<'_, '_>,
     frame: &PolicyFrame<'_>,
-    rule: &'a ast::Rule,
+    rule: &ast::Rule,
+    clauses: &'a [ast::Clause],
     asked: &mut Asked<'a>,
     rules: &mut Vec<Rule>,
     sink: &mut Sink,
 ) {
     check_action(frame, rule, sink);
-    let clauses = sort_clauses(&rule.clauses, sink);
+    let clauses = sort_clauses(clauses, sink);
+    let log = clauses.log.map(|(sampling, _)| one_in(sampling, sink));
+    let answer = answer(lookup, rule, &clauses, sink);
     let Some(matches) = matches(lookup, frame, rule.action, &clauses, asked, sink) else { return };
     rules.push(Rule {
         policy: frame.policy.name.text.clone(),
@@ -68,7 +80,8 @@ pub(crate) fn check<'a>(
         tier: frame.tier,
         action: rule.action,
         observe: rule.observe || frame.policy.observe,
-        log: clauses.log.is_some(),
+        log,
+        answer,
         hooks: Arc::clone(&frame.hooks),
         matches,
         head: head(rule),
@@ -92,11 +105,17 @@ pub(crate) fn check_match<'a>(
     sink: &mut Sink,
 ) -> Option<Match> {
     let clauses = sort_clauses(list, sink);
-    if let Some(span) = clauses.log {
-        let message = "an assertion sees no packets, so there is nothing to log";
+    let answers = [
+        ("log", clauses.log.map(|(_, span)| span)),
+        ("reject", clauses.reject),
+        ("quarantine", clauses.quarantine.map(|(_, span)| span)),
+    ];
+    for (word, span) in answers {
+        let Some(span) = span else { continue };
+        let message = format!("an assertion sees no packets, so there is nothing to {word}");
         sink.push(
-            Diagnostic::new(codes::ASSERTION_LOGS, message, span, "logs nothing")
-                .help("remove `log`"),
+            Diagnostic::new(codes::ASSERTION_LOGS, message, span, "does nothing")
+                .help(format!("remove `{word}`")),
         );
     }
     matches(lookup, frame, action, &clauses, asked, sink)
@@ -141,15 +160,25 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
             ClauseKind::Destination(members) => {
                 say(&mut clauses.destination, members, span, "destination")
             }
-            ClauseKind::Where(_) | ClauseKind::Proto(_) => None,
-            ClauseKind::Log => {
-                let first = clauses.log.replace(span);
-                first.map(|first| {
-                    Diagnostic::new(codes::REPEATED, "`log` is said twice", span, "already said")
-                        .and(first, "first said here")
-                        .help("remove one of the two")
-                        .replace(span, "", Applicability::MachineApplicable)
-                })
+            ClauseKind::Since(time) => say(&mut clauses.since, time, span, "since"),
+            ClauseKind::Until(time) => say(&mut clauses.until, time, span, "until"),
+            ClauseKind::Quarantine(zone) => say(&mut clauses.quarantine, zone, span, "quarantine"),
+            // Written out before, but for those that could not be.
+            ClauseKind::Where(_) | ClauseKind::Proto(_) | ClauseKind::Like(_) => None,
+            ClauseKind::Reject => {
+                let first = clauses.reject.replace(span);
+                first.map(|first| repeated_word("reject", span, first))
+            }
+            ClauseKind::Shape(shape) => {
+                let (slot, word) = match shape {
+                    ast::Shape::Fragments => (&mut clauses.fragments, "fragments"),
+                    ast::Shape::Options => (&mut clauses.options, "options"),
+                };
+                slot.replace(span).map(|first| repeated_word(word, span, first))
+            }
+            ClauseKind::Log(sampling) => {
+                let first = clauses.log.replace((*sampling, span));
+                first.map(|(_, first)| repeated_word("log", span, first))
             }
         };
         if let Some(diagnostic) = repeated {
@@ -157,6 +186,59 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
         }
     }
     clauses
+}
+
+fn repeated_word(word: &str, span: Span, first: Span) -> Diagnostic {
+    let message = format!("`{word}` is said twice");
+    Diagnostic::new(codes::REPEATED, message, span, "already said")
+        .and(first, "first said here")
+        .help("remove one of the two")
+        .replace(span, "", Applicability::MachineApplicable)
+}
+
+/// `N` of `log 1 in N`.
+fn one_in(sampling: Option<ast::Sampling>, sink: &mut Sink) -> u16 {
+    let Some(ast::Sampling { taken, of }) = sampling else { return 1 };
+    let number = u16::try_from(of.value).ok().filter(|number| *number > 0 && taken.value == 1);
+    number.unwrap_or_else(|| {
+        let span = taken.span.to(of.span);
+        let message = format!("`{} in {}` cannot be sampled", taken.value, of.value);
+        let help = format!("write `log 1 in N` with a number from 1 to {SAMPLING_MAX}");
+        sink.push(Diagnostic::new(codes::BAD_SAMPLING, message, span, "not 1 in N").help(help));
+        1
+    })
+}
+
+/// What becomes of packets that the rule denies.
+fn answer(
+    lookup: Lookup<'_, '_>,
+    rule: &ast::Rule,
+    clauses: &Clauses<'_>,
+    sink: &mut Sink,
+) -> Answer {
+    let quarantine = clauses.quarantine.map(|(_, span)| ("quarantine", span));
+    let reject = clauses.reject.map(|span| ("reject", span));
+    if let Some((word, span)) = reject.or(quarantine).filter(|_| rule.action != Action::Deny) {
+        let message = format!("`{word}` says what becomes of packets that are denied");
+        sink.push(
+            Diagnostic::new(codes::ANSWER_WITHOUT_DENIAL, message, span, "nothing is denied")
+                .and(head(rule), "this rule does not deny")
+                .help(format!("remove `{word}`, or let the rule `deny`")),
+        );
+    } else if let (Some((_, first)), Some((_, second))) = (reject, quarantine) {
+        let message = "a packet is either rejected or put into quarantine";
+        sink.push(
+            Diagnostic::new(codes::SAID_TWICE, message, second, "something else is said")
+                .and(first, "said here")
+                .help("remove one of the two"),
+        );
+    }
+    let zone = clauses.quarantine.and_then(|(zone, _)| lookup.zone(zone, sink));
+    match (reject, zone) {
+        (Some(_), _) => Answer::Reject,
+        (None, Some(zone)) => Answer::Quarantine(zone),
+        (None, None) => Answer::Silence,
+    }
 }
 
 /// Fills the place of a clause that may stand once.
@@ -208,11 +290,16 @@ fn matches<'a>(
         ask_operations(lookup, &selection.except, asked, sink);
     }
     let protocols = protocols(lookup, clauses, sink);
+    let shapes =
+        shapes::allowed(action, clauses.fragments, clauses.options, clauses.protos(), sink);
     let sources = optional(clauses.source, |m| sets::prefixes(lookup, m, "source", sink));
     let destinations =
         optional(clauses.destination, |m| sets::prefixes(lookup, m, "destination", sink));
+    let since = optional(clauses.since, |time| times::moment(time, sink));
+    let until = optional(clauses.until, |time| times::moment(time, sink));
+    let in_order = times::ordered(since.flatten(), until.flatten(), sink);
     let spoken = lookup.domain_of(&asked.uses, from.named, sink).ok()?;
-    if asked.failed || from.failed || from.named.unresolved {
+    if asked.failed || from.failed || from.named.unresolved || !in_order {
         return None;
     }
     let mut conditions = Vec::with_capacity(condition_count);
@@ -231,8 +318,11 @@ fn matches<'a>(
         operations: operations?,
         conditions,
         protocols: protocols?,
+        shapes: shapes?,
         sources: sources?,
         destinations: destinations?,
+        since: since?,
+        until: until?,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::checked::{DomainId, Scope, ScopeRange};
 use crate::codes;
 use crate::index::Meant;
 use crate::lock::SUBJECT_LAST;
-use crate::resolve::{Lookup, path_text};
+use crate::resolve::Lookup;
 use crate::suggest;
 use crate::vocabulary::{DomainNames, ScopeSource};
 
@@ -164,7 +164,7 @@ impl<'w> Lookup<'w, '_> {
     ) -> Option<Subject<'w>> {
         let target = self.target(&pattern.path, sink)?;
         let domain = target.domain;
-        let text = path_text(&pattern.path);
+        let text = pattern.path.text();
         if pattern.reach != Reach::Exact {
             let message = "one subject is wanted here, and a star names many".to_owned();
             return sink.fail(
@@ -197,17 +197,18 @@ impl<'w> Lookup<'w, '_> {
     /// domain that has it.
     fn target(&self, path: &ast::Path, sink: &mut Sink) -> Option<Target<'w>> {
         let (first, rest) = path.segments.split_first()?;
-        let (domain, mut segments) = match self.domain_named(&first.text) {
+        let here = self.at(first.span);
+        let (domain, mut segments) = match here.domain_named(&first.text) {
             Some(id) => {
                 self.note(first.span, || Meant::Domain(id));
                 (self.world.domain(id)?, rest)
             }
-            None => (self.domain_of_top(first, path, sink)?, path.segments.as_slice()),
+            None => (here.domain_of_top(first, path, sink)?, path.segments.as_slice()),
         };
         let mut scope = None;
         while let Some((segment, rest)) = segments.split_first() {
             let Some(next) = domain.scope(scope, &segment.text) else {
-                return self.unknown_scope(Target { domain, scope }, path, segment, sink);
+                return here.unknown_scope(Target { domain, scope }, path, segment, sink);
             };
             self.note(segment.span, || Meant::Scope(domain.id, next));
             (scope, segments) = (Some(next), rest);
@@ -225,7 +226,7 @@ impl<'w> Lookup<'w, '_> {
         match (owners.next(), owners.next()) {
             (Some(only), None) => Some(only),
             (Some(one), Some(other)) => {
-                let text = path_text(path);
+                let text = path.text();
                 let message = format!(
                     "`{}` is a scope of domain `{}` and of domain `{}`",
                     first.text,
@@ -243,16 +244,15 @@ impl<'w> Lookup<'w, '_> {
                 if let Some(domain) = hidden.and_then(|id| self.world.domain(id))
                     && !self.view.broken
                 {
-                    let package = self.world.packages.text(domain.package);
                     return sink.fail(self.not_used(
                         Kind::Domain,
                         &first.text,
                         first.span,
-                        &package,
+                        domain.package,
                     ));
                 }
                 // The whole path may be known under another kind, or in another package.
-                let whole = path_text(path);
+                let whole = path.text();
                 self.unknown(Kind::Scope, &whole, path.span, sink)
             }
         }
@@ -284,7 +284,7 @@ impl<'w> Lookup<'w, '_> {
             return sink.fail(near.offer(diagnostic.help(help), segment.span));
         }
         let elsewhere =
-            siblings().next().and_then(|_| self.catalogue().near_scope(*self, &path_text(path)));
+            siblings().next().and_then(|_| self.catalogue().near_scope(*self, &path.text()));
         sink.fail(match elsewhere {
             Some(near) => {
                 near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), path.span)
@@ -339,7 +339,7 @@ impl<'w> Target<'w> {
         if let Some(number) = number.filter(|&number| number <= last) {
             return Some(number);
         }
-        let text = path_text(&pattern.path);
+        let text = pattern.path.text();
         let count = last - first + 1;
         let message = format!("`{text}[{}]` is outside the batch", index.value);
         let (help, subjects) = match count {
@@ -357,7 +357,7 @@ impl<'w> Target<'w> {
     }
 
     fn no_batch(self, pattern: &ast::Pattern, index: &ast::Int) -> Diagnostic {
-        let text = path_text(&pattern.path);
+        let text = pattern.path.text();
         let what = if self.scope.is_some() { "no batch" } else { "a domain" };
         let message = format!("`{text}` is {what}, and has no subject number {}", index.value);
         let diagnostic = Diagnostic::new(codes::BAD_INDEX, message, index.span, "no batch")
@@ -372,7 +372,7 @@ impl<'w> Target<'w> {
 }
 
 fn grouping(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
-    let text = path_text(&pattern.path);
+    let text = pattern.path.text();
     let message = match target.parts() {
         Some(_) => format!("`{text}` only groups other scopes"),
         None => format!("`{text}` is a domain"),
@@ -388,7 +388,7 @@ fn grouping(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
 }
 
 fn not_a_workload(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
-    let text = path_text(&pattern.path);
+    let text = pattern.path.text();
     let children = target.child_names();
     let help = match children.first() {
         Some(child) => format!("write the path of one workload below it, such as `{text}.{child}`"),
@@ -400,7 +400,7 @@ fn not_a_workload(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
 }
 
 fn no_child_subjects(pattern: &ast::Pattern, target: Target<'_>) -> Diagnostic {
-    let text = path_text(&pattern.path);
+    let text = pattern.path.text();
     let leaf = target.parts().is_some_and(|(_, source)| !source.groups);
     let (message, help) = if leaf {
         (format!("nothing lies below `{text}`"), format!("write `{text}` for its own subjects"))
@@ -420,7 +420,7 @@ pub(crate) fn takes_nothing_out(pattern: &ast::Pattern) -> Diagnostic {
 }
 
 fn pattern_text(pattern: &ast::Pattern) -> String {
-    let path = path_text(&pattern.path);
+    let path = pattern.path.text();
     match (&pattern.index, pattern.reach) {
         (Some(index), _) => format!("{path}[{}]", index.value),
         (None, Reach::Exact) => path.into(),

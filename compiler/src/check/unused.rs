@@ -8,7 +8,7 @@ use super::sink::Sink;
 use crate::codes;
 use crate::resolve::{Defined, World};
 
-/// Warns about unused sets, zones and tiers of files that have a policy. Vocabularies are made
+/// Warns about unused sets, zones, tiers and templates of files that have a policy. Vocabularies are made
 /// for others to use, so their names are never unused.
 pub(crate) fn warn(world: &World<'_>, sink: &mut Sink) {
     let has_policy: Vec<bool> = world
@@ -22,6 +22,7 @@ pub(crate) fn warn(world: &World<'_>, sink: &mut Sink) {
     let zones = world.zones.iter().filter(|zone| !zone.source.encrypted);
     warn_each(zones, Kind::Zone, |zone| &zone.name, private, sink);
     warn_each(&world.tiers, Kind::Tier, |tier| &tier.name, private, sink);
+    warn_each(&world.templates, Kind::Template, |one| &one.name, private, sink);
 }
 
 fn warn_each<'w, 'a: 'w, T: 'a>(

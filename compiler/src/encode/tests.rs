@@ -16,7 +16,7 @@ use crate::{
     diagram::{Budget, Diagram, DiagramRow, RowTable},
     forest::Part,
     sample::{self, Mixture, Random, Requests},
-    table::{Group, IntervalSet, Program, Row},
+    table::{Group, IntervalSet, Label, Program, Row},
     tables::Kind,
 };
 
@@ -202,23 +202,40 @@ fn damaged_images_are_refused() {
 fn records_lie_where_the_header_says() {
     let table = DecisionTable {
         rules: vec![rule::DENY, rule::PERMIT | rule::LOG],
-        templates: vec![(0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321, 1)],
+        labels: vec![Label {
+            head: 0x1234_5678_9abc_def0,
+            mid: 0x0fed_cba9_8765_4321,
+            domain_index: 1,
+            declared: 0x1122_3344_5566_7788,
+            further: (0, 1),
+            fragments: false,
+        }],
         objects: vec![5, attribute::scope_key(1, 77)],
         domains: vec![(7, 0x00ff), (9, 0xffff)],
         ..DecisionTable::default()
     };
     let image = encode(&table, &Names::default()).unwrap();
     assert_eq!(image.rules().collect::<Vec<_>>(), table.rules);
-    let template = image.template(0).unwrap();
+    let written = image.label(0).unwrap();
     assert_eq!(
-        (template.label.head, template.label.mid),
-        (table.templates[0].0, table.templates[0].1)
+        (written.label.head, written.label.mid),
+        (table.labels[0].head, table.labels[0].mid)
     );
-    assert_eq!(template.domain_index, 1);
+    assert_eq!(written.domain_index, 1);
     assert_eq!(image.object(1), Some(attribute::scope_key(1, 77)));
     assert_eq!(image.object(2), None);
     assert_eq!(image.domains().collect::<Vec<_>>(), [(7, 0x00ff), (9, 0xffff)]);
     assert_eq!(walk::domain_index(&ImageTables::new(&image), 9), Some(1));
+    // Nobody finds a label by declaring that is not there.
+    for further in [(1, 1), (0, 2), (0, 16)] {
+        let mut wrong = table.clone();
+        wrong.labels[0].further = further;
+        let told = encode(&wrong, &Names::default());
+        assert!(
+            matches!(told, Err(EncodeError::Image(ImageError::Outside("further labels")))),
+            "{told:?}"
+        );
+    }
 }
 
 fn row(value: u32, attribute: u8, first: u128, last: u128) -> Row {

@@ -84,7 +84,8 @@ fn message(kind: u8, id: u16, sequence: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The Internet checksum of RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+#[must_use]
+pub fn checksum(bytes: &[u8]) -> u16 {
     let (words, odd) = bytes.as_chunks::<2>();
     let last = odd.first().map_or(0, |byte| u32::from(*byte) << 8);
     let mut sum = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum::<u32>() + last;

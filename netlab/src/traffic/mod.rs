@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, bind, socket_with};
 
-pub use icmp::ping;
-pub use tcp::TcpReport;
+pub use icmp::{checksum, ping};
+pub use tcp::{TcpEnds, TcpReport};
 pub use udp::{DontFragment, udp_send_gso};
 
 use crate::socket::set_option;

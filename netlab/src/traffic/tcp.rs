@@ -1,7 +1,7 @@
 //! TCP: a short exchange, and a bulk transfer that is checked byte by byte.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::thread;
@@ -17,7 +17,7 @@ use rustix::net::{
 
 use super::{Flow, Outcome, corrupt, local_address, open, pattern, settle};
 use crate::LabError;
-use crate::socket::{Deadline, retry, wait};
+use crate::socket::{Deadline, get_option, retry, set_option, wait};
 
 /// The size of a request and of an answer, in bytes.
 const MESSAGE: usize = 64;
@@ -34,7 +34,42 @@ pub struct TcpReport {
     pub elapsed: Duration,
 }
 
+/// Both ends of a connection, for traffic of the caller's own.
+#[derive(Debug)]
+pub struct TcpEnds {
+    /// The end that connected.
+    pub client: TcpStream,
+    /// The end that was connected to.
+    pub server: TcpStream,
+    /// How many bytes of payload the client puts into a segment.
+    pub mss: u32,
+}
+
 impl Flow<'_> {
+    /// Connects, and leaves the talk to the caller. With `mss`, neither end sends or accepts segments
+    /// with more bytes behind the fixed TCP header. Both ends block.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] when a socket cannot be had or bound, or does not connect.
+    pub fn tcp_connect(&self, mss: Option<u16>) -> Result<TcpEnds, LabError> {
+        let failed = |error| LabError::io(format!("connect {self}"), error);
+        let sockets = Sockets::open(self)?;
+        for fd in [&sockets.listener, &sockets.client] {
+            let Some(mss) = mss else { break };
+            set_option(fd.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG, mss.into())
+                .map_err(failed)?;
+        }
+        let server = sockets.connect(Deadline::after(self.timeout)).map_err(failed)?;
+        let (client, server) = (TcpStream::from(sockets.client), TcpStream::from(server));
+        for end in [&client, &server] {
+            end.set_nonblocking(false).map_err(failed)?;
+        }
+        let mss = get_option(client.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG);
+        let mss = mss.map_err(failed)?.cast_unsigned();
+        Ok(TcpEnds { client, server, mss })
+    }
+
     /// Connects, sends a short request and waits for a short answer.
     ///
     /// # Errors

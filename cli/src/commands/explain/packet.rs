@@ -2,28 +2,34 @@
 
 use std::{fs, path::PathBuf};
 
+use govc_abi::attribute::Request;
 use govc_compiler::{
     analysis::{
         explain::{self, Explanation, Nearer},
         rule_name,
     },
-    checked::Policy,
+    checked::{Action, Policy},
     names::place_of,
 };
+use govc_image::Image;
 use serde::Serialize;
 
+use super::captured;
 use crate::{
     arguments::{Explain, Sources},
+    capture,
     failure::Failure,
     input::{self, Compiled, Input},
     output::{Style, json, line},
+    translated::{Becomes, Grants},
 };
 
 /// Nearer rules that are told unless all are asked for.
 const NEARER_MAX: usize = 5;
 
+/// What was found, for programs.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     verdict: &'static str,
     rule: Option<String>,
     place: Option<String>,
@@ -31,6 +37,30 @@ struct Report {
     passed: Vec<String>,
     nearer: Vec<Nearer>,
     overruled: Vec<String>,
+    /// What its label becomes where it leaves; null where it stays what it is.
+    becomes: Option<Becomes>,
+}
+
+/// Why a packet gets its verdict, and what its label becomes.
+pub struct Found {
+    pub explanation: Explanation,
+    pub becomes: Option<Becomes>,
+}
+
+/// Explains, with what becomes of the label where that is let through.
+pub fn find(
+    arguments: &Explain,
+    (policy, image): (&Policy, &Image),
+    at: usize,
+    request: &Request,
+) -> Result<Found, Failure> {
+    let explanation = explain::explain(policy, image.names(), at, request);
+    let becomes = if explanation.decision.permit {
+        Grants::new(&arguments.transit, image)?.becomes((policy, image), at, request)?
+    } else {
+        None
+    };
+    Ok(Found { explanation, becomes })
 }
 
 /// Decides a packet that is given in words or in a file, and tells why.
@@ -43,6 +73,9 @@ pub fn tell(
     let files = files.iter().map(PathBuf::from).collect();
     let sources = Sources::plain(files, arguments.include.clone());
     let path = PathBuf::from(packet);
+    if capture::is_capture(&path) {
+        return captured::tell(arguments, &sources, &path, style);
+    }
     let packet = if path.is_file() {
         fs::read_to_string(&path).map_err(input::file("read", &path))?
     } else {
@@ -59,28 +92,42 @@ pub fn tell(
     input.report(style)?;
     let Compiled { policy, image, .. } = input.compiled()?;
     let case = policy.tests().last().and_then(|test| test.cases.first()).ok_or(Failure::Told)?;
-    let names = image.names();
-    let mut found = explain::explain(policy, names, case.hook, &case.request);
-    let left = found.nearer.len().saturating_sub(NEARER_MAX);
+    let found = find(arguments, (policy, image), case.hook, &case.request)?;
+    show_or_json(arguments, &input, policy, found, style)
+}
+
+/// Tells what was found, as far as it is asked for.
+pub fn show_or_json(
+    arguments: &Explain,
+    input: &Input,
+    policy: &Policy,
+    mut found: Found,
+    style: &Style,
+) -> Result<(), Failure> {
+    let nearer = &mut found.explanation.nearer;
+    let left = nearer.len().saturating_sub(NEARER_MAX);
     if !arguments.all {
-        found.nearer.truncate(NEARER_MAX);
+        nearer.truncate(NEARER_MAX);
     }
     let left = if arguments.all { 0 } else { left };
     if arguments.json {
-        return json(&report(&input, policy, found));
+        return json(&report(input, policy, found));
     }
-    show(&input, policy, &found, left, style)
+    show(input, policy, &found, left, style)
 }
 
-fn place(input: &Input, policy: &Policy, position: usize) -> String {
+pub fn place(input: &Input, policy: &Policy, position: usize) -> String {
     let span = policy.rules().get(position).map(|rule| rule.head);
     let place = span.and_then(|span| place_of(&input.sources, span));
     place.map(|(file, row, _)| format!("{file}:{row}")).unwrap_or_default()
 }
 
-fn report(input: &Input, policy: &Policy, found: Explanation) -> Report {
+/// What was found, for programs.
+pub fn report(input: &Input, policy: &Policy, found: Found) -> Report {
     let name = |position: &usize| rule_name(policy, *position);
+    let Found { explanation: found, becomes } = found;
     Report {
+        becomes,
         verdict: if found.decision.permit { "permit" } else { "deny" },
         rule: found.decision.rule.as_ref().map(name),
         place: found.decision.rule.map(|position| place(input, policy, position)),
@@ -94,7 +141,7 @@ fn report(input: &Input, policy: &Policy, found: Explanation) -> Report {
 fn show(
     input: &Input,
     policy: &Policy,
-    found: &Explanation,
+    Found { explanation: found, becomes }: &Found,
     left: usize,
     style: &Style,
 ) -> Result<(), Failure> {
@@ -106,26 +153,36 @@ fn show(
         Some(rule) => line(&format!("{verdict} by {}", named(rule)))?,
         None => line(&format!("{verdict} by default: no rule that decides matches the packet"))?,
     }
+    if let Some(becomes) = becomes {
+        line(&format!("  {}", becomes.tell()))?;
+    }
     if let Some(pending) = found.decision.pending {
-        line(&format!("  would be decided by {}, which only observes", named(pending)))?;
+        let permits = policy.rules().get(pending).is_some_and(|rule| rule.action == Action::Permit);
+        let would = if permits { "permitted" } else { "denied" };
+        line(&format!("  would be {would} by this rule, which only observes: {}", named(pending)))?;
     }
     for &position in &found.passed {
         line(&format!("  passed on by {}", named(position)))?;
     }
     for nearer in &found.nearer {
         line(&format!("  not {}", named(nearer.position)))?;
-        let more = if nearer.failing > 1 {
-            format!(" (and {} more)", nearer.failing - 1)
-        } else {
-            String::new()
+        let more = match nearer.failing {
+            0 | 1 => String::new(),
+            2 => "; 1 more clause fails".to_owned(),
+            failing => format!("; {} more clauses fail", failing - 1),
         };
         line(&format!("      {}{more}", nearer.because))?;
     }
     if left > 0 {
-        line(&style.dim(format!("  and {left} more that come before; --all tells them")))?;
+        let text = if left == 1 {
+            "1 more rule that comes before does not match; --all tells it".to_owned()
+        } else {
+            format!("{left} more rules that come before do not match; --all tells them")
+        };
+        line(&style.dim(format!("  {text}")))?;
     }
     for &position in &found.overruled {
-        line(&format!("  matches too, but comes later: {}", named(position)))?;
+        line(&format!("  matches too, but is overruled: {}", named(position)))?;
     }
     Ok(())
 }

@@ -144,6 +144,25 @@ impl Map {
     }
 }
 
+/// Classes by how many of one image's moments are past, as classes by how many of both images'.
+pub(super) fn times(own: &[u32], both: &[u32], old: &[Stretch]) -> Vec<Stretch> {
+    let class = |past: usize| {
+        let at = old.partition_point(|&(first, ..)| first <= past as u128).saturating_sub(1);
+        old.get(at).map_or(0, |&(.., class)| class)
+    };
+    let mut list = List::default();
+    for number in 0..=u8::MAX {
+        let slot = usize::from(number).checked_sub(1).map(|last| both.get(last).copied());
+        let past = match slot {
+            None => 0,
+            Some(Some(slot)) => own.partition_point(|time| *time <= slot),
+            Some(None) => own.len(),
+        };
+        list.push(number.into(), number.into(), class(past));
+    }
+    list.0
+}
+
 /// Whether all names that both know have the same numbers, those of scopes aside.
 fn same_numbers(old: &Domain, new: &Domain) -> bool {
     let lists = |domain: &Domain| {

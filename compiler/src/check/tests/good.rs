@@ -110,7 +110,7 @@ fn the_policy_of_the_manual() {
     assert_eq!(tiers, [("guardrails", false), ("default", false), ("baseline", true)]);
     let [read, export, write, leaves, secrets] = policy.rules.as_slice() else { panic!() };
     assert_eq!(read.description.as_deref(), Some("the API reads balances"));
-    assert_eq!((read.tier, read.action, read.observe, read.log), (0, Action::Permit, false, false));
+    assert_eq!((read.tier, read.action, read.observe, read.log), (0, Action::Permit, false, None));
     let hooks: Vec<_> = read.hooks.iter().map(|h| h.as_ref().map(|h| h.objects.clone())).collect();
     assert_eq!(hooks, [Some(Some(vec![range(257, 257)])), None, None]);
     let Match { from, domain, operations, conditions, protocols, to, .. } = &read.matches;
@@ -125,7 +125,7 @@ fn the_policy_of_the_manual() {
         ]
     );
     assert_eq!((protocols[0].number, &protocols[0].ports), (6, &Some(vec![(5432, 5432)])));
-    assert!(export.log);
+    assert_eq!(export.log, Some(1));
     assert_eq!(export.matches.operations.as_deref(), Some(&[1, 3][..]));
     assert_eq!(export.matches.conditions, [Condition::CompartmentsInclude(3)]);
     assert_eq!(write.action, Action::Deny);
@@ -144,21 +144,21 @@ fn the_edges_of_the_manual() {
     assert_eq!(policy.cgroups, ["/kube.slice/api*"]);
     let [api, batch] = policy.stamps.as_slice() else { panic!() };
     assert_eq!((api.zone, api.cgroup, api.from_zone), (1, Some(1), None));
-    let template = &api.template;
-    assert_eq!((template.subject, template.level, template.compartments), (256, 10, 1));
-    assert_eq!((template.operation, template.residency, template.route), (1, 1, 0));
-    assert_eq!((template.radius, template.life, template.constraints), (3, 3, 0));
+    let label = &api.label;
+    assert_eq!((label.subject, label.level, label.compartments), (256, 10, 1));
+    assert_eq!((label.operation, label.residency, label.route), (1, 1, 0));
+    assert_eq!((label.radius, label.life, label.constraints), (3, 3, 0));
     assert_eq!((batch.cgroup, batch.from_zone), (None, Some(3)));
     assert_eq!(
         batch.addresses.as_deref(),
         Some(&[prefix("10.20.0.0/16"), prefix("2001:db8:20::/48")][..])
     );
-    let template = &batch.template;
-    assert_eq!((template.subject, template.level, template.compartments), (322, 0, 0));
-    assert_eq!((template.radius, template.life), (2, 2));
+    let label = &batch.label;
+    assert_eq!((label.subject, label.level, label.compartments), (322, 0, 0));
+    assert_eq!((label.radius, label.life), (2, 2));
     assert_eq!(policy.delivers[0].object, (ACME, 257));
     assert_eq!(policy.legacies[0].zone, 2);
-    assert_eq!(policy.legacies[0].template.constraints, 2);
+    assert_eq!(policy.legacies[0].label.constraints, 2);
 }
 
 fn matches(clauses: &str) -> Match {

@@ -89,9 +89,28 @@ fn edges() {
     let texts = stamps(65_535, |n| format!("cgroup \"/c{n}\""));
     assert_told(&texts, codes::TOO_MANY_CGROUPS, "\"/c65535\"", &["more than 65534 cgroup"]);
     let address = |n: usize| format!("address 10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
-    let texts = stamps(max::TEMPLATES_MAX + 1, address);
+    let texts = stamps(max::LABELS_MAX + 1, address);
     let words = ["more than 65536 stamp and legacy rules"];
-    assert_told(&texts, codes::TOO_MANY_TEMPLATES, "pods", &words);
+    assert_told(&texts, codes::TOO_MANY_LABELS, "pods", &words);
+}
+
+#[test]
+fn declarable_operations() {
+    let names = |count: usize| (0..count).map(|n| format!("o.a{n}")).collect::<Vec<_>>();
+    let text = |count| {
+        let operations = names(17).join(" ").replace("o.", "");
+        let granted = names(count).join(" or ");
+        [format!(
+            "package p\ndomain acme = 7 {{ level {{ public }} }}\nscope acme {{ api at public }}\n\
+             operation o {{ {operations} }}\nzone pods = interface \"veth*\"\n\
+             stamp on pods {{ subject acme.api  operation {granted} }}"
+        )]
+    };
+    let policy = assert_good(&text(max::DECLARABLE_MAX));
+    let label = &policy.stamps[0].label;
+    assert_eq!((label.operation, label.operations.len()), (1, 16));
+    assert_eq!(label.operations[15], ("o.a15".into(), 16));
+    assert_told(&text(17), codes::TOO_MANY_DECLARABLE, "o.a16", &["more than 16 operations"]);
 }
 
 #[test]

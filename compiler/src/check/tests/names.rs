@@ -103,6 +103,10 @@ fn zones_tiers_sets_radii() {
     assert_told(&texts, codes::UNKNOWN_RADIUS, "clusters", &["did you mean `cluster`?"]);
     let texts = rule("where radius <= galaxy");
     assert_told(&texts, codes::UNKNOWN_RADIUS, "galaxy", &["`node`, `cluster`, `domain`"]);
+    let texts = with_vocabulary("carriage tunel to office on wan");
+    assert_told(&texts, codes::UNKNOWN_CARRIAGE, "tunel", &["did you mean `tunnel`?"]);
+    let texts = with_vocabulary("carriage pigeon to office on wan");
+    assert_told(&texts, codes::UNKNOWN_CARRIAGE, "pigeon", &["`option` and `tunnel`"]);
 }
 
 #[test]
@@ -439,4 +443,46 @@ fn private_names() {
         // Files of the package itself see it.
         assert_good(&[owner, &user.replace("package b\nuse a", "package a")]);
     }
+}
+
+#[test]
+fn private_names_are_not_offered() {
+    let owner = "package a\ndomain d = 3 { level { low } }\nscope d { e }\n\
+                 private let offices = 10.0.0.0/8\nprivate zone inside = interface \"x\"\n\
+                 private constraint sealed\nprivate operation books { read }\n\
+                 private template checked { source offices  where ingress zone is inside }\n\
+                 policy own { on ingress deny r { like checked  operation books.read  where constraints has sealed } }";
+    assert_good(&[owner]);
+    let slips = [
+        ("source ofices", codes::UNKNOWN_SET, "ofices"),
+        ("where ingress zone is insde", codes::UNKNOWN_ZONE, "insde"),
+        ("where constraints has seald", codes::UNKNOWN_NAME, "seald"),
+        ("where constraints has d.seald", codes::UNKNOWN_NAME, "d.seald"),
+        ("operation books.reed", codes::UNKNOWN_OPERATION, "books.reed"),
+        ("like chekced", codes::UNKNOWN_TEMPLATE, "chekced"),
+    ];
+    for (clause, code, at) in slips {
+        let user = format!("package b\nuse a\npolicy q {{ on ingress\ndeny r {{ {clause} }} }}");
+        let told = |text: &str| {
+            let checked = run(&[owner, text], &Locks::default());
+            assert_eq!(checked.diagnostics.len(), 1, "{:?}", checked.diagnostics);
+            checked.diagnostics[0].clone()
+        };
+        let (there, here) = (told(&user), told(&user.replace("package b\nuse a", "package a")));
+        assert_eq!((there.code.id, here.code.id), (code.id, code.id), "{clause}");
+        assert_eq!(text_at(&[owner, &user], &there, 0), at);
+        let help = |one: &Diagnostic| one.help.clone().unwrap_or_default();
+        assert!(there.fixes.is_empty() && !help(&there).contains("did you mean"), "{there:?}");
+        assert!(help(&here).contains("did you mean"), "{here:?}");
+        for name in ["offices", "inside", "sealed", "books.read", "checked"] {
+            assert!(!help(&there).contains(name), "{there:?}");
+        }
+    }
+    // Nor is the package, to whoever does not use it.
+    let user = "package b\npolicy q { on ingress\ndeny r { source offices } }";
+    assert_told(&[owner, user], codes::UNKNOWN_SET, "offices", &["unknown set `offices`"]);
+    // What is private elsewhere is no rival of a name of one's own.
+    let user = "package b\nuse a\nlet offices = 10.1.0.0/16\n\
+                policy q { on ingress\ndeny r { source offices } }";
+    assert_good(&[owner, user]);
 }

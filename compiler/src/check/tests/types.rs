@@ -178,6 +178,37 @@ fn labels() {
 }
 
 #[test]
+fn carriages_that_contradict() {
+    let two = |first: &str, second: &str| {
+        with_vocabulary(&format!("carriage {first}\ncarriage {second}"))
+    };
+    let code = codes::CARRIAGES_CONTRADICT;
+    for (first, second) in [
+        ("tunnel to 10.0.0.0/8 on wan", "option to 10.1.0.0/16 on wan"),
+        ("option to 10.0.0.0/8 on wan", "tunnel to 10.0.0.0/8 on wan"),
+        ("tunnel to 10.0.0.0/8, 11.0.0.0/8 on wan", "option to 11.0.0.0/8, 12.0.0.0/8 on wan"),
+    ] {
+        let kind = second.split(' ').next().unwrap();
+        assert_told(&two(first, second), code, kind, &["exceptions first"]);
+    }
+    let covered = two("tunnel to 10.0.0.0/8 on wan", "tunnel to 10.1.0.0/16 on wan");
+    let found = run(&covered.each_ref().map(String::as_str), &Locks::default());
+    assert!(found.diagnostics.iter().any(|told| told.code == codes::UNREACHABLE_ITEM));
+    for (first, second) in [
+        ("option to 10.1.0.0/16 on wan", "tunnel to 10.0.0.0/8 on wan"),
+        ("tunnel to 10.0.0.0/8 on wan", "option to 10.1.0.0/16 on vpn"),
+        ("tunnel to 10.0.0.0/8 on wan", "option to 11.0.0.0/8 on wan"),
+    ] {
+        let found = run(&two(first, second).each_ref().map(String::as_str), &Locks::default());
+        assert!(found.diagnostics.is_empty(), "{first} {second} {:#?}", found.diagnostics);
+    }
+    let texts = with_vocabulary(
+        "legacy from office on wan { subject acme.guest }\ncarriage tunnel to 10.20.1.0/24 on wan",
+    );
+    assert_told(&texts, codes::CARRIAGE_OF_NOTHING, "tunnel", &["10.20.1.0/24", "legacy"]);
+}
+
+#[test]
 fn exceptions_that_leave_nothing() {
     let code = codes::NOTHING_LEFT;
     let texts = ["package p\nlet a = 10.0.0.0/9 except 10.0.0.0/10, 10.0.0.0/8"];

@@ -198,3 +198,42 @@ fn warnings_about_syntax_leave_the_others() {
     assert_eq!(codes, ["GOV0040", codes::OVERLAP.id]);
     assert!(checked.policy.is_some());
 }
+
+#[test]
+fn names_of_vocabularies_that_nothing_uses() {
+    let code = codes::UNUSED_HERE;
+    let vocabulary = "package v\ndomain d = 3 { level { low < mid < high }  compartments { one, two, three } }\n\
+        scope d { a at low in {one}  b at low }\nconstraint kept, lost\n\
+        operation books { read write }  stock { count }  mail { send }\nresidency eu = {de}  us = {us}\n\
+        route main, side\nzone lan = interface \"a\"  vpn = interface \"w\" encrypted  dmz = interface \"d\"\n\
+        tier first, default, last\nlet inner = 10.0.0.0/8  outer = inner  port = 80\n\
+        template t { source outer }\ntemplate u { where residency within eu }";
+    let policy = "package p\nuse v\nlet own = 10.0.0.0/8\npolicy q { on ingress  tier first\n\
+        deny r { operation books.write, stock.*  where constraints has kept, compartments includes two  like u }\n}\n\
+        test \"x\" { packet { from d.a  operation mail.send  route main } expect deny }";
+    let found = |texts: &[&str], files: std::ops::Range<u32>| {
+        let trees: Vec<_> = (0..)
+            .zip(texts)
+            .map(|(id, text)| (FileId(id), govc_grammar::parse(FileId(id), text).0))
+            .collect();
+        let (checked, index) =
+            crate::check::check_parsed_indexed(&trees, Vec::new(), &Locks::default());
+        let asked = |file: FileId| files.contains(&file.0);
+        let found = crate::unused::unused(&index, &checked.diagnostics, asked);
+        assert!(found.iter().all(|one| one.code == code), "{found:?}");
+        let names = found.iter().map(|one| text_at(texts, one, 0).to_owned());
+        (checked, names.collect::<Vec<_>>())
+    };
+    let (checked, names) = found(&[vocabulary, policy], 0..2);
+    // The set of the policy's own file is warned about.
+    let told: Vec<_> = checked.diagnostics.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(told, ["set `own` is never used"]);
+    assert_eq!(
+        names,
+        ["three", "lost", "read", "us", "side", "lan", "dmz", "default", "last", "port", "t"]
+    );
+    assert_eq!(found(&[vocabulary, policy], 1..2).1, [""; 0]);
+    let all = format!("{policy}\nassert a {{ never permit operation d.** source inner }}");
+    let (_, names) = found(&[vocabulary, &all], 0..1);
+    assert!(!names.contains(&"read".to_owned()), "{names:?}");
+}

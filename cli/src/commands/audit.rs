@@ -1,0 +1,91 @@
+//! `audit`: what was done with keys, bundles and grants.
+
+use std::path::Path;
+
+use govc_authority::{
+    audit::{self, Entry, Head, LINE_LEN_MAX},
+    form,
+};
+
+use crate::{
+    arguments::Audit,
+    failure::Failure,
+    input,
+    output::{Style, json, line},
+    state::State,
+    times,
+};
+
+pub fn run(command: &Audit, style: &Style) -> Result<(), Failure> {
+    match command {
+        Audit::Show { state, last, json } => show(&State::new(state).log(), *last, *json, style),
+        Audit::Verify { state, known, json } => {
+            let known = known.as_deref().map(parse_head).transpose()?;
+            let head = audit::verify(&State::new(state).log(), known.as_ref())?;
+            tell_head(&head, *json, style)
+        }
+        Audit::Mend { state, json: as_json } => {
+            let mended = audit::mend(&State::new(state).log(), times::now())?;
+            if *as_json {
+                return json(&serde_json::json!({ "mended": mended }));
+            }
+            let text = if mended { "a torn line was taken away" } else { "nothing to mend" };
+            line(&format!("{} {text}", style.good("ok")))
+        }
+    }
+}
+
+fn show(path: &Path, last: Option<usize>, as_json: bool, style: &Style) -> Result<(), Failure> {
+    let text = input::read_text(path)?;
+    let count = text.lines().count();
+    let skipped = last.map_or(0, |last| count.saturating_sub(last));
+    for (number, written) in text.lines().enumerate().skip(skipped) {
+        // The log is shown as far as it can be read; whether it is whole, `audit verify` tells.
+        let entry: Entry = form::read(written.as_bytes(), LINE_LEN_MAX).map_err(|error| {
+            Failure::refused(&format!("`{}`, line {}: {error}", path.display(), number + 1))
+        })?;
+        if as_json {
+            line(written)?;
+        } else {
+            tell(&entry, style)?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(entry: &Entry, style: &Style) -> Result<(), Failure> {
+    let record = &entry.record;
+    let event = serde_json::to_value(record.event).unwrap_or_default();
+    let event = event.as_str().unwrap_or_default().replace('_', " ");
+    let time = times::tell(record.time);
+    // Notes may quote files that nobody verified, and go to terminals.
+    let note = record.note.escape_debug();
+    line(&format!("{:>5}  {time}  {}  {note}", entry.index, style.bold(event)))?;
+    for (what, digest) in &record.digests {
+        line(&style.dim(format!("       {} {digest}", what.escape_debug())))?;
+    }
+    record.keys.iter().try_for_each(|key| line(&style.dim(format!("       key {key}"))))
+}
+
+fn tell_head(head: &Head, as_json: bool, style: &Style) -> Result<(), Failure> {
+    let Some(last) = head.last else {
+        return if as_json { json(head) } else { line("the log is empty") };
+    };
+    if as_json {
+        return json(head);
+    }
+    line(&format!("{} the log is whole", style.good("ok")))?;
+    line(&format!("   {}:{last}", head.count))
+}
+
+/// `COUNT:DIGEST`.
+fn parse_head(text: &str) -> Result<Head, Failure> {
+    let parsed = text.split_once(':').and_then(|(count, digest)| {
+        Some(Head { count: count.parse().ok()?, last: Some(digest.parse().ok()?) })
+    });
+    parsed.ok_or_else(|| Failure::Usage {
+        message: format!("`{text}` is no head of a log"),
+        help: "It is what `govc audit verify` prints: the number of lines, a colon, a digest."
+            .into(),
+    })
+}

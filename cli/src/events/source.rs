@@ -1,0 +1,281 @@
+//! Where events come from: a ring in the kernel, or a file.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use govc_abi::event::Event;
+use govc_image::Image;
+use govc_loader::{
+    cgroup, clock,
+    events::Events,
+    instance::{Lock, Place},
+    netdev,
+    status::{self, EventCount},
+};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use super::{describe::Described, history::Reader};
+use crate::failure::Failure;
+
+/// What the kernel had to tell while somebody watched, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Packets that asked for an event: the sum of all below.
+    pub counted: u64,
+    /// Events that were read.
+    pub read: u64,
+    /// Published and not read.
+    pub waiting: u64,
+    /// Lost to the rate limit.
+    pub lost_rate: u64,
+    /// Lost because the ring was full.
+    pub lost_full: u64,
+    /// Events from before, which were not shown.
+    pub skipped: u64,
+}
+
+/// The next thing that a source has.
+pub enum Next {
+    /// An event and its time, nanoseconds since 1970.
+    Event(Event, u64),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+/// Events with what their numbers mean.
+pub enum Source {
+    /// A ring.
+    Live(Box<Live>),
+    /// A file.
+    File(Box<Reader>),
+}
+
+/// The ring of an instance.
+pub struct Live {
+    events: Events,
+    place: Place,
+    _claim: Lock,
+    clock: Clock,
+    clock_kept: Instant,
+    interfaces: Interfaces,
+    cgroups: Cgroups,
+    /// Events that lie in the ring from before.
+    backlog: u64,
+    read: u64,
+    skipped: u64,
+    published_at_start: u64,
+    lost_at_start: EventCount,
+}
+
+impl Live {
+    /// Begins to read the events of an instance, alone. What has been waiting in the ring is left
+    /// out unless it is asked for: nobody read for an unknown time, and a full ring keeps the oldest.
+    /// With `permits`, permitted packets are reported until this is dropped; without, they are not,
+    /// also when somebody asked for them before and was killed.
+    pub fn open(place: &Place, backlog: bool, permits: bool) -> Result<Self, Failure> {
+        let claim = place.claim_events()?;
+        let events = Events::open(place)?;
+        // All three belong to one moment as far as they can: a packet in between is counted
+        // by one and not by another, and only while it is on its way.
+        let waiting = events.waiting();
+        let published_at_start = events.published();
+        let lost_at_start = status::event_count(place)?;
+        status::report_permits(place, permits)?;
+        clock::keep(place)?;
+        Ok(Self {
+            events,
+            place: place.clone(),
+            _claim: claim,
+            clock: Clock::now(),
+            clock_kept: Instant::now(),
+            interfaces: Interfaces::now(),
+            cgroups: Cgroups::default(),
+            backlog: if backlog { 0 } else { waiting },
+            read: 0,
+            skipped: 0,
+            published_at_start: published_at_start - if backlog { waiting } else { 0 },
+            lost_at_start,
+        })
+    }
+
+    /// What became of events so far.
+    pub fn tally(&self) -> Result<Tally, Failure> {
+        let now = status::event_count(&self.place)?;
+        let lost_rate = now.lost_rate.saturating_sub(self.lost_at_start.lost_rate);
+        let lost_full = now.lost_full.saturating_sub(self.lost_at_start.lost_full);
+        let published = self.events.published().saturating_sub(self.published_at_start);
+        Ok(Tally {
+            counted: published + lost_rate + lost_full,
+            read: self.read,
+            waiting: published.saturating_sub(self.read),
+            lost_rate,
+            lost_full,
+            skipped: self.skipped,
+        })
+    }
+
+    fn next(&mut self, wait: Duration) -> Result<Next, Failure> {
+        if self.clock_kept.elapsed() > CLOCK_KEPT {
+            // An instance that was detached meanwhile has no clock to keep.
+            let _ = clock::keep(&self.place);
+            self.clock_kept = Instant::now();
+        }
+        loop {
+            let Some(event) = self.events.next(wait)? else { return Ok(Next::Nothing) };
+            if self.backlog > 0 {
+                self.backlog -= 1;
+                self.skipped += 1;
+                continue;
+            }
+            self.read += 1;
+            return Ok(Next::Event(event, self.clock.unix_ns(event.time_ns)));
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Fails when the instance was detached meanwhile; then nothing is reported either.
+        let _ = status::report_permits(&self.place, false);
+    }
+}
+
+impl Source {
+    /// The next event, waiting up to `wait` where one may come.
+    pub fn next(&mut self, wait: Duration) -> Result<Next, Failure> {
+        match self {
+            Self::Live(live) => live.next(wait),
+            Self::File(reader) => reader.read(),
+        }
+    }
+
+    /// The image of a generation, as long as anybody has it.
+    pub fn image(&mut self, generation: u64) -> Option<Arc<Image>> {
+        match self {
+            Self::Live(live) => live.events.shared_image(generation),
+            Self::File(reader) => reader.image(generation),
+        }
+    }
+
+    /// The name of an interface.
+    pub fn interface(&mut self, index: u32) -> Option<String> {
+        match self {
+            Self::Live(live) => live.interfaces.name(index),
+            Self::File(reader) => reader.interface(index),
+        }
+    }
+
+    /// The path of a cgroup.
+    pub fn cgroup(&mut self, id: u64) -> Option<String> {
+        match self {
+            Self::Live(live) => live.cgroups.path(id),
+            Self::File(reader) => reader.cgroup(id),
+        }
+    }
+
+    /// What became of events so far.
+    pub fn tally(&self) -> Result<Option<Tally>, Failure> {
+        match self {
+            Self::Live(live) => live.tally().map(Some),
+            Self::File(reader) => Ok(reader.tally()),
+        }
+    }
+
+    /// An event with its names.
+    pub fn describe(&mut self, event: &Event, unix_ns: u64) -> Described {
+        let image = self.image(event.generation);
+        let time = jiff::Timestamp::from_nanosecond(unix_ns.into()).ok();
+        Described {
+            time: time.map(|time| format!("{time:.9}")),
+            interface: self.interface(event.ifindex),
+            cgroup: (event.cgroup() != 0).then(|| {
+                let path = self.cgroup(event.cgroup());
+                path.unwrap_or_else(|| format!("cgroup {}", event.cgroup()))
+            }),
+            ..super::describe::describe(event, image.as_deref())
+        }
+    }
+}
+
+/// How often the enforcement point's clock is looked after.
+const CLOCK_KEPT: Duration = Duration::from_secs(5);
+
+/// Turns boot time into Unix time.
+struct Clock {
+    offset_ns: i64,
+    taken: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let ns = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec * 1_000_000_000 + time.tv_nsec
+        };
+        let offset_ns = ns(ClockId::Realtime) - ns(ClockId::Boottime);
+        Self { offset_ns, taken: Instant::now() }
+    }
+
+    fn unix_ns(&mut self, boot_ns: u64) -> u64 {
+        // The wall clock is set now and then.
+        if self.taken.elapsed() > Duration::from_secs(1) {
+            *self = Self::now();
+        }
+        boot_ns.saturating_add_signed(self.offset_ns)
+    }
+}
+
+/// Names of interfaces in this network namespace.
+pub struct Interfaces {
+    names: BTreeMap<u32, String>,
+    listed: Instant,
+}
+
+impl Interfaces {
+    /// Those that there are now.
+    pub fn now() -> Self {
+        let mut interfaces = Self { names: BTreeMap::new(), listed: Instant::now() };
+        interfaces.list();
+        interfaces
+    }
+
+    fn list(&mut self) {
+        self.listed = Instant::now();
+        let devices = netdev::list().unwrap_or_default();
+        self.names.extend(devices.into_iter().map(|device| (device.index, device.name)));
+    }
+
+    /// The name of one.
+    pub fn name(&mut self, index: u32) -> Option<String> {
+        if !self.names.contains_key(&index) && self.listed.elapsed() > Duration::from_secs(1) {
+            self.list();
+        }
+        self.names.get(&index).cloned()
+    }
+}
+
+/// Paths of cgroups below the mount point.
+#[derive(Default)]
+struct Cgroups {
+    paths: HashMap<u64, String>,
+    listed: Option<Instant>,
+}
+
+impl Cgroups {
+    /// The path of one. What has gone keeps its path: ids are given once.
+    fn path(&mut self, id: u64) -> Option<String> {
+        let fresh = self.listed.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        if !self.paths.contains_key(&id) && !fresh {
+            self.paths.extend(cgroup::paths());
+            self.listed = Some(Instant::now());
+        }
+        let path = self.paths.get(&id)?;
+        Some(if path.is_empty() { "/".to_owned() } else { path.clone() })
+    }
+}

@@ -1,0 +1,148 @@
+//! Mappings and transit grants from the command line: what gateways may translate.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of tests may panic as tests do"
+)]
+
+mod lab;
+
+use std::fs;
+
+use lab::{Lab, json, texts};
+
+/// A gateway's policy, with further parts of its translation.
+fn gateway(parts: &str) -> String {
+    format!(
+        "package acme.gateway\nuse acme.vocabulary\nuse partner.vocabulary\n\
+         zone lan = interface \"eth0\"  neighbours = interface \"eth1\"\n\
+         policy transit {{ on forward  permit orders {{ from partner.shop }} }}\n\
+         translate partner -> acme on lan {{\n    partner.shop -> acme.guest\n    cap level public\n    \
+         drop compartments\n    add constraints {{no_forward}}\n    operation shop.order -> ledger.read\n    {parts}\n}}\n\
+         translate acme -> partner on neighbours {{ acme.payments.ledger -> partner.visitor  cap level outer  drop compartments }}\n"
+    )
+}
+
+const PARTNER: &str = include_str!("../../examples/policies/partner/vocabulary.gov");
+
+#[test]
+fn translations_lie_within_what_the_receiving_domain_signed() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.path("partner")).unwrap();
+    lab.write("partner/vocabulary.gov", PARTNER);
+    lab.write("gateway.gov", &gateway(""));
+    lab.ok(
+        "trust new --domain partner --number 9 --signer team.key.pub --threshold 1 -o partner.root",
+    );
+    // Nobody signed anything: neither who checks nor who applies takes it.
+    let told = |line: &str| {
+        let output = lab.run(line);
+        assert!(!output.status.success(), "{line}");
+        let (out, err) = texts(&output);
+        format!("{out}{err}")
+    };
+    let both = told("check gateway.gov --authority state");
+    assert_eq!(both.matches("GOV7002").count(), 2, "{both}");
+    assert!(both.contains("no signed mapping leads from there into domain 7"), "{both}");
+    lab.ok("bundle gateway.gov --root acme.root -o 1.bundle");
+    lab.sign("1.bundle", &["ann", "eve"]);
+    let refused = lab.fails("apply 1.bundle --iface eth0", 1);
+    assert!(refused.contains("translates what this node may not"), "{refused}");
+    assert!(refused.contains("gateway.gov:6: translate `partner -> acme.guest`"), "{refused}");
+    // Both domains sign what may come to them, and grant the gateway to write it.
+    lab.ok(
+        "mapping new --root acme.root --from partner --for gateway.gov --until 90d -o in.mapping",
+    );
+    lab.ok(
+        "mapping new --root partner.root --from acme --for gateway.gov --until 90d -o out.mapping",
+    );
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for gateway.gov --until 90d -o in.grant");
+    lab.ok("grant new --root partner.root --serial 3 --to node.key.pub --for gateway.gov --until 90d -o out.grant");
+    assert!(lab.fails("mapping accept in.mapping", 1).contains("the mapping"), "not signed");
+    for file in ["in.mapping", "in.grant"] {
+        lab.sign(file, &["ann", "bob"]);
+    }
+    for file in ["out.mapping", "out.grant"] {
+        lab.sign(file, &["team"]);
+    }
+    let report = json(&lab.ok("mapping show in.mapping --json"));
+    assert_eq!(report["level_max"], 0);
+    assert_eq!((&report["add_constraints"], &report["drop_constraints"]), (&2.into(), &0.into()));
+    let one = told("check gateway.gov --root acme.root --grants in.grant --mapping in.mapping");
+    assert_eq!(one.matches("GOV7002").count(), 1, "the other way is not granted: {one}");
+    for file in ["in", "out"] {
+        let root = if file == "out" { "--root partner.root" } else { "" };
+        if file == "out" {
+            lab.fails("mapping accept out.mapping", 1);
+            lab.fails("grant accept out.grant", 1);
+        }
+        lab.ok(&format!("mapping accept {file}.mapping {root}"));
+        lab.ok(&format!("grant accept {file}.grant {root}"));
+    }
+    lab.ok("check gateway.gov --authority state");
+    // Whoever asks what becomes of a label is told under which grant.
+    let packet = "packet { on forward  from partner.shop  operation shop.order  radius any  egress zone lan }";
+    let explain = |more: &[&str]| {
+        let output = lab.command(&[&["explain", "gateway.gov", packet], more].concat()).output();
+        texts(&output.unwrap()).0
+    };
+    let text = explain(&["--authority", "state"]);
+    assert!(
+        text.contains("leaves as from acme.guest") && text.contains(", under transit grant 12\n"),
+        "{text}"
+    );
+    let report = json(&explain(&["--authority", "state", "--json"]));
+    assert_eq!(report["becomes"]["grant"], 12);
+    assert!(!explain(&[]).contains("grant"));
+    lab.write(
+        "tested.gov",
+        &format!("{}\ntest \"orders\" {{ {packet} expect permit }}\n", gateway("")),
+    );
+    assert!(lab.ok("test tested.gov --authority state").contains("under transit grant 12"));
+    // Whatever goes further is told: an obligation that is dropped, one that is not added, a level, a subject.
+    for (from, to, why) in [
+        (
+            "    operation",
+            "    drop constraints {sealed}\n    operation",
+            "constraint bit 0 is dropped",
+        ),
+        (
+            "    add constraints {no_forward}\n",
+            "",
+            "adds constraint bit 1, which is not added here",
+        ),
+        (
+            "cap level public",
+            "cap level internal\n    level inner -> internal",
+            "is the most that the signed mapping allows",
+        ),
+        (
+            "partner.shop -> acme.guest",
+            "partner.shop -> acme.ops.node",
+            "something else of subject",
+        ),
+        (
+            "partner.shop -> acme.guest",
+            "partner.visitor -> acme.guest",
+            "something else of subject",
+        ),
+        ("shop.order -> ledger.read", "shop.order -> ledger.write", "(`ledger.write`)"),
+    ] {
+        let wider = gateway("").replacen(from, to, 1);
+        let wider = if to.contains("internal") {
+            wider.replace("acme.guest", "acme.web.front")
+        } else {
+            wider
+        };
+        lab.write("wider.gov", &wider);
+        let told = told("check wider.gov --authority state");
+        assert!(told.contains("GOV7002"), "{told}");
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains(why) || to.contains("internal"), "{why}: {told}");
+    }
+    let other =
+        "trust new --domain partner --number 9 --signer eve.key.pub --threshold 1 -o other.root";
+    lab.ok(other);
+    assert!(lab.fails("mapping accept out.mapping --root other.root", 1).contains("another root"));
+}

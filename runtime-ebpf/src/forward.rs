@@ -1,0 +1,89 @@
+//! A packet passes through this node: where it leaves by belongs to the question. It is asked where
+//! the packet arrives, with the route of that moment, and again where it leaves: routes change, and
+//! not every interface has a hook.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+        BPF_FIB_LKUP_RET_UNSUPP_LWT, BPF_FIB_LOOKUP_SKIP_NEIGH, bpf_fib_lookup as Route,
+    },
+    helpers::generated::bpf_fib_lookup,
+};
+use govc_abi::{attribute, event::hook, image::program};
+
+use crate::{
+    decide::{self, Verdict},
+    flows,
+    maps::{self, Active, Cpu, Table},
+    shape,
+};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The verifier wants words on the stack at multiples of their size.
+#[repr(C, align(8))]
+struct Aligned(Route);
+
+/// Zone of the interface that the packet in `cpu.packet` will leave by, 0 for one in no zone;
+/// [`None`] when it is for this node.
+#[inline(never)]
+pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Option<u32> {
+    let flow = &cpu.packet.flow;
+    // SAFETY: integers and arrays of them.
+    let mut aligned: Aligned = unsafe { core::mem::zeroed() };
+    let route = &mut aligned.0;
+    route.ifindex = ifindex;
+    route.l4_protocol = shape::protocol(&cpu.packet);
+    if cpu.packet.version == 4 {
+        route.family = AF_INET;
+        route.__bindgen_anon_3.ipv4_src = (flow.source[1] >> 32) as u32;
+        route.__bindgen_anon_4.ipv4_dst = (flow.destination[1] >> 32) as u32;
+    } else {
+        route.family = AF_INET6;
+        route.__bindgen_anon_3.ipv6_src = words(flow.source);
+        route.__bindgen_anon_4.ipv6_dst = words(flow.destination);
+    }
+    // SAFETY: context and structure are valid for the call.
+    let result = unsafe {
+        bpf_fib_lookup(
+            context,
+            &raw mut *route,
+            size_of::<Route>() as i32,
+            BPF_FIB_LOOKUP_SKIP_NEIGH,
+        )
+    } as u32;
+    match result {
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            Some(maps::interface(route.ifindex).map_or(0, |leaves| maps::zone(leaves, active)))
+        }
+        // A tunnel that the kernel does not tell the interface of.
+        BPF_FIB_LKUP_RET_UNSUPP_LWT => Some(0),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn words([upper, lower]: [u64; 2]) -> [u32; 4] {
+    [upper as u32, (upper >> 32) as u32, lower as u32, (lower >> 32) as u32]
+}
+
+/// Decides the request in `cpu` for a packet that leaves by `zone`.
+#[inline(always)]
+pub fn decide(zone: u32, answers: bool, active: Active, table: Table, mut cpu: Cpu) -> Verdict {
+    cpu.request.scalars[attribute::EGRESS_ZONE as usize] = zone;
+    let bare = cpu.packet.labelled == 0 && cpu.packet.vouched == 0;
+    if (answers || cpu.packet.labelled == 0)
+        && let Some(verdict) =
+            flows::reply(hook::FORWARD, program::FORWARD, bare, active, table, cpu)
+    {
+        return Verdict { transit: true, ..verdict };
+    }
+    let verdict = decide::decide(table, program::FORWARD, cpu);
+    if verdict.permit {
+        flows::remember(hook::FORWARD, active, verdict.rule, bare, cpu);
+    }
+    verdict
+}

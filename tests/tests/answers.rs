@@ -1,0 +1,243 @@
+//! What becomes of denied packets: their senders are told, or they go into quarantine.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use govc_loader::{attach::HookChoice, error::LoadError};
+use govc_netlab::{Frame, Namespace, Offloads, PacketSocket, veth};
+use govc_tests::{
+    kernel_available,
+    lab::{BOTH_VERSIONS, Lab, READ, RULES, TELNET, UNNAMED, api, ledger, replayed},
+    node::{How, PATIENCE, address, drain, image, udp_socket, wait_until, workload},
+    reference,
+    replay::Recording,
+};
+
+/// The program.
+const GOVC: &str = env!("CARGO_BIN_EXE_govc-under-test");
+
+/// As long as nobody who was told would wait.
+const SOON: Duration = Duration::from_millis(900);
+/// What a sender learns of an ICMP error, on Linux.
+const EACCES: i32 = 13;
+const EHOSTUNREACH: i32 = 113;
+
+/// The rules of the lab, where B tells those whom it denies.
+fn telling() -> govc_image::Image {
+    let rules = RULES.replace("deny telnet { ", "deny telnet { reject  ");
+    image(&[&workload("acme.payments.ledger", "read"), &rules])
+}
+
+/// How long a connection took to fail, and how it did.
+fn connect(from: &Namespace, to: SocketAddr) -> (io::ErrorKind, Duration) {
+    from.run(|| {
+        let started = Instant::now();
+        let error = TcpStream::connect_timeout(&to, SOON).expect_err("it is denied");
+        (error.kind(), started.elapsed())
+    })
+}
+
+/// What a sender of a datagram is told.
+fn send(from: &Namespace, to: SocketAddr) -> Option<i32> {
+    from.run(|| {
+        let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.connect(to).unwrap();
+        socket.send(b"is anybody there").unwrap();
+        let error = socket.recv(&mut [0; 16]).expect_err("nobody answers");
+        error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::WouldBlock)
+    })
+}
+
+#[test]
+fn who_is_rejected_is_told_at_once() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let recordings = [(&lab.a, "to_a"), (&lab.b, "to_b")]
+        .map(|(node, wire)| Recording::start(node, "eth0", (&lab.router, wire)));
+    let at = |v6, port| SocketAddr::new(address(2, 2, v6), port);
+    let a = &lab.a.namespace;
+    // Without it, they wait.
+    for v6 in BOTH_VERSIONS {
+        assert_eq!(connect(a, at(v6, TELNET)).0, io::ErrorKind::TimedOut);
+        assert_eq!(send(a, at(v6, TELNET)), None);
+    }
+    lab.b.apply(&telling(), &[]);
+    for offloads in [true, false] {
+        let none = Offloads { tso: false, gso: false, gro: false, tx_checksum: false };
+        lab.set_offloads(|known| if offloads { known } else { none });
+        for v6 in BOTH_VERSIONS {
+            let (kind, took) = connect(a, at(v6, TELNET));
+            assert_eq!(kind, io::ErrorKind::ConnectionRefused, "v6 {v6} {took:?}");
+            let unreachable = if v6 { EACCES } else { EHOSTUNREACH };
+            assert_eq!(send(a, at(v6, TELNET)), Some(unreachable), "v6 {v6}");
+            // Those whom no rule names are not told.
+            assert_eq!(connect(a, at(v6, UNNAMED)).0, io::ErrorKind::TimedOut);
+            assert_eq!(send(a, at(v6, UNNAMED)), None);
+        }
+    }
+    assert_eq!(lab.b.count("egress", "reply"), 8);
+    assert_eq!(lab.a.count("ingress", "reply"), 8);
+    assert_eq!(lab.a.count("ingress", "label_missing"), 0);
+    for recording in recordings {
+        recording.replay(GOVC, &[]);
+    }
+}
+
+#[test]
+fn a_node_that_stamps_nothing_still_speaks_for_its_workload() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let recordings = lab.record();
+    let silent = workload("acme.payments.ledger", "read")
+        .replace("stamp on lan", "stamp on lan when cgroup \"/nobody\"");
+    assert!(silent.contains("nobody"));
+    let rules = RULES.replace("deny telnet { ", "deny telnet { reject  ");
+    lab.b.apply(&image(&[&silent, &rules]), &[]);
+    for v6 in BOTH_VERSIONS {
+        let to = SocketAddr::new(address(2, 2, v6), TELNET);
+        assert_eq!(connect(&lab.a.namespace, to).0, io::ErrorKind::ConnectionRefused, "v6 {v6}");
+        let unreachable = if v6 { EACCES } else { EHOSTUNREACH };
+        assert_eq!(send(&lab.a.namespace, to), Some(unreachable), "v6 {v6}");
+    }
+    assert_eq!(lab.a.count("ingress", "reply"), 4);
+    replayed(recordings, GOVC);
+}
+
+#[test]
+fn a_connection_that_becomes_forbidden_is_reset() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let recordings = lab.record();
+    for v6 in BOTH_VERSIONS {
+        lab.b.apply(&ledger(), &[]);
+        let to = SocketAddr::new(address(2, 2, v6), READ);
+        let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+        let mut stream = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
+        let (mut served, _) = listener.accept().unwrap();
+        stream.write_all(b"before").unwrap();
+        served.read_exact(&mut [0; 6]).unwrap();
+        let rules = RULES.replace("permit read {", "deny read { reject");
+        lab.b.apply(&image(&[&workload("acme.payments.ledger", "read"), &rules]), &[]);
+        // Who is not told waits until this, and fails otherwise.
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let bytes = vec![7; 1 << 16];
+        let error = loop {
+            if let Err(error) = stream.write_all(&bytes) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "v6 {v6}");
+    }
+    replayed(recordings, GOVC);
+}
+
+#[test]
+fn a_local_sender_is_told_too() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let out = "policy out {\n    on egress\n    deny telnet { proto tcp port 23  proto udp port 23  reject }\n    permit others { }\n}\n";
+    lab.a.apply(&image(&[&workload("acme.payments.api", "read"), RULES, out]), &[]);
+    for v6 in BOTH_VERSIONS {
+        let to = SocketAddr::new(address(2, 2, v6), TELNET);
+        assert_eq!(connect(&lab.a.namespace, to).0, io::ErrorKind::ConnectionRefused, "v6 {v6}");
+        let unreachable = if v6 { EACCES } else { EHOSTUNREACH };
+        assert_eq!(send(&lab.a.namespace, to), Some(unreachable), "v6 {v6}");
+    }
+    // It never left.
+    assert_eq!(lab.b.decided("ledger.telnet"), 0);
+    assert_eq!(lab.a.decided("out.telnet"), 4);
+}
+
+#[test]
+fn a_rejected_flow_carries_nothing_but_the_rejection() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    lab.b.apply(&telling(), &[]);
+    let recordings = lab.record();
+    // B's policy says nothing about what leaves, so its own node would let it pass; A knows of no
+    // flow that such a datagram answers.
+    let (here, there) = (address(2, 2, false), address(1, 2, false));
+    let asker = udp_socket(&lab.a.namespace, there, 4000);
+    let server = udp_socket(&lab.b.namespace, here, TELNET);
+    let out = "policy out {\n    on egress\n    deny all { }\n}\n";
+    let rules = RULES.replace("deny telnet { ", "deny telnet { reject  ");
+    lab.b.apply(&image(&[&workload("acme.payments.ledger", "read"), &rules, out]), &[]);
+    asker.send_to(b"question", SocketAddr::new(here, TELNET)).unwrap();
+    assert!(wait_until(|| lab.b.decided("ledger.telnet") == 1));
+    assert!(wait_until(|| lab.b.count("egress", "reply") == 1));
+    server.send_to(b"data", SocketAddr::new(there, 4000)).unwrap();
+    assert!(wait_until(|| lab.b.decided("out.all") == 1));
+    assert_eq!(lab.b.count("egress", "reply"), 1);
+    replayed(recordings, GOVC);
+}
+
+#[test]
+fn packets_in_quarantine_arrive_there_as_they_came() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let recordings = lab.record();
+    let ward = Namespace::create("ward").unwrap();
+    veth(&lab.b.namespace, "trap0", &ward, "eth0", None).unwrap();
+    let zone = "zone decoys = interface \"trap*\"\n";
+    let rules = RULES.replace("deny telnet { ", "deny telnet { quarantine decoys  ");
+    let policy = image(&[&workload("acme.payments.ledger", "read"), zone, &rules]);
+    let applied = lab.b.apply(&policy, &[]);
+    assert_eq!(applied.quarantine[0].interface.as_deref(), Some("trap0"));
+    for v6 in BOTH_VERSIONS {
+        let tap = PacketSocket::open_incoming(&ward, "eth0").unwrap();
+        let to = SocketAddr::new(address(2, 2, v6), TELNET);
+        let server = udp_socket(&lab.b.namespace, to.ip(), TELNET);
+        let sender = udp_socket(&lab.a.namespace, address(1, 2, v6), 4000);
+        sender.send_to(b"suspicious", to).unwrap();
+        let whole = |frame: &Frame| frame.bytes.windows(10).any(|part| part == b"suspicious");
+        let caught = tap.capture(PATIENCE, whole).unwrap().expect("it goes into quarantine");
+        assert!(reference::parse(&caught.bytes).unwrap().label.is_some(), "{caught:02x?}");
+        assert!(drain(&server).is_empty());
+    }
+    assert_eq!(lab.b.decided("ledger.telnet"), 2);
+
+    // What is enforced on cannot be a ward, and a zone without interface keeps what it gets.
+    let error = lab.b.try_apply(&policy, &["trap0"], Default::default()).unwrap_err();
+    assert!(matches!(error, LoadError::QuarantineEnforced { .. }), "{error}");
+    let nowhere = image(&[
+        &workload("acme.payments.ledger", "read"),
+        &zone.replace("trap*", "nowhere0"),
+        &rules,
+    ]);
+    assert_eq!(lab.b.apply(&nowhere, &[]).quarantine[0].interface, None);
+    let to = SocketAddr::new(address(2, 2, false), TELNET);
+    assert_eq!(send(&lab.a.namespace, to), None);
+    // It is the same rule, and goes on counting.
+    assert_eq!(lab.b.decided("ledger.telnet"), 3);
+    replayed(recordings, GOVC);
+}
+
+#[test]
+fn xdp_does_not_answer() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let how = How { hook: HookChoice::Xdp, ..Default::default() };
+    let error = lab.b.try_apply(&telling(), &["eth0"], how).unwrap_err();
+    assert!(matches!(error, LoadError::AnswersOnXdp { .. }), "{error}");
+    assert!(!lab.b.place.exists());
+    lab.a.apply(&api(), &["eth0"]);
+}

@@ -1,0 +1,96 @@
+//! A program in a pseudo terminal, and what it shows there.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use govc_netlab::Namespace;
+use govc_tests::node::wait_until;
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+/// Lines and columns.
+const SIZE: (u16, u16) = (40, 140);
+
+pub struct Terminal {
+    child: Child,
+    master: File,
+    screen: Arc<Mutex<vt100::Parser>>,
+}
+
+impl Terminal {
+    /// Starts a program.
+    pub fn start(mut command: Command, namespace: &Namespace) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = File::from(rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap());
+        let (ws_row, ws_col) = SIZE;
+        tcsetwinsize(&slave, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let end = || Stdio::from(slave.try_clone().unwrap());
+        command.stdin(end()).stdout(end()).stderr(end()).env("TERM", "xterm-256color");
+        let child = namespace.run(|| command.spawn()).unwrap();
+        let [rows, columns] = [ws_row, ws_col].map(|count| count.try_into().unwrap());
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
+        let master = File::from(master);
+        let (mut output, shown) = (master.try_clone().unwrap(), screen.clone());
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // Ends when nobody has the other side open any more.
+            while let Ok(len @ 1..) = output.read(&mut bytes) {
+                shown.lock().unwrap().process(&bytes[..len]);
+            }
+        });
+        Self { child, master, screen }
+    }
+
+    /// What can be read.
+    pub fn text(&self) -> String {
+        self.screen.lock().unwrap().screen().contents()
+    }
+
+    /// Looks at the cells.
+    pub fn look<T>(&self, f: impl FnOnce(&vt100::Screen) -> T) -> T {
+        f(self.screen.lock().unwrap().screen())
+    }
+
+    /// Types.
+    pub fn keys(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until something can be read.
+    pub fn shows(&self, wanted: &str) {
+        assert!(wait_until(|| self.text().contains(wanted)), "no `{wanted}` in\n{}", self.text());
+    }
+
+    /// Waits until something can be read no longer.
+    pub fn hides(&self, unwanted: &str) {
+        assert!(wait_until(|| !self.text().contains(unwanted)), "{unwanted}: {}", self.text());
+    }
+
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub fn end(&mut self) -> ExitStatus {
+        assert!(wait_until(|| self.child.try_wait().unwrap().is_some()), "{}", self.text());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
