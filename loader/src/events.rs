@@ -94,10 +94,10 @@ impl Events {
         self.positions.published()
     }
 
-    /// Published events that nobody has read yet.
+    /// Events that were read since then, whoever read them.
     #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.positions.waiting()
+    pub fn consumed(&self) -> u64 {
+        self.positions.read()
     }
 
     /// The image of a generation, as long as the kernel holds it; kept for a while from then on.

@@ -49,13 +49,6 @@ impl Positions {
         self.at(0) / RECORD_LEN
     }
 
-    /// Events that were published and not read.
-    pub(crate) fn waiting(&self) -> u64 {
-        // Read first: it may only grow meanwhile, never beyond the other.
-        let read = self.at(0);
-        self.at(self.page).saturating_sub(read) / RECORD_LEN
-    }
-
     fn at(&self, offset: usize) -> u64 {
         // SAFETY: each of the two mapped pages begins with an aligned `unsigned long`, which the
         // kernel and readers change atomically.

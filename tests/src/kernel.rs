@@ -33,6 +33,9 @@ use crate::reference::Verifier;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+/// How far the clock of hooks may be from ours.
+const TICKS_NS: u64 = 30_000_000;
+
 /// The enforcement point with a policy, on the loopback interface and one end of a veth pair,
 /// `eth0`.
 pub struct Kernel {
@@ -147,13 +150,8 @@ impl Kernel {
     /// that begins is waited for: labels at the ends of the window would tell the two apart. So is one that
     /// ends, so that there is time to ask.
     pub fn verifier(&self, domain: u16) -> Verifier {
-        const BEGINS_NS: u64 = 30_000_000;
         const ENDS_NS: u64 = 300_000_000;
-        let phase = || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-            now.as_nanos() as u64 % SLOT_NS
-        };
-        while !(BEGINS_NS..SLOT_NS - ENDS_NS).contains(&phase()) {
+        while !(TICKS_NS..SLOT_NS - ENDS_NS).contains(&(unix_ns() % SLOT_NS)) {
             thread::sleep(Duration::from_millis(1));
         }
         let (key, epoch) = self.key(domain);
@@ -274,6 +272,19 @@ impl Programs {
             xdp: set.xdp().expect("pinned program"),
         }
     }
+}
+
+/// The slot that it surely is for hooks: their clock moves by ticks, and may be some behind or ahead.
+#[must_use]
+pub fn sure_slot() -> Option<u64> {
+    let now_ns = unix_ns();
+    let slots = [now_ns - TICKS_NS, now_ns + TICKS_NS].map(|ns| ns / SLOT_NS);
+    (slots[0] == slots[1]).then_some(slots[0])
+}
+
+fn unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    now.as_nanos() as u64
 }
 
 /// Moves the clock of an instance by so many slots from where the machine's is.

@@ -5,12 +5,12 @@ use std::net::{SocketAddr, UdpSocket};
 
 use govc_abi::{node::LEAF_NONE, reason};
 use govc_image::Image;
-use govc_loader::{attach::HookChoice, keyring::slot_now};
+use govc_loader::attach::HookChoice;
 use govc_netlab::{Frame, Namespace, PacketSocket};
 use govc_tests::{
     Compiled, compile,
     frame::{self, ETH, Spec, Transport},
-    kernel::{Answer, Hook, Kernel},
+    kernel::{Answer, Hook, Kernel, sure_slot},
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, RULES},
     ledger::{SYN, api_label, spec},
@@ -120,7 +120,7 @@ fn agree(policy: &str, hooks: &[Hook]) {
         for &hook in hooks {
             let answer = kernel.ask(hook, &frame);
             let why = answer.event.map(|event| event.reason);
-            if why == Some(reason::LINK_CONTROL) || slot_now() != verifier.slot {
+            if why == Some(reason::LINK_CONTROL) || sure_slot() != Some(verifier.slot) {
                 continue;
             }
             let wanted = wanted.map_or((false, None), |decision| (decision.permit, decision.rule));
@@ -176,7 +176,7 @@ fn verified_fragments_arrive_as_they_were_before_they_were_stamped() {
         let (wanted, label) = reference::decide_egress(&compiled.policy, &bare, 1).unwrap();
         let label = label.unwrap().with_epoch(verifier.epoch).with_slot(verifier.slot as u16);
         assert!(wanted.permit);
-        if slot_now() != verifier.slot {
+        if sure_slot() != Some(verifier.slot) {
             continue;
         }
         // Built from the same fragment by other code, bit for bit.
@@ -214,7 +214,7 @@ fn labels_of_fragments_ride_in_tunnels_too() {
         assert!(left.permit, "{told}");
         let (_, label) = reference::decide_egress(&compiled.policy, &bare, 1).unwrap();
         let label = label.unwrap().with_epoch(verifier.epoch).with_slot(verifier.slot as u16);
-        if slot_now() != verifier.slot {
+        if sure_slot() != Some(verifier.slot) {
             continue;
         }
         let mut built = reference::tunnelled(&bare, &label, verifier.key).unwrap();

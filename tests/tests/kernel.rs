@@ -2,11 +2,11 @@
 
 use govc_abi::{node::LEAF_NONE, reason};
 use govc_compiler::{interpret::Decision, testing};
-use govc_loader::{keyring::slot_now, status};
+use govc_loader::status;
 use govc_tests::{
     Compiled, compile,
     frame::{self, Spec, Transport},
-    kernel::{Answer, Hook, Kernel},
+    kernel::{Answer, Hook, Kernel, sure_slot},
     kernel_available,
     ledger::{self, SYN, api_label, spec},
     policies::{VOCABULARY, random_label, random_policy_at, random_spec},
@@ -211,7 +211,7 @@ fn kernel_walk_and_interpreter_agree_on_random_policies_and_packets() {
                 kernel.ask(Hook::Ingress, &frame)
             });
             status::use_memo(&kernel.place, true).unwrap();
-            if slot_now() != verifier.slot {
+            if sure_slot() != Some(verifier.slot) {
                 // The machine took a while: the kernel may have judged by the next slot.
                 continue;
             }
@@ -268,7 +268,7 @@ fn kernel_and_interpreter_agree_about_what_leaves_and_how() {
                 bare += 1;
                 continue;
             };
-            if slot_now() != verifier.slot {
+            if sure_slot() != Some(verifier.slot) {
                 continue;
             }
             // Built from the same packet by other code, bit for bit.

@@ -79,13 +79,16 @@ impl Live {
     /// With `permits`, permitted packets are reported until this is dropped; without, they are not,
     /// also when somebody asked for them before and was killed.
     pub fn open(place: &Place, backlog: bool, permits: bool) -> Result<Self, Failure> {
-        let claim = place.claim_events()?;
+        // The beginning lies before the claim, which others see: what happens once they see it is
+        // told. Both numbers belong to one moment as far as they can: a packet in between is
+        // counted by one and not by the other, and only while it is on its way.
         let events = Events::open(place)?;
-        // All three belong to one moment as far as they can: a packet in between is counted
-        // by one and not by another, and only while it is on its way.
-        let waiting = events.waiting();
-        let published_at_start = events.published();
+        let begin = events.published();
         let lost_at_start = status::event_count(place)?;
+        let claim = place.claim_events()?;
+        let consumed = events.consumed();
+        // Whoever held the claim until now may have read on.
+        let published_at_start = if backlog { consumed } else { begin.max(consumed) };
         status::report_permits(place, permits)?;
         clock::keep(place)?;
         Ok(Self {
@@ -96,10 +99,10 @@ impl Live {
             clock_kept: Instant::now(),
             interfaces: Interfaces::now(),
             cgroups: Cgroups::default(),
-            backlog: if backlog { 0 } else { waiting },
+            backlog: published_at_start - consumed,
             read: 0,
             skipped: 0,
-            published_at_start: published_at_start - if backlog { waiting } else { 0 },
+            published_at_start,
             lost_at_start,
         })
     }
