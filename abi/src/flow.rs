@@ -5,7 +5,7 @@ use crate::{
     label::Label,
     limits::{
         CGROUP_PATTERN_MAX, CGROUPS_WATCHED_MAX, EVENT_RATE_DEFAULT, HEADERS_LEN, INTERFACES_MAX,
-        MEMO_ENTRIES, STAMPED_ENTRIES,
+        MEMORY_LEN_MAX, MEMORY_SHIFT_MAX, MEMORY_SHIFT_MIN,
     },
     reason,
 };
@@ -255,11 +255,33 @@ pub struct Memo {
     pub pad: [u8; 4],
 }
 
-/// Entry of [`Memo`] for a MAC, which is as good as random.
+/// Entries of [`Memo`] and of [`Stamped`] that each of `cpus` CPUs has, as a power of two.
+#[must_use]
+pub const fn memory_shift(cpus: u32) -> u32 {
+    let each = MEMORY_LEN_MAX / (size_of::<Memo>() + size_of::<Stamped>());
+    let entries = each / if cpus == 0 { 1 } else { cpus as usize };
+    let shift = if entries == 0 { 0 } else { entries.ilog2() };
+    if shift < MEMORY_SHIFT_MIN {
+        MEMORY_SHIFT_MIN
+    } else if shift > MEMORY_SHIFT_MAX {
+        MEMORY_SHIFT_MAX
+    } else {
+        shift
+    }
+}
+
+/// Where a CPU keeps what hashes to `hash`, when each has `1 << shift` entries.
 #[inline(always)]
 #[must_use]
-pub const fn memo_slot(mac: u64) -> u32 {
-    mac as u32 & (MEMO_ENTRIES as u32 - 1)
+pub const fn memory_slot(cpu: u32, shift: u32, hash: u32) -> u32 {
+    cpu << shift | hash & ((1 << shift) - 1)
+}
+
+/// What entries of [`Memo`] are found by: the MAC is as good as random.
+#[inline(always)]
+#[must_use]
+pub const fn memo_hash(mac: u64) -> u32 {
+    mac as u32
 }
 
 /// What one CPU remembers of a flow that it has labelled.
@@ -286,12 +308,16 @@ pub struct Stamped {
     pub origin: u64,
     /// The key that the MAC was made with, or that its own was made of.
     pub key: [u64; 2],
-    /// The label.
-    pub label: Label,
-    /// Its MAC.
-    pub mac: u64,
+    /// [`Label::head`].
+    pub head: u64,
+    /// [`Label::mid`].
+    pub mid: u64,
+    /// [`Label::tail`].
+    pub tail: u32,
     /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
     pub rule: u32,
+    /// The label's MAC.
+    pub mac: u64,
     /// Rule in observe mode that would have decided otherwise; likewise.
     pub pending: u32,
     /// One of [`reason`].
@@ -301,7 +327,7 @@ pub struct Stamped {
     /// 1 when packets decided so are reported while there is budget for events.
     pub reports: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: u8,
 }
 
 /// Ports as they stand in the packet, the source's first, protocol and IP version.
@@ -320,14 +346,14 @@ pub const fn stamped_origin(pattern: u32, from_zone: u32, zone: u32, is_local: b
     pattern as u64 | zones | (is_local as u64) << 48
 }
 
-/// Entry of [`Stamped`] for a flow. Whoever chooses flows that share one makes them slower, no more.
+/// What entries of [`Stamped`] are found by. Whoever chooses flows that share one makes them slower, no more.
 #[inline(always)]
 #[must_use]
-pub const fn stamped_slot(addresses: [u64; 4], ends: u64) -> u32 {
+pub const fn stamped_hash(addresses: [u64; 4], ends: u64) -> u32 {
     let [a, b, c, d] = addresses;
     let mixed = (a ^ b ^ (c ^ d).rotate_left(29) ^ ends.rotate_left(13))
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as u32 & (STAMPED_ENTRIES as u32 - 1)
+    (mixed >> 32) as u32
 }
 
 impl Control {
@@ -458,7 +484,7 @@ const _: () = {
     assert!(size_of::<FlowState>() == 24 + 112);
     assert!(size_of::<Interface>() == 16);
     assert!(size_of::<Memo>() == 128);
-    assert!(size_of::<Stamped>() == 136);
+    assert!(size_of::<Stamped>() == 128);
     assert!(size_of::<Generation>() == 72);
     assert!(size_of::<Control>() == 32 + 144 + 8);
     assert!(size_of::<Packet>() == 120);

@@ -71,11 +71,14 @@ pub const INTERFACE_PROBES: usize = 8;
 pub const FLOWS_MAX: usize = 1 << 16;
 /// Flows that nothing has answered yet, apart from the others: a flood of them pushes out its own.
 pub const OPENINGS_MAX: usize = 1 << 15;
-/// Decisions that one CPU remembers, a power of two: half a megabyte, which second-level caches
-/// hold.
-pub const MEMO_ENTRIES: usize = 1 << 12;
-/// Flows whose labels one CPU remembers, likewise.
-pub const STAMPED_ENTRIES: usize = 1 << 12;
+/// Bytes of what all CPUs together remember of decisions and of labels of flows, as long as that
+/// leaves each the fewest entries.
+pub const MEMORY_LEN_MAX: usize = 64 << 20;
+/// Decisions that one CPU remembers at the fewest, and labels of flows, as a power of two: half a
+/// megabyte each.
+pub const MEMORY_SHIFT_MIN: u32 = 12;
+/// Likewise, at the most: as many as there are flows.
+pub const MEMORY_SHIFT_MAX: u32 = FLOWS_MAX.trailing_zeros();
 /// Bytes of a packet with options or extension headers that are looked at; a power of two.
 pub const HEADERS_LEN: usize = 256;
 /// Extension headers before the transport header of such a packet.

@@ -39,9 +39,9 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
     /// `PerCpuArray<CpuState, 1>`.
     pub const CPU: &str = "CPU";
-    /// `PerCpuArray<Memo, 4096>`.
+    /// `Array<Memo>`, mapped: by CPU and entry.
     pub const MEMO: &str = "MEMO";
-    /// `PerCpuArray<Stamped, 4096>`.
+    /// `Array<Stamped>`, likewise.
     pub const STAMPED: &str = "STAMPED";
     /// `SkStorage<Declared>`: what sockets have declared.
     pub const SOCKETS: &str = "SOCKETS";
@@ -96,6 +96,8 @@ pub mod global {
     pub const COUNTER_SHIFT: &str = "COUNTER_SHIFT";
     /// Counters of all CPUs in one buffer minus one; the size is a power of two.
     pub const COUNTER_MASK: &str = "COUNTER_MASK";
+    /// Entries of `MEMO` and `STAMPED` that one CPU has, as a power of two.
+    pub const MEMORY_SHIFT: &str = "MEMORY_SHIFT";
     /// What sockets made in the cgroup of one `govc run` declare: the hash of an operation's name.
     pub const RUN_OPERATION: &str = "RUN_OPERATION";
 }

@@ -95,8 +95,7 @@ impl Filters {
             let first = sets.first().copied().unwrap_or_default();
             let nothing = Case::new(name, Run::Live(floor, false), first, traffic, 0);
             let nothing = bench.add(nothing);
-            let memory = if traffic == Traffic::Hot { &[false, true][..] } else { &[true] };
-            for &computes in memory {
+            for computes in [false, true] {
                 compared.own.push(self.add_own(bench, (&own, nothing), traffic, computes));
             }
             for tool in &self.tools {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aya::programs::{ProgramError, ProgramInfo};
-use govc_abi::names::{map, program};
+use govc_abi::names::program;
 use govc_loader::object::{self, Programs, Sizes};
 
 use crate::{
@@ -35,12 +35,8 @@ pub fn measure(progress: &Progress) -> Result<Section, BenchError> {
     let (place, set) = (instance.place(), instance.place().set()?);
     let (words, rules) = (image.words().len() as u32, image.rule_count() as u32);
     let sizes = Sizes::for_image(words, rules, object::possible_cpus()?);
-    let pin_of = |name: &str| match name {
-        map::TABLES | map::COUNTERS => set.pin(name),
-        _ => place.pin(name),
-    };
     progress.say(|| "loading the object".to_owned());
-    let mut programs = object::load(sizes, &pin_of)?;
+    let mut programs = object::load(sizes, &|name| set.pin_of(place, name))?;
     let mut rows = Vec::new();
     for (name, what) in PROGRAMS {
         progress.say(|| format!("loading `{name}`"));

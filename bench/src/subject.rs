@@ -142,9 +142,9 @@ pub fn add<'a>(bench: &mut Bench<'a>, subjects: &'a [Subject], empty: &Empty<'a>
         for permits in [false, true] {
             let set = |subject: &Subject| subject.frames(version, permits);
             let sets: Vec<usize> = subjects.iter().map(|s| bench.add_frames(set(s))).collect();
-            for (traffic, remembers) in
-                [(Traffic::Hot, true), (Traffic::Hot, false), (Traffic::Spread, false)]
-            {
+            let cases =
+                Traffic::ALL.into_iter().flat_map(|traffic| [(traffic, true), (traffic, false)]);
+            for (traffic, remembers) in cases {
                 for hook in ["tcx", "xdp"] {
                     let place = Place { hook, version, traffic, permits, remembers };
                     rows.push(place.row(bench, subjects, &sets, empty));

@@ -256,7 +256,7 @@ impl Instance {
 
     /// File that a map is pinned as, be it the instance's own or its set's.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
-        if set::HELD.contains(&name) { self.set.pin(name) } else { self.place.pin(name) }
+        self.set.pin_of(&self.place, name)
     }
 
     /// One counter of a buffer, over all CPUs and all sets that the instance has had.

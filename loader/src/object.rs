@@ -11,7 +11,11 @@ use aya::{
     programs::{CgroupSock, CgroupSockopt, SchedClassifier, TracePoint, Xdp},
 };
 use aya_obj::maps::{LegacyMap, bpf_map_def};
-use govc_abi::{flow::COUNTERS_REASONS, limits::TABLE_WORDS_MIN, names};
+use govc_abi::{
+    flow::{COUNTERS_REASONS, memory_shift},
+    limits::TABLE_WORDS_MIN,
+    names,
+};
 
 use crate::{
     error::{LoadError, bpf},
@@ -86,6 +90,12 @@ impl Sizes {
         16 << self.counter_shift
     }
 
+    /// Entries of `MEMO` and of `STAMPED`.
+    #[must_use]
+    pub fn memory_entries(&self) -> u32 {
+        self.cpus << memory_shift(self.cpus)
+    }
+
     /// Bytes of one value of `COUNTERS`.
     #[must_use]
     pub fn counters_len(&self) -> u32 {
@@ -153,7 +163,8 @@ pub fn load(sizes: Sizes, pin_of: &PinOf<'_>) -> Result<Programs, LoadError> {
     loader
         .override_global(names::global::TABLE_MASK, &table_mask, true)
         .override_global(names::global::COUNTER_SHIFT, &sizes.counter_shift, true)
-        .override_global(names::global::COUNTER_MASK, &counter_mask, true);
+        .override_global(names::global::COUNTER_MASK, &counter_mask, true)
+        .override_global(names::global::MEMORY_SHIFT, &memory_shift(sizes.cpus), true);
     for name in names::map::ALL {
         loader.map_pin_path(name, pin_of(name));
     }

@@ -1,4 +1,4 @@
-//! Sets: the maps whose size depends on the policy, with the programs made over them.
+//! Sets: the maps whose size depends on the policy or the machine, with the programs made over them.
 //!
 //! They are replaced together, when a policy outgrows them or the object is another one. A set is
 //! a directory `set-<number>` of an instance. The newest one that holds a directory
@@ -10,7 +10,10 @@ use std::{fs, os::fd::AsFd as _, path::PathBuf};
 
 use aya::programs::links::FdLink;
 use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
-use govc_abi::{flow::Counter, names};
+use govc_abi::{
+    flow::{Counter, Memo, Stamped},
+    names,
+};
 
 use crate::{
     attach, cgroup,
@@ -26,7 +29,8 @@ use crate::{
 /// Buffers of `COUNTERS`: two generations, and since the instance began.
 pub(crate) const COUNTER_ENTRIES: usize = 3;
 /// Maps of the object that belong to sets.
-pub(crate) const HELD: [&str; 2] = [names::map::TABLES, names::map::COUNTERS];
+const HELD: [&str; 4] =
+    [names::map::TABLES, names::map::COUNTERS, names::map::MEMO, names::map::STAMPED];
 const DIRECTORY: &str = "set-";
 const READY: &str = "ready-";
 /// Link of the setsockopt program.
@@ -46,6 +50,12 @@ impl Set {
     #[must_use]
     pub fn pin(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// File that a map of an instance with this set is pinned as, be it the instance's or the set's.
+    #[must_use]
+    pub fn pin_of(&self, place: &Place, name: &str) -> PathBuf {
+        if HELD.contains(&name) { self.pin(name) } else { place.pin(name) }
     }
 
     /// A pinned tcx program, ready to be attached.
@@ -152,11 +162,12 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
         (names::map::COUNTERS, sizes.counters_len(), COUNTER_ENTRIES as u32),
         (names::map::CARRIED, sizes.carried_len(), CARRIED_ENTRIES as u32),
         (names::map::LEDGER, size_of::<u64>() as u32, 1),
+        (names::map::MEMO, size_of::<Memo>() as u32, sizes.memory_entries()),
+        (names::map::STAMPED, size_of::<Stamped>() as u32, sizes.memory_entries()),
     ] {
         object::create_array(&set.pin(name), name, len, entries)?;
     }
-    let pin_of = |name: &str| if HELD.contains(&name) { set.pin(name) } else { place.pin(name) };
-    let mut programs = object::load(sizes, &pin_of)?;
+    let mut programs = object::load(sizes, &|name| set.pin_of(place, name))?;
     if let Some(old) = old {
         let tables = object::map_array(&set.pin(names::map::TABLES))?;
         for buffer in 0..2 {

@@ -1,5 +1,5 @@
-//! Maps and constants. Sizes that depend on the policy are the loader's: it makes `TABLES` and
-//! `COUNTERS` itself and sets the masks that keep every index inside them.
+//! Maps and constants. Sizes that depend on the policy or on the machine are the loader's: it makes
+//! `TABLES`, `COUNTERS`, `MEMO` and `STAMPED` itself and sets what keeps every index inside them.
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
@@ -13,7 +13,7 @@ use govc_abi::{
     event::Event,
     flow::{
         Control, Counter, CpuState, Detours, FlowKey, FlowState, Interface, Memo, Patterns,
-        Stamped, interface_slot, memo_slot, stamped_slot,
+        Stamped, interface_slot, memo_hash, memory_slot, stamped_hash,
     },
     grant::GrantTable,
     key::{KeyEntry, KeyTable},
@@ -50,9 +50,9 @@ pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_LEN }> = RingBuf::new();
 #[btf_map]
 static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
 #[btf_map]
-static MEMO: PerCpuArray<Memo, { limits::MEMO_ENTRIES }> = PerCpuArray::new();
+static MEMO: Array<Memo, 1, MMAPABLE> = Array::new();
 #[btf_map]
-static STAMPED: PerCpuArray<Stamped, { limits::STAMPED_ENTRIES }> = PerCpuArray::new();
+static STAMPED: Array<Stamped, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static PATTERNS: Array<Patterns, 2, MMAPABLE> = Array::new();
 #[btf_map]
@@ -96,6 +96,8 @@ static TABLE_MASK: u32 = limits::TABLE_WORDS_MIN as u32 - 1;
 static COUNTER_SHIFT: u32 = 0;
 #[unsafe(no_mangle)]
 static COUNTER_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static MEMORY_SHIFT: u32 = 0;
 
 /// Reads a constant that the loader may have set; the verifier knows its value.
 #[inline(always)]
@@ -262,15 +264,23 @@ pub fn cpu() -> Option<Cpu> {
 /// Where this CPU remembers what it decided about a label with this MAC.
 #[inline(always)]
 pub fn memo(mac: u64) -> Option<&'static mut Memo> {
-    // SAFETY: as for [`Cpu`]: the memory is this CPU's, and hooks do not nest.
-    MEMO.get_ptr_mut(memo_slot(mac)).map(|memo| unsafe { &mut *memo })
+    // SAFETY: as for [`Cpu`]: the entry is this CPU's, and hooks do not nest.
+    MEMO.get_ptr_mut(own(memo_hash(mac))).map(|memo| unsafe { &mut *memo })
 }
 
 /// Where this CPU remembers how it has labelled a flow.
 #[inline(always)]
 pub fn stamped(addresses: [u64; 4], ends: u64) -> Option<&'static mut Stamped> {
     // SAFETY: likewise.
-    STAMPED.get_ptr_mut(stamped_slot(addresses, ends)).map(|stamped| unsafe { &mut *stamped })
+    STAMPED.get_ptr_mut(own(stamped_hash(addresses, ends))).map(|stamped| unsafe { &mut *stamped })
+}
+
+/// This CPU's entry for a hash.
+#[inline(always)]
+fn own(hash: u32) -> u32 {
+    // SAFETY: no arguments, no side effects.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    memory_slot(cpu, constant(&MEMORY_SHIFT) & 31, hash)
 }
 
 /// What is known about an interface.

@@ -8,7 +8,7 @@ use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use govc_abi::{
     event::hook,
     flow::{Control, Interface, Stamped, control_flag, stamped_ends, stamped_origin},
-    label::BLOCK_LEN,
+    label::{BLOCK_LEN, Label},
     mac::v4_mapped,
 };
 
@@ -96,7 +96,8 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
     let Some(cut) = Cut::with(skb, l2_len as u32, room, is_tcp, seen.headers_len) else {
         return done::NOTHING;
     };
-    let Stamped { label, mac, rule, pending, reason, reports, .. } = *stamped;
+    let Stamped { head, mid, tail, mac, rule, pending, reason, reports, .. } = *stamped;
+    let label = Label { head, mid, tail, pad: 0 };
     let put_in = put_in(skb, l2_len, seen.version, cut, &label, mac);
     let verdict = Verdict { pending, ..Verdict::permit(reason, rule) }.carried_out(put_in.is_ok());
     recall::tell(reports, &verdict, &place, cpu);
@@ -212,13 +213,15 @@ pub fn remember(
         declared: cpu.declared,
         origin: cpu.origin,
         key: [key.entry.k0, key.entry.k1],
-        label: cpu.label,
-        mac,
+        head: cpu.label.head,
+        mid: cpu.label.mid,
+        tail: cpu.label.tail,
         rule: verdict.rule,
+        mac,
         pending: verdict.pending,
         reason: verdict.reason,
         key_index: key.index,
         reports: may_report(table, verdict, cpu) as u8,
-        pad: [0; 5],
+        pad: 0,
     };
 }

@@ -2,15 +2,13 @@
 
 use std::{mem::offset_of, net::SocketAddr, thread, time::Duration};
 
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use govc_abi::{
-    flow::{Memo, Stamped, memo_slot},
+    flow::{Memo, Stamped, memo_hash, memory_shift, memory_slot},
     label::FLAG_REPLY,
-    limits::STAMPED_ENTRIES,
     names,
 };
 use govc_compiler::analysis::words;
-use govc_loader::{keyring::slot_now, status};
+use govc_loader::{keyring::slot_now, mapped::MappedArray, object, status};
 use govc_tests::{
     Compiled, compile,
     frame::{self, Spec, Transport},
@@ -66,10 +64,41 @@ fn ask_both(kernel: &mut Kernel, hook: Hook, frame: &[u8]) -> Answer {
     }
 }
 
-/// The memory of decisions, as user space may change it.
-fn memory(kernel: &Kernel) -> PerCpuArray<MapData, [u8; size_of::<Memo>()]> {
-    let map = MapData::from_pin(kernel.place.pin(names::map::MEMO)).expect("a pin");
-    Map::PerCpuArray(map).try_into().expect("a map of this type")
+/// A memory, as user space may change it.
+struct Memory {
+    map: MappedArray,
+    cpus: u32,
+    shift: u32,
+}
+
+impl Memory {
+    fn of(kernel: &Kernel, name: &str) -> Self {
+        let pin = kernel.place.set().unwrap().pin(name);
+        let cpus = object::possible_cpus().unwrap().next_power_of_two();
+        Self { map: object::map_array(&pin).unwrap(), cpus, shift: memory_shift(cpus) }
+    }
+
+    /// Where packets with the same one push each other out.
+    fn place(&self, mac: u64) -> u32 {
+        memory_slot(0, self.shift, memo_hash(mac))
+    }
+
+    /// Changes what all CPUs keep about a label with this MAC into that.
+    fn decide(&self, mac: u64, permit: bool) {
+        for cpu in 0..self.cpus {
+            let at = memory_slot(cpu, self.shift, memo_hash(mac)) as usize;
+            assert!(self.map.write_bytes(at, offset_of!(Memo, permit), &[u8::from(permit)]));
+        }
+    }
+
+    /// Changes MACs that flows are labelled with, and tells how many.
+    fn replace(&self, mac: u64, new: u64) -> usize {
+        let at = offset_of!(Stamped, mac);
+        let all = 0..(self.cpus << self.shift) as usize;
+        let found: Vec<_> = all.filter(|entry| self.map.read(*entry, at) == Some(mac)).collect();
+        found.iter().for_each(|entry| self.map.write(*entry, at, new));
+        found.len()
+    }
 }
 
 #[test]
@@ -78,17 +107,12 @@ fn decisions_are_remembered() {
         return;
     }
     let (compiled, mut kernel) = ledger();
-    let mut memory = memory(&kernel);
+    let memory = Memory::of(&kernel, names::map::MEMO);
     for (hook, v6, transport) in cases() {
         let (frame, _) = remembered(&compiled, &mut kernel, (hook, v6, transport));
         // Whoever can write into the memory decides: so it is asked.
-        let slot = memo_slot(frame::label_of(&frame).1);
         for permit in [false, true] {
-            let mut entries: Vec<_> = memory.get(&slot, 0).unwrap().iter().copied().collect();
-            for entry in &mut entries {
-                entry[offset_of!(Memo, permit)] = u8::from(permit);
-            }
-            memory.set(slot, PerCpuValues::try_from(entries).unwrap(), 0).unwrap();
+            memory.decide(frame::label_of(&frame).1, permit);
             let answer = kernel.ask(hook, &frame);
             assert_eq!(answer.permit, permit, "{hook:?} v6 {v6} {transport:?}");
         }
@@ -367,9 +391,7 @@ fn labels_of_flows_are_remembered() {
     let mut kernel = Kernel::new(&compiled.image);
     stay_on_one_cpu();
     kernel.silence();
-    let map = MapData::from_pin(kernel.place.pin(names::map::STAMPED)).expect("a pin");
-    let mut map: PerCpuArray<MapData, [u8; size_of::<Stamped>()]> =
-        Map::PerCpuArray(map).try_into().expect("a map of this type");
+    let memory = Memory::of(&kernel, names::map::STAMPED);
     for Exchange { leaves, .. } in exchanges(&compiled, &mut kernel) {
         await_slot();
         let answers: Vec<_> = (0..3).map(|_| kernel.ask(Hook::Egress, &leaves).frame).collect();
@@ -377,20 +399,7 @@ fn labels_of_flows_are_remembered() {
         let (label, mac) = frame::label_of(&answers[0]);
         assert_eq!(label.slot(), slot_now() as u16);
         // Whoever can write into the memory chooses the MAC: so it is asked.
-        let mac_at = offset_of!(Stamped, mac);
-        let mut found = 0;
-        for slot in 0..STAMPED_ENTRIES as u32 {
-            let mut entries: Vec<_> = map.get(&slot, 0).unwrap().iter().copied().collect();
-            for entry in &mut entries {
-                let field = entry.get_mut(mac_at..mac_at + 8).unwrap();
-                if field == mac.to_ne_bytes() {
-                    field.copy_from_slice(&(!mac).to_ne_bytes());
-                    found += 1;
-                }
-            }
-            map.set(slot, PerCpuValues::try_from(entries).unwrap(), 0).unwrap();
-        }
-        assert_eq!(found, 1);
+        assert_eq!(memory.replace(mac, !mac), 1);
         let answer = kernel.ask(Hook::Egress, &leaves);
         assert_eq!(frame::label_of(&answer.frame).1, !mac);
         status::use_memo(&kernel.place, false).unwrap();
@@ -408,24 +417,19 @@ fn replies_are_remembered_within_a_slot() {
     let mut kernel = Kernel::new(&compiled.image);
     stay_on_one_cpu();
     kernel.silence();
-    let mut memory = memory(&kernel);
+    let memory = Memory::of(&kernel, names::map::MEMO);
     for hook in [Hook::Ingress, Hook::Xdp] {
         await_slot();
         let exchanges = exchanges(&compiled, &mut kernel);
         for Exchange { arrives, .. } in &exchanges {
             assert!(kernel.ask(hook, arrives).permit);
-            let slot = memo_slot(frame::label_of(arrives).1);
-            let mut entries: Vec<_> = memory.get(&slot, 0).unwrap().iter().copied().collect();
-            for entry in &mut entries {
-                entry[offset_of!(Memo, permit)] = 0;
-            }
-            memory.set(slot, PerCpuValues::try_from(entries).unwrap(), 0).unwrap();
+            memory.decide(frame::label_of(arrives).1, false);
             assert!(!kernel.ask(hook, arrives).permit, "{hook:?}");
         }
         await_slot();
         // Requests are good for as long as their labels are, replies are asked about again.
         let slots: Vec<_> =
-            exchanges.iter().map(|each| memo_slot(frame::label_of(&each.arrives).1)).collect();
+            exchanges.iter().map(|each| memory.place(frame::label_of(&each.arrives).1)).collect();
         let mut asked = 0;
         for ((each, slot), permit) in exchanges.iter().zip(&slots).zip([false, true].repeat(4)) {
             // Two that share a place forget one another.
