@@ -1,7 +1,11 @@
 //! Which cgroups a policy's patterns match. The id of a cgroup is the inode of its directory in
 //! the cgroup2 hierarchy.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 /// Cgroup ids with the number of the first pattern that matches, from 1. A pattern also covers
 /// everything below what it matches.
@@ -23,6 +27,29 @@ pub fn root() -> Option<PathBuf> {
         let (path, kind) = (fields.next()?, fields.next()?);
         (kind == "cgroup2").then(|| PathBuf::from(path))
     })
+}
+
+/// Where the kernel describes its tracepoints, which tell of cgroups that come and go: tracefs.
+pub const TRACING: &str = "/sys/kernel/tracing";
+
+/// Whether the kernel's description of its tracepoints is mounted.
+#[must_use]
+pub fn is_told_of() -> bool {
+    let told = |dir: &&str| Path::new(dir).join("events/cgroup/cgroup_mkdir").exists();
+    [TRACING, "/sys/kernel/debug/tracing"].iter().any(told)
+}
+
+/// Mounts it where nobody has. What is not there when this is over cannot be had.
+pub(crate) fn mount_tracing() {
+    if is_told_of() {
+        return;
+    }
+    let flags = rustix::mount::MountFlags::NOSUID
+        | rustix::mount::MountFlags::NODEV
+        | rustix::mount::MountFlags::NOEXEC;
+    if let Err(error) = rustix::mount::mount("tracefs", TRACING, "tracefs", flags, None) {
+        tracing::debug!("cannot mount tracefs at `{TRACING}`: {error}");
+    }
 }
 
 /// The number that [`matching`] gives a cgroup by its path, such as `/api/1`; 0 for none.

@@ -192,6 +192,7 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
 /// Lets the kernel find patterns for cgroups that are made later. Without its tracepoints they are
 /// found at the next apply.
 fn watch_cgroups(set: &Set, programs: &mut object::Programs) {
+    cgroup::mount_tracing();
     for (name, record) in [
         (names::program::CGROUP_MADE, "cgroup_mkdir"),
         (names::program::CGROUP_GONE, "cgroup_rmdir"),

@@ -1,4 +1,4 @@
-//! Routers that are hostile to what labels ride in, made with nftables.
+//! Routers that are hostile to what labels ride in, or that put in other addresses, made with nftables.
 
 use std::{
     io::Write as _,
@@ -39,6 +39,11 @@ pub fn set_rules(router: &Namespace, rules: &str) {
          }}\n\
          }}\n"
     );
+    load(router, &text);
+}
+
+/// Loads a ruleset there.
+pub fn load(router: &Namespace, text: &str) {
     let output = router.run(|| {
         let mut nft = Command::new("nft")
             .args(["-f", "-"])

@@ -78,7 +78,7 @@ pub fn run(arguments: &Doctor, style: &Style) -> Result<(), Failure> {
     let mut findings = Findings::default();
     let place = place(&arguments.instance.place);
     let privileged = machine(&mut findings);
-    cgroups(&mut findings);
+    cgroups(&mut findings, privileged);
     bpffs(&mut findings, &arguments.instance.place.bpffs, privileged);
     interfaces(&mut findings, &arguments.interfaces);
     clock(&mut findings, &place, privileged);
@@ -158,22 +158,24 @@ fn machine(findings: &mut Findings) -> bool {
 }
 
 /// Whether the kernel can tell of cgroups that come and go.
-fn cgroups(findings: &mut Findings) {
-    let tracing = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    let told = |dir: &&str| std::path::Path::new(dir).join("events/cgroup/cgroup_mkdir").exists();
+fn cgroups(findings: &mut Findings, privileged: bool) {
     if cgroup::root().is_none() {
         findings.warn(
             "cgroups",
             "no cgroup2 hierarchy is mounted: stamp rules for cgroups match nobody",
             "Mount it: mount -t cgroup2 none /sys/fs/cgroup",
         );
-    } else if tracing.iter().any(told) {
+    } else if cgroup::is_told_of() {
         findings.ok("cgroups", "new ones are found as they are made");
+    } else if privileged && std::path::Path::new(cgroup::TRACING).exists() {
+        let tracing = cgroup::TRACING;
+        findings
+            .ok("cgroups", format!("tracefs is not mounted at {tracing}; `apply` will mount it"));
     } else {
         findings.warn(
             "cgroups",
             "the kernel does not tell of new ones, which the next apply finds",
-            "Mount its records, as root: mount -t tracefs none /sys/kernel/tracing",
+            format!("As root: mount -t tracefs tracefs {}", cgroup::TRACING),
         );
     }
 }
