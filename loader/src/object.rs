@@ -159,12 +159,13 @@ pub type PinOf<'a> = dyn Fn(&str) -> PathBuf + 'a;
 pub fn load(sizes: Sizes, pin_of: &PinOf<'_>) -> Result<Programs, LoadError> {
     let table_mask = sizes.table_words - 1;
     let counter_mask = (sizes.cpus << sizes.counter_shift) - 1;
+    let memory_shift = memory_shift(sizes.cpus);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(names::global::TABLE_MASK, &table_mask, true)
         .override_global(names::global::COUNTER_SHIFT, &sizes.counter_shift, true)
         .override_global(names::global::COUNTER_MASK, &counter_mask, true)
-        .override_global(names::global::MEMORY_SHIFT, &memory_shift(sizes.cpus), true);
+        .override_global(names::global::MEMORY_SHIFT, &memory_shift, true);
     for name in names::map::ALL {
         loader.map_pin_path(name, pin_of(name));
     }
