@@ -277,6 +277,13 @@ pub const fn memory_slot(cpu: u32, shift: u32, hash: u32) -> u32 {
     cpu << shift | hash & ((1 << shift) - 1)
 }
 
+/// The other entry of [`Memo`] for what hashes to this one: with two, few flows push each other out.
+#[inline(always)]
+#[must_use]
+pub const fn second_way(slot: u32) -> u32 {
+    slot ^ 1
+}
+
 /// What entries of [`Memo`] are found by: the MAC is as good as random.
 #[inline(always)]
 #[must_use]

@@ -174,7 +174,7 @@ fn remember(
     if !recall::is_kept(control, table, verdict, &cpu.packet) {
         return;
     }
-    let Some(memo) = maps::memo(cpu.packet.mac) else { return };
+    let Some(memo) = maps::memo_to_write(cpu.packet.mac) else { return };
     // Not beyond the next moment at which a rule begins or ends, nor the end of the generation.
     let past = cpu.request.scalars[attribute::TIME as usize];
     let next = walk::next_time(&table, past);

@@ -13,7 +13,7 @@ use govc_abi::{
     event::Event,
     flow::{
         Control, Counter, CpuState, Detours, FlowKey, FlowState, Interface, Memo, Patterns,
-        Stamped, interface_slot, memo_hash, memory_slot, stamped_hash,
+        Stamped, interface_slot, memo_hash, memory_slot, second_way, stamped_hash,
     },
     grant::GrantTable,
     key::{KeyEntry, KeyTable},
@@ -261,11 +261,42 @@ pub fn cpu() -> Option<Cpu> {
     CPU.get_ptr_mut(0).map(Cpu)
 }
 
-/// Where this CPU remembers what it decided about a label with this MAC.
+/// What this CPU may remember of a label with this MAC: one of the two entries that it has for such.
 #[inline(always)]
-pub fn memo(mac: u64) -> Option<&'static mut Memo> {
-    // SAFETY: as for [`Cpu`]: the entry is this CPU's, and hooks do not nest.
-    MEMO.get_ptr_mut(own(memo_hash(mac))).map(|memo| unsafe { &mut *memo })
+pub fn memo(mac: u64) -> Option<&'static Memo> {
+    let slot = own(memo_hash(mac));
+    let [first, second] = [slot, second_way(slot)].map(|slot| MEMO.get_ptr(slot));
+    // SAFETY: as for [`Cpu`]: the entries are this CPU's, and hooks do not nest.
+    let first = unsafe { &*first? };
+    if first.mac == mac {
+        return Some(first);
+    }
+    // SAFETY: likewise.
+    second.map(|second| unsafe { &*second })
+}
+
+/// Where this CPU is to remember a label with this MAC. What was there moves on to the other entry, whose is lost.
+#[inline(always)]
+pub fn memo_to_write(mac: u64) -> Option<&'static mut Memo> {
+    let slot = own(memo_hash(mac));
+    govc_move_on(mac, slot);
+    // SAFETY: likewise.
+    MEMO.get_ptr_mut(slot).map(|memo| unsafe { &mut *memo })
+}
+
+/// A global function, as [`crate::decide::govc_walk`] is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_move_on(mac: u64, slot: u32) -> u32 {
+    let Some(first) = MEMO.get_ptr(slot) else { return 0 };
+    let Some(second) = MEMO.get_ptr_mut(second_way(slot)) else { return 0 };
+    // SAFETY: likewise, and the two are different entries.
+    unsafe {
+        if (*first).mac != mac {
+            *second = *first;
+        }
+    }
+    1
 }
 
 /// Where this CPU remembers how it has labelled a flow.

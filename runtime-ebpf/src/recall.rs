@@ -219,7 +219,7 @@ unsafe fn compare(
     // SAFETY: by the caller.
     let (w0, w1, w2, mac): (u64, u64, u32, u64) =
         unsafe { (load(label), load(label + 8), load(label + 16), load(label + 20)) };
-    let memo: &Memo = maps::memo(mac)?;
+    let memo = maps::memo(mac)?;
     let differs = memo.input[0] ^ w0
         | memo.input[1] ^ w1
         | memo.input[2] ^ word_2(w2, protocol)
