@@ -191,7 +191,7 @@ fn ingress(results: &Results<'_>) -> Section {
         notes: vec![format!(
             "Verify, decide, count and, where permitted, strip: over the empty program. \
              `Remembered` rows ask the memory of decisions first, which has {} entries for each \
-             CPU here: of 16,384 flows, those that share one push each other out. In all others \
+             CPU here, two for each packet to choose from: a third pushes one out. In all others \
              it is off, and every packet pays for the MAC and the walk. The last column compares \
              most rules with fewest.",
             grouped(1 << memory_shift(cpus))
