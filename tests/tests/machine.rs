@@ -8,6 +8,7 @@ use std::{
     process::Output,
 };
 
+use govc_loader::keyring::{DomainKeys, EPOCH_SHIFT_DEFAULT, KeyRing};
 use govc_netlab::DontFragment;
 use govc_tests::{
     kernel_available,
@@ -69,8 +70,15 @@ fn doctor_finds_what_is_well() {
     ] {
         assert_eq!(state(&found, check, part), "ok", "{check}");
     }
-    // The keys of tests end within a day.
-    assert_eq!(state(&found, "keys", "acme: keys end in "), "warn");
+    // Epochs of nine hours: two of them end within a day at any time of it, and six do not.
+    let ring = KeyRing::new(std::env::temp_dir().join(format!("govc-keys-{}", std::process::id())));
+    for (staged, wanted, part) in [(1, "warn", "acme: keys end in "), (6, "ok", "acme: keys for ")]
+    {
+        ring.write(&DomainKeys::generate("acme", 7, EPOCH_SHIFT_DEFAULT, staged).unwrap()).unwrap();
+        let found = doctor(&lab.b, &["--keys", ring.dir().to_str().unwrap()]);
+        assert_eq!(state(&found, "keys", part), wanted, "{staged}");
+    }
+    std::fs::remove_dir_all(ring.dir()).unwrap();
     // For people: a line each, and no colour in a pipe.
     let told = lab.b.run_govc(GOVC, &["doctor", "--iface", "eth0"]);
     let told = String::from_utf8(told.stdout).unwrap();
