@@ -48,6 +48,11 @@ pub const DESTINATION: Attribute = 20;
 /// How many there are.
 pub const COUNT: usize = 21;
 
+/// The [`INGRESS_ZONE`] of what leaves after it came in by an interface that the instance enforces on and that
+/// lies in no zone: it is not what the node sends itself, and no zone has this number.
+pub const ZONE_UNNAMED: u32 = 255;
+const _: () = assert!(crate::limits::ZONES_MAX < ZONE_UNNAMED as usize);
+
 /// Width in bits, by attribute.
 pub const BITS: [u8; COUNT] =
     [8, 32, 8, 8, 16, 16, 16, 8, 8, 32, 8, 16, 16, 16, 8, 8, 16, 8, 8, 128, 128];

@@ -228,7 +228,8 @@ pub struct Stamp {
     pub fragments: bool,
     /// Source addresses, when some are asked for.
     pub addresses: Option<Vec<Prefix>>,
-    /// Number of the zone that forwarded traffic came in by, when one is asked for.
+    /// Number of the zone that forwarded traffic came in by; none for what the node sends itself, or what
+    /// came in where it does not enforce.
     pub from_zone: Option<u8>,
     /// The label.
     pub label: WrittenLabel,

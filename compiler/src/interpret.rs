@@ -248,9 +248,7 @@ pub fn stamp(policy: &Policy, request: &Request) -> Option<usize> {
     policy.stamps.iter().position(|stamp| {
         u32::from(stamp.zone) == scalar(request, attribute::EGRESS_ZONE)
             && stamp.cgroup.is_none_or(|c| u32::from(c) == scalar(request, attribute::CGROUP))
-            && stamp
-                .from_zone
-                .is_none_or(|z| u32::from(z) == scalar(request, attribute::INGRESS_ZONE))
+            && u32::from(stamp.from_zone.unwrap_or(0)) == scalar(request, attribute::INGRESS_ZONE)
             && stamp.addresses.as_ref().is_none_or(|p| in_prefixes(p, address(request.source)))
     })
 }

@@ -188,12 +188,14 @@ fn label(policy: &Policy, written: &WrittenLabel) -> table::Label {
 
 fn stamp_rows(policy: &Policy) -> Vec<Row> {
     let rows = policy.stamps.iter().enumerate().map(|(number, stamp)| {
-        let mut cells = Cells::from([(attribute::EGRESS_ZONE, one(u128::from(stamp.zone)))]);
+        // A rule that names no zone speaks for what this node sends, never for what came in by one.
+        let from_zone = stamp.from_zone.unwrap_or(0);
+        let mut cells = Cells::from([
+            (attribute::EGRESS_ZONE, one(u128::from(stamp.zone))),
+            (attribute::INGRESS_ZONE, one(u128::from(from_zone))),
+        ]);
         if let Some(cgroup) = stamp.cgroup {
             cells.insert(attribute::CGROUP, one(u128::from(cgroup)));
-        }
-        if let Some(zone) = stamp.from_zone {
-            cells.insert(attribute::INGRESS_ZONE, one(u128::from(zone)));
         }
         if let Some(addresses) = &stamp.addresses {
             cells.insert(attribute::SOURCE, prefixes(addresses));

@@ -28,7 +28,8 @@ pub struct Origin {
     pub zone: u32,
     /// It was sent on this node.
     pub is_local: bool,
-    /// Zone of the interface that it came in by; 0 for local traffic.
+    /// Zone of the interface that it came in by; 0 for local traffic, and for what came in where nothing is
+    /// enforced. [`attribute::ZONE_UNNAMED`] where something is, and the policy names no zone.
     pub from_zone: u32,
     /// Number of the cgroup pattern that the sending socket's cgroup matches; 0 for none.
     pub pattern: u32,
@@ -112,9 +113,11 @@ pub fn decide(
         return (Verdict { transit: true, ..verdict }, Carriage::Bare);
     }
     let bare = is_legacy_neighbour(origin, table, cpu);
+    // What this node says about a packet that came in is its own: it passes nothing on.
+    let answers = origin.from_zone != 0 && flows::told(hook::EGRESS, bare, active, cpu).is_some();
     let scalars = &mut cpu.request.scalars;
     scalars[attribute::EGRESS_ZONE as usize] = origin.zone;
-    scalars[attribute::INGRESS_ZONE as usize] = origin.from_zone;
+    scalars[attribute::INGRESS_ZONE as usize] = if answers { 0 } else { origin.from_zone };
     scalars[attribute::CGROUP as usize] = origin.pattern;
     let stamp = decide::outcome(table, program::STAMP).winner;
     let (domain, stamp) = if stamp != LEAF_NONE {

@@ -89,6 +89,39 @@ fn labels_pass_through_and_replies_come_back() {
 }
 
 #[test]
+fn nobody_gets_a_routers_name_by_passing_through_it() {
+    if !kernel_available() {
+        return;
+    }
+    // A router without a policy `on forward`, which lets A in as the workload itself.
+    let policy = |zones: &str, when: &str| {
+        image(&[&format!(
+            "{zones}stamp on right {when}{{ subject acme.payments.api  operation ledger.read  residency eu }}\n\
+             policy arriving {{ on ingress permit api {{ from acme.payments.api }} }}\n\
+             policy leaving {{ on egress permit all {{ from acme.** }} }}\n"
+        )])
+    };
+    const RIGHT: &str = "zone right = interface \"to_b\"\n";
+    const BOTH: &str = "zone left = interface \"to_a\"  right = interface \"to_b\"\n";
+    let (lab, router) = lab(&policy(BOTH, "when from zone left "), HookChoice::Auto);
+    // Where a rule says that the router speaks for the zone, it does.
+    for v6 in BOTH_VERSIONS {
+        let flow = lab.to_b(v6, READ);
+        flow.udp_exchange(64, DontFragment::Want).unwrap();
+        assert!(lab.b.decided("ledger.read") > 0, "{flow}");
+    }
+    for zones in [BOTH, RIGHT] {
+        router.apply(&policy(zones, ""), &[]);
+        let before = (lab.b.decided("ledger.read"), router.count("egress", "no_subject"));
+        for v6 in BOTH_VERSIONS {
+            denied(exchange(brief(lab.to_b(v6, READ))));
+        }
+        assert_eq!(lab.b.decided("ledger.read"), before.0, "{zones}");
+        assert_eq!(router.count("egress", "no_subject"), before.1 + 2, "{zones}");
+    }
+}
+
+#[test]
 fn where_it_leaves_by_decides() {
     if !kernel_available() {
         return;

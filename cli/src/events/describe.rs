@@ -165,8 +165,11 @@ pub fn would(pending: u32, image: Option<&Image>) -> Option<&'static str> {
     }
 }
 
-/// The name of a zone; zone 0 is none.
+/// The name of a zone; zone 0 is none. No zone can be called as what lies in none is.
 fn zone(number: u8, image: Option<&Image>) -> Option<String> {
+    if u32::from(number) == attribute::ZONE_UNNAMED {
+        return Some("(no zone)".to_owned());
+    }
     let known = image.and_then(|image| image.names().zone(number.into()).map(str::to_owned));
     (number != 0).then(|| known.unwrap_or_else(|| format!("zone {number}")))
 }

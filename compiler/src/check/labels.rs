@@ -420,13 +420,13 @@ fn warn_covered(
 ) {
     let (zone, cgroup, addresses, from_zone) = &key;
     let mut covering: Option<Span> = None;
-    for keep in 0..8_u8 {
+    for keep in 0..4_u8 {
         let kept = |flag: u8| keep & flag != 0;
         let weaker = (
             *zone,
             cgroup.filter(|_| kept(1)),
             if kept(2) { addresses.clone() } else { None },
-            from_zone.filter(|_| kept(4)),
+            *from_zone,
         );
         if let Some(&span) = seen.get(&weaker)
             && covering.is_none_or(|known| (span.file, span.start) < (known.file, known.start))
