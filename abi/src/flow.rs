@@ -4,8 +4,8 @@ use crate::{
     attribute::Request,
     label::Label,
     limits::{
-        CGROUP_PATTERN_MAX, CGROUPS_WATCHED_MAX, EVENT_RATE_DEFAULT, HEADERS_LEN, INTERFACES_MAX,
-        MEMORY_LEN_MAX, MEMORY_SHIFT_MAX, MEMORY_SHIFT_MIN,
+        CGROUP_PATTERN_MAX, CGROUPS_WATCHED_MAX, EVENT_RATE_DEFAULT, EVENT_SHARES, HEADERS_LEN,
+        INTERFACES_MAX, MEMORY_LEN_MAX, MEMORY_SHIFT_MAX, MEMORY_SHIFT_MIN,
     },
     reason,
 };
@@ -460,6 +460,8 @@ pub struct CpuState {
     pub refilled_ns: u64,
     /// Events that may still be published.
     pub event_budget: u64,
+    /// Events that may be published besides, of each of [`EVENT_SHARES`] kinds.
+    pub event_share: u64,
     /// Events published.
     pub events_delivered: u64,
     /// Events lost because the ring was full.
@@ -470,6 +472,8 @@ pub struct CpuState {
     pub origin: u64,
     /// What its socket has declared; 0 for nothing.
     pub declared: u64,
+    /// How many of [`Self::event_share`] were, by kind.
+    pub event_shares: [u32; EVENT_SHARES],
     /// The request under decision.
     pub request: Request,
     /// The label under decision.
@@ -495,5 +499,8 @@ const _: () = {
     assert!(size_of::<Generation>() == 72);
     assert!(size_of::<Control>() == 32 + 144 + 8);
     assert!(size_of::<Packet>() == 120);
-    assert!(size_of::<CpuState>() == 104 + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN);
+    assert!(
+        size_of::<CpuState>()
+            == 112 + 4 * EVENT_SHARES + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN
+    );
 };

@@ -87,6 +87,10 @@ pub const EXTENSIONS_MAX: usize = 4;
 pub const EVENT_RING_LEN: usize = 1 << 20;
 /// Events that one CPU may publish in a second unless told otherwise.
 pub const EVENT_RATE_DEFAULT: u32 = 10_000;
+/// Into so many parts the budget for events is cut that rules are sure of: a rule, or a reason where no rule
+/// decided, may publish one part more when others have used up what all share. Rules share parts by
+/// their number.
+pub const EVENT_SHARES: usize = 64;
 /// Longest life of a label that a verifier accepts, as a power of two of slots, unless told
 /// otherwise: 16 slots, 32 seconds.
 pub const LIFE_MAX_DEFAULT: u8 = 4;

@@ -114,7 +114,7 @@ pub fn recall(
     if differs != 0 || !young || !key.covers(memo.slot) {
         return None;
     }
-    if memo.reports != 0 && !report::is_spent(place, cpu) {
+    if memo.reports != 0 && !report::is_spent(place, memo.rule, memo.reason, cpu) {
         return None;
     }
     Some(Recalled { memo, version, protocol })

@@ -7,15 +7,17 @@ use aya_ebpf::{
 use govc_abi::{
     attribute,
     event::{Event, flag, hook, verdict},
-    flow::{Control, control_flag, reason_counter, rule_counter},
+    flow::{Control, CpuState, control_flag, reason_counter, rule_counter},
     image::rule,
     label::FLAG_TRACE,
+    limits::EVENT_SHARES,
     node::LEAF_NONE,
+    reason,
 };
 
 use crate::{
     decide::{Verdict, rule_record},
-    maps::{Active, Cpu, EVENTS, LIFETIME, Table, count},
+    maps::{self, Active, Cpu, EVENTS, LIFETIME, Table, count},
     packet::{has_ports, icmp},
     shape,
 };
@@ -111,34 +113,55 @@ const REFILL_NS: u64 = 100_000_000;
 /// Of fewer events a second, a tenth is none, or leaves too many out: they are for a whole second.
 const RATE_OF_TENTHS: u64 = 1000;
 
-/// Fills this CPU's budget for events up when it is time; whether there is none left.
+/// Fills this CPU's budget for events up when it is time; whether none is left for a verdict: neither of
+/// what all share, nor of what its rule is sure of, whatever others do.
 #[inline(always)]
-pub fn is_spent(place: &Place<'_>, mut cpu: Cpu) -> bool {
+pub fn is_spent(place: &Place<'_>, rule: u32, reason: u8, mut cpu: Cpu) -> bool {
     let rate = place.control.event_rate as u64;
     let (every_ns, budget) =
         if rate < RATE_OF_TENTHS { (10 * REFILL_NS, rate) } else { (REFILL_NS, rate / 10) };
     if place.coarse_ns.wrapping_sub(cpu.refilled_ns) >= every_ns {
         cpu.refilled_ns = place.coarse_ns;
         cpu.event_budget = budget;
+        cpu.event_share = budget / EVENT_SHARES as u64;
+        maps::clear(&raw mut cpu.event_shares);
     }
-    cpu.event_budget == 0
+    if cpu.event_budget != 0 {
+        return false;
+    }
+    let published = *share(&mut cpu, rule, reason);
+    published as u64 >= cpu.event_share
+}
+
+/// How many events this CPU has published out of what is kept for the rule that decided, or for the
+/// reason where none did, since the budget was filled up.
+#[inline(always)]
+fn share(cpu: &mut CpuState, rule: u32, reason: u8) -> &mut u32 {
+    let ruled = rule.wrapping_add(reason::COUNT as u32);
+    let kind = if rule == LEAF_NONE { reason as u32 } else { ruled };
+    // SAFETY: the index is below the length.
+    unsafe { cpu.event_shares.get_unchecked_mut(kind as usize % EVENT_SHARES) }
 }
 
 /// Takes one event out of this CPU's budget.
 #[inline(always)]
-fn take_budget(place: &Place, mut cpu: Cpu) -> bool {
-    if is_spent(place, cpu) {
+fn take_budget(place: &Place, verdict: &Verdict, mut cpu: Cpu) -> bool {
+    if is_spent(place, verdict.rule, verdict.reason, cpu) {
         cpu.events_lost_rate += 1;
         return false;
     }
-    cpu.event_budget -= 1;
+    if cpu.event_budget != 0 {
+        cpu.event_budget -= 1;
+    } else {
+        *share(&mut cpu, verdict.rule, verdict.reason) += 1;
+    }
     true
 }
 
 /// Publishes an event, or counts it as lost.
 #[inline(always)]
 fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
-    if !take_budget(place, cpu) {
+    if !take_budget(place, verdict, cpu) {
         return;
     }
     let Some(mut entry) = EVENTS.reserve(0) else {

@@ -6,6 +6,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use govc_abi::{
+    attribute::ZONE_UNNAMED,
     event::hook,
     flow::{Control, Interface, Stamped, control_flag, stamped_ends, stamped_origin},
     label::{BLOCK_LEN, Label},
@@ -88,7 +89,7 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
     let coarse_ns = cpu.coarse_ns;
     let place =
         Place { control, active, coarse_ns, ifindex: 0, len, hook: hook::EGRESS, leaving: skb };
-    if stamped.reports != 0 && !report::is_spent(&place, cpu) {
+    if stamped.reports != 0 && !report::is_spent(&place, stamped.rule, stamped.reason, cpu) {
         return done::NOTHING;
     }
     let is_tcp = (stamped.ends >> 32) as u8 == TCP;
@@ -179,7 +180,10 @@ fn origin(skb: *mut __sk_buff, zone: u32, active: Active, table: Table) -> u64 {
     let from_zone = if ingress_ifindex == 0 {
         0
     } else {
-        maps::interface(ingress_ifindex).map_or(0, |from| maps::zone(from, active))
+        maps::interface(ingress_ifindex).map_or(0, |from| match maps::zone(from, active) {
+            0 => ZONE_UNNAMED,
+            zone => zone,
+        })
     };
     // SAFETY: likewise.
     let cgroup = if egress::wants_cgroup(table) { unsafe { bpf_skb_cgroup_id(skb) } } else { 0 };

@@ -10,7 +10,7 @@ use std::{
 use govc_abi::limits::EVENT_RATE_DEFAULT;
 use govc_loader::status;
 use govc_tests::{
-    kernel::Kernel,
+    kernel::{Kernel, stay_on_one_cpu},
     kernel_available,
     ledger::{ACK, compiled, spec},
     node::wait_until,
@@ -127,5 +127,30 @@ fn a_low_limit_still_lets_events_through() {
         let (budget, every_ms) = if limit < 1000 { (u64::from(limit), 1000) } else { (100, 100) };
         let periods = 2 + took.as_millis() as u64 / every_ms;
         assert!((budget..=periods * budget).contains(&delivered), "limit {limit}: {delivered}");
+    }
+}
+
+#[test]
+fn a_flood_hides_no_other_reason() {
+    if !kernel_available() {
+        return;
+    }
+    const FLOOD: u32 = 20_000;
+    let compiled = compiled();
+    let kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    status::report_permits(&kernel.place, false).unwrap();
+    status::set_event_rate(&kernel.place, EVENT_RATE_DEFAULT).unwrap();
+    let (bare, other) = (spec(false, ACK).frame(), vec![0xff; 60]);
+    // So few that the ring, which nobody reads, has room for all.
+    for _ in 0..3 {
+        let before = status::event_count(&kernel.place).unwrap();
+        kernel.repeat(&bare, FLOOD);
+        let between = status::event_count(&kernel.place).unwrap();
+        kernel.repeat(&other, 1);
+        let after = status::event_count(&kernel.place).unwrap();
+        assert!(between.lost_rate > before.lost_rate);
+        assert_eq!(after.delivered - between.delivered, 1);
+        assert_eq!(after.lost_rate, between.lost_rate);
     }
 }
