@@ -11,7 +11,7 @@ pub use authority::{
     Audit, Authority, Bundle, Grant, Mapping, Sign, Signer, Signing, StateArguments, Terms,
     Transit, Trust, Unlock, Verify,
 };
-pub use keys::{Export, Keys, RingArguments};
+pub use keys::{Export, Import, Keys, New, RingArguments, Rotate, Staging};
 
 use crate::{events::filter::FilterArguments, levels::Target};
 

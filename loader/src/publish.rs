@@ -99,7 +99,7 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
     crate::kernel::check()?;
     let devices = find_devices(request)?;
     let detours = Detouring::new(request.image)?;
-    let key_table = key_table(request.image, request.keys)?;
+    key_table(request.image, request.keys)?;
     let cpus = object::possible_cpus()?;
     let sizes = Sizes::for_image(
         request.image.words().len() as u32,
@@ -110,6 +110,8 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         return Ok(dry_run_report(request, &devices, &detours));
     }
     let _lock = request.place.lock()?;
+    // Read once more: keys that were handed over until now must not be those of before again.
+    let key_table = key_table(request.image, request.keys)?;
     crate::confirm::refuse_apply(request.place)?;
     let devices = with_attached(request, devices)?;
     detours.check(&devices)?;

@@ -303,7 +303,11 @@ fn keys(findings: &mut Findings, ring: &KeyRing, slot: u64) {
             end = epoch.not_after_slot;
         }
         let ends_in_s = (end - slot) * 2;
-        let stage = "Add epochs with `govc keys stage`.";
+        let stage = if keys.are_made_here() {
+            "Add epochs with `govc keys stage`."
+        } else {
+            "They are made elsewhere: have them exported there, and take them with `govc keys import`."
+        };
         if ends_in_s == 0 {
             findings.fail("keys", format!("{domain}: no key for this moment"), stage);
         } else if ends_in_s < ENDS_SOON_S {

@@ -1,0 +1,130 @@
+//! The key ring: who makes its keys, which of two is newer, and how its files lie.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the helpers of tests may panic as tests do"
+)]
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+
+use lab::{Lab, json};
+
+mod lab;
+
+impl Lab {
+    /// An export of the domain's keys that a ring holds.
+    fn export(&self, dir: &str, output: &str) {
+        let to = format!("--recipient {} --key ann.key --identity id", self.recipient);
+        self.ok(&format!("keys export --number 7 {to} --keys {dir} -o {output}"));
+    }
+
+    /// The command that takes it.
+    fn import(file: &str, dir: &str) -> String {
+        let from = "--domain acme --number 7 --signer ann.key.pub --identity id";
+        format!("keys import {file} {from} --keys {dir}")
+    }
+
+    /// A ring as it lies open.
+    fn ring(&self, dir: &str) -> Value {
+        json(&fs::read_to_string(self.path(dir).join("7.keys")).unwrap())
+    }
+
+    fn status(&self, options: &str) -> Value {
+        json(&self.ok(&format!("keys status --json {options}")))
+    }
+
+    fn start(&self, line: &str) -> Child {
+        let mut command = self.command(&line.split_whitespace().collect::<Vec<_>>());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+}
+
+#[test]
+fn an_export_from_before_a_rotation_brings_nothing_back() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    lab.export("keys", "old");
+    lab.ok("keys rotate --number 7");
+    lab.export("keys", "new");
+    lab.ok(&Lab::import("new", "there"));
+    let held = lab.ring("there");
+    assert_eq!(held["epochs"], lab.ring("keys")["epochs"]);
+    let err = lab.fails(&Lab::import("old", "there"), 1);
+    assert!(err.contains("made before those that are here"), "{err}");
+    // Nor at the node that made them, and what is there already may come once more.
+    lab.fails(&Lab::import("old", "keys"), 1);
+    lab.ok(&Lab::import("new", "there"));
+    assert_eq!(lab.ring("there"), held);
+    // Another domain of the same number is no newer one.
+    lab.ok("keys new other --number 7 --keys elsewhere");
+    let err = lab.fails(&Lab::import("new", "elsewhere"), 1);
+    assert!(err.contains("have the number of domain `other` here"), "{err}");
+}
+
+#[test]
+fn nobody_makes_keys_for_the_domain_of_somebody_else() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7 --staged 3");
+    lab.export("keys", "first");
+    lab.ok(&Lab::import("first", "there"));
+    lab.ok("keys new other --number 8 --staged 2 --keys there");
+    let before = lab.ring("there")["epochs"].clone();
+    // All rings: the own one, and the other is left alone, which is said.
+    let told = lab.ok("keys stage --keys there");
+    assert!(told.contains("other: 12 epochs added"), "{told}");
+    assert!(told.contains("acme: left alone, its keys are made elsewhere"), "{told}");
+    for line in ["keys stage --number 7 --keys there", "keys rotate --number 7 --keys there"] {
+        let err = lab.fails(line, 2);
+        assert!(err.contains("were imported") && err.contains("import the next export"), "{err}");
+    }
+    assert_eq!(lab.ring("there")["epochs"], before);
+    let status = lab.status("--keys there");
+    assert_eq!(
+        (&status[0]["origin"], &status[1]["origin"]),
+        (&json("\"imported\""), &json("\"made\""))
+    );
+    assert!(lab.ok("keys list --keys there").contains("elsewhere"));
+    // The owner's next export is taken, also through a node in between.
+    lab.ok("keys stage --number 7");
+    lab.export("keys", "next");
+    lab.ok(&Lab::import("next", "there"));
+    assert_eq!(lab.ring("there")["epochs"], lab.ring("keys")["epochs"]);
+    lab.export("there", "next");
+    lab.ok(&Lab::import("next", "third"));
+    // A node can take the owner's place, and the old owner its exports.
+    lab.ok(&format!("{} --own", Lab::import("next", "third")));
+    lab.ok("keys rotate --number 7 --keys third");
+    lab.export("third", "next");
+    let told = lab.ok(&Lab::import("next", "keys"));
+    assert!(told.contains("made elsewhere from now on"), "{told}");
+    lab.fails("keys rotate --number 7", 2);
+}
+
+#[test]
+fn changes_of_a_ring_wait_for_each_other() {
+    let lab = Lab::bare();
+    for _ in 0..8 {
+        let _ = fs::remove_dir_all(lab.path("keys"));
+        let both = [lab.start("keys new acme --number 7"), lab.start("keys new acme --number 7")];
+        let codes = both.map(|mut child| child.wait().unwrap().code().unwrap());
+        assert!(codes == [0, 2] || codes == [2, 0], "{codes:?}");
+        let before = lab.ring("keys");
+        let line = "keys stage";
+        let all = [lab.start(line), lab.start("keys rotate --number 7"), lab.start(line)];
+        assert!(all.into_iter().all(|mut child| child.wait().unwrap().success()));
+        let after = lab.ring("keys");
+        let keys = |ring: &Value| {
+            let epochs = ring["epochs"].as_array().unwrap().iter();
+            epochs.map(|epoch| epoch["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (before, after) = (keys(&before), keys(&after));
+        // An epoch may have ended in between.
+        assert!(after[2..].iter().all(|key| !before.contains(key)), "old keys are back");
+    }
+}

@@ -1,0 +1,242 @@
+//! The local key ring: one file for each domain with the keys of its epochs, readable by its
+//! owner only.
+
+use std::{
+    fs,
+    io::Write as _,
+    ops::Deref,
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::DomainKeys;
+use crate::error::{LoadError, file};
+
+/// A directory of key files, `<domain number>.keys` each.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    dir: PathBuf,
+}
+
+/// A ring that nobody else changes until this goes. What is read through it is still there when it
+/// is written.
+#[derive(Debug)]
+pub struct Locked<'r> {
+    ring: &'r KeyRing,
+    _lock: fs::File,
+}
+
+impl Deref for Locked<'_> {
+    type Target = KeyRing;
+
+    fn deref(&self) -> &KeyRing {
+        self.ring
+    }
+}
+
+/// The file whose lock is the ring's.
+const LOCK: &str = ".lock";
+
+impl KeyRing {
+    /// The ring in `dir`, which need not exist.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn path(&self, number: u16) -> PathBuf {
+        self.dir.join(format!("{number}.keys"))
+    }
+
+    /// The keys of a domain, if there are any.
+    ///
+    /// # Errors
+    /// The file cannot be read, others may read it, or it holds something else.
+    pub fn read(&self, number: u16) -> Result<Option<DomainKeys>, LoadError> {
+        let path = self.path(number);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file("cannot read key file", path)(error)),
+        };
+        let bad = |why: String| LoadError::KeyFile { path: path.clone(), why };
+        let mode =
+            fs::metadata(&path).map_err(file("cannot read key file", &path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(bad(format!(
+                "its mode is {:04o}, so that others may read it; wanted 0600",
+                mode & 0o7777
+            )));
+        }
+        let keys = DomainKeys::from_text(&text).map_err(bad)?;
+        if keys.number != number {
+            return Err(bad("it is about another domain".into()));
+        }
+        Ok(Some(keys))
+    }
+
+    /// All domains with keys, by number.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn list(&self) -> Result<Vec<DomainKeys>, LoadError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(file("cannot list key files", &self.dir)(error)),
+        };
+        let mut numbers: Vec<u16> = entries
+            .filter_map(|entry| {
+                entry.ok()?.file_name().to_str()?.strip_suffix(".keys")?.parse().ok()
+            })
+            .collect();
+        numbers.sort_unstable();
+        let rings = numbers.into_iter().map(|number| self.read(number));
+        rings.filter_map(Result::transpose).collect()
+    }
+
+    /// Keeps others from changing the ring, and waits until nobody does. Reading needs no lock.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or its lock not be had.
+    pub fn lock(&self) -> Result<Locked<'_>, LoadError> {
+        let dir = &self.dir;
+        let path = dir.join(LOCK);
+        let no = |error| file("cannot lock key directory", dir)(error);
+        loop {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(file("cannot make key directory", dir))?;
+            let mut options = fs::OpenOptions::new();
+            let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let lock = lock.map_err(no)?;
+            lock.lock().map_err(no)?;
+            // Somebody may have removed the directory since: its lock guards nothing.
+            let locked = lock.metadata().map_err(no)?;
+            if fs::metadata(&path)
+                .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()))
+            {
+                return Ok(Locked { ring: self, _lock: lock });
+            }
+        }
+    }
+
+    /// Writes a domain's keys: whole or not at all, mode 0600. Who changes keys that were read
+    /// before locks the ring around both, and writes with [`Locked::write`].
+    ///
+    /// # Errors
+    /// As [`Self::lock`], or the file cannot be written.
+    pub fn write(&self, keys: &DomainKeys) -> Result<(), LoadError> {
+        self.lock()?.write(keys)
+    }
+}
+
+impl Locked<'_> {
+    /// Writes a domain's keys: whole or not at all, mode 0600.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, keys: &DomainKeys) -> Result<(), LoadError> {
+        let path = self.path(keys.number);
+        let temporary = path.with_extension("tmp");
+        let text = keys.to_text().map_err(|e| file("cannot write key file", &path)(e.into()))?;
+        // Only who holds the lock writes: what lies there was left by somebody who died.
+        let _ = fs::remove_file(&temporary);
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .and_then(|mut f| f.write_all(&text).and_then(|()| f.sync_all()))
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| fs::File::open(&self.dir)?.sync_all());
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written.map_err(file("cannot write key file", path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::slot_now, *};
+
+    fn scratch(name: &str) -> KeyRing {
+        let dir = std::env::temp_dir().join(format!("govc-keyring-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        KeyRing::new(dir)
+    }
+
+    #[test]
+    fn a_ring_comes_back_as_it_was_written() {
+        let ring = scratch("round-trip");
+        let keys = DomainKeys::generate("acme", 7, 14, 5).unwrap();
+        ring.write(&keys).unwrap();
+        let mode = fs::metadata(ring.path(7)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let again = ring.read(7).unwrap().unwrap();
+        assert!(again.epochs().eq(keys.epochs()));
+        assert_eq!(again.epochs().count(), 6);
+        let slot = slot_now();
+        let (a, b): (Vec<_>, Vec<_>) =
+            (keys.entries(slot).collect(), again.entries(slot).collect());
+        assert!(a.iter().zip(&b).all(|(x, y)| x.0 == y.0 && x.1.k0 == y.1.k0 && x.1.k1 == y.1.k1));
+        assert!(!format!("{keys:?}").contains(&keys.epochs[0].key));
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn a_readable_file_is_refused() {
+        let ring = scratch("mode");
+        ring.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
+        fs::set_permissions(ring.path(7), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(ring.read(7), Err(LoadError::KeyFile { .. })));
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn changes_wait_for_each_other() {
+        let ring = scratch("lock");
+        ring.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
+        let before = ring.read(7).unwrap().unwrap().sequence();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let lock = ring.lock().unwrap();
+                        let mut keys = lock.read(7).unwrap().unwrap();
+                        // A clock that stands still: each change counts one.
+                        keys.rotate(0, 2).unwrap();
+                        lock.write(&keys).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(ring.read(7).unwrap().unwrap().sequence(), before + 100);
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_is_in_nobodys_way() {
+        let ring = scratch("left");
+        ring.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
+        let left = ring.dir().join("7.tmp");
+        fs::write(&left, "half a key").unwrap();
+        ring.write(&DomainKeys::generate("acme", 7, 14, 3).unwrap()).unwrap();
+        assert!(!left.exists());
+        assert_eq!(ring.read(7).unwrap().unwrap().epochs().count(), 4);
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+}
