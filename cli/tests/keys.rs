@@ -8,12 +8,14 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Stdio},
 };
 
+use age::secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use lab::{Lab, json};
+use lab::{Lab, json, texts};
 
 mod lab;
 
@@ -42,6 +44,13 @@ impl Lab {
     fn start(&self, line: &str) -> Child {
         let mut command = self.command(&line.split_whitespace().collect::<Vec<_>>());
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// A file with another age key.
+    fn identity(&self, name: &str) {
+        let identity = age::x25519::Identity::generate();
+        self.write(name, identity.to_string().expose_secret());
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
 
@@ -127,4 +136,87 @@ fn changes_of_a_ring_wait_for_each_other() {
         // An epoch may have ended in between.
         assert!(after[2..].iter().all(|key| !before.contains(key)), "old keys are back");
     }
+}
+
+#[test]
+fn rings_are_sealed_for_the_node_at_rest() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7 --staged 3");
+    let key = lab.ring("keys")["epochs"][1]["key"].as_str().unwrap().to_owned();
+    let file = |dir: &str| fs::read_to_string(lab.path(dir).join("7.keys")).unwrap();
+    assert_eq!(lab.status("")[0]["sealed"], false);
+    assert!(lab.ok("keys status").contains("open"));
+    lab.fails("keys seal", 2);
+    lab.fails("keys seal --identity ann.key.pub", 3);
+    assert!(file("keys").contains(&key), "what fails changes nothing");
+    lab.ok("keys seal --identity id");
+    assert!(file("keys").starts_with("-----BEGIN AGE") && !file("keys").contains(&key));
+    let mode = fs::metadata(lab.path("keys/7.keys")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(fs::symlink_metadata(lab.path("keys/identity")).unwrap().is_symlink());
+    // Everything goes on without a word about it, and what is written is sealed.
+    assert_eq!(lab.status("")[0]["sealed"], true);
+    lab.ok("keys rotate --number 7 --staged 4");
+    lab.ok("keys new other --number 8");
+    lab.export("keys", "acme.ring");
+    assert!(file("keys").starts_with("-----BEGIN AGE"));
+    assert!(fs::read_to_string(lab.path("keys/8.keys")).unwrap().starts_with("-----BEGIN AGE"));
+    // A node that has an identity before it has keys, named in each of the three ways.
+    let import = Lab::import("acme.ring", "there").replace(" --identity id", "");
+    let err = lab.fails(&import, 2);
+    assert!(err.contains("which age key opens"), "{err}");
+    lab.ok(&format!("{import} --ring-identity id"));
+    assert!(file("there").starts_with("-----BEGIN AGE"));
+    let err = lab.fails("keys status --keys there", 3);
+    assert!(err.contains("is sealed for the node's identity"), "{err}");
+    assert!(err.contains("GOVC_IDENTITY"), "{err}");
+    let mut command = lab.command(&["keys", "status", "--keys", "there"]);
+    let (out, err) = texts(&command.env("GOVC_IDENTITY", "id").output().unwrap());
+    assert!(out.contains("sealed"), "{out}{err}");
+}
+
+#[test]
+fn an_identity_can_be_changed_and_its_loss_opens_nothing() {
+    let lab = Lab::bare();
+    lab.identity("new.id");
+    lab.ok("keys new acme --number 7 --staged 3");
+    lab.ok("keys seal --identity id");
+    let ends = lab.status("")[0]["ends"].clone();
+    lab.ok("keys seal --identity new.id");
+    assert_eq!(lab.status("--ring-identity new.id")[0]["ends"], ends);
+    assert_eq!(lab.status("")[0]["ends"], ends, "the link leads to the new one");
+    let err = lab.fails("keys status --ring-identity id", 3);
+    assert!(err.contains("the age key in `id` does not open it"), "{err}");
+    // A disk that is missing: nothing is written in the open in the meantime.
+    fs::rename(lab.path("new.id"), lab.path("away.id")).unwrap();
+    let before = fs::read(lab.path("keys/7.keys")).unwrap();
+    for line in ["keys rotate --number 7", "keys stage", "keys new other --number 8"] {
+        lab.fails(line, 3);
+    }
+    assert_eq!(fs::read(lab.path("keys/7.keys")).unwrap(), before);
+    assert!(!lab.path("keys/8.keys").exists());
+    lab.ok("keys rotate --number 7 --ring-identity away.id");
+    // A key that lies in the directory itself is not replaced by a link.
+    fs::remove_file(lab.path("keys/identity")).unwrap();
+    fs::copy(lab.path("away.id"), lab.path("keys/identity")).unwrap();
+    let err = lab.fails("keys seal --identity id", 2);
+    assert!(err.contains("is an identity of its own"), "{err}");
+    assert_eq!(lab.status("")[0]["sealed"], true);
+}
+
+#[test]
+fn doctor_says_how_keys_lie() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    let said = || {
+        let found = json(&texts(&lab.run("doctor --json")).0);
+        let keys = found.as_array().unwrap().iter().filter(|one| one["check"] == "keys");
+        keys.map(|one| format!("{} {}\n", one["state"], one["message"])).collect::<String>()
+    };
+    assert!(said().contains("\"warn\" \"acme: the files lie open at rest\""), "{}", said());
+    lab.ok("keys seal --identity id");
+    assert!(said().contains("\"ok\" \"the files are sealed at rest\""), "{}", said());
+    fs::remove_file(lab.path("keys/identity")).unwrap();
+    fs::copy(lab.path("id"), lab.path("keys/identity")).unwrap();
+    assert!(said().contains("\"warn\" \"the identity that opens"), "{}", said());
 }

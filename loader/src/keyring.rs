@@ -15,7 +15,7 @@ use crate::error::{LoadError, file};
 
 mod files;
 
-pub use files::{KeyRing, Locked};
+pub use files::{AtRest, KeyRing, Locked, SEALED_BEGINS};
 
 /// Where key rings live unless told otherwise.
 pub const DEFAULT_DIR: &str = "/etc/govc/keys";
@@ -56,6 +56,9 @@ pub struct DomainKeys {
     /// Whom all of these keys belong to.
     #[serde(default, skip_serializing_if = "Senders::is_all")]
     pub senders: Senders,
+    /// Whether the file that they were read from was sealed.
+    #[serde(skip)]
+    pub sealed: bool,
     /// Keys by ascending epoch.
     epochs: Vec<EpochKey>,
 }
@@ -173,6 +176,7 @@ impl DomainKeys {
             sequence: 0,
             origin: Origin::Made,
             senders: Senders::All,
+            sealed: false,
             epochs: Vec::new(),
         };
         keys.stage(slot_now(), staged)?;
@@ -203,6 +207,7 @@ impl DomainKeys {
             sequence: self.sequence,
             origin: self.origin,
             senders: Senders::One(subject),
+            sealed: self.sealed,
             epochs: epochs.collect::<Option<_>>()?,
         })
     }

@@ -18,6 +18,12 @@ pub enum Keys {
     Rotate(Rotate),
     /// Write a domain's keys for other nodes: sealed for their age keys, and signed
     Export(Export),
+    /// Seal the files of the ring for the node's age key
+    ///
+    /// Files that lie open are sealed, and every later one as it is written. With --identity they
+    /// are sealed for that key from now on, and a link `identity` in the key directory leads every
+    /// command to it, `govc apply` at boot too.
+    Seal(Seal),
     /// Take keys that were exported, in the place of those that the domain has here
     ///
     /// Keys that were made before those that are here are refused.
@@ -97,6 +103,20 @@ pub struct Rotate {
     pub instance: InstanceArguments,
 }
 
+/// Sealing at rest.
+#[derive(Args)]
+pub struct Seal {
+    /// File with the node's age key, best on another disk than the ring; the one that the ring has
+    /// already when not given
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub ring: RingArguments,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Keys that come from another node.
 #[derive(Args)]
 pub struct Import {
@@ -111,9 +131,9 @@ pub struct Import {
     /// Public key of somebody who may have exported them; may be given several times
     #[arg(long = "signer", value_name = "FILE.pub", required = true)]
     pub signers: Vec<PathBuf>,
-    /// File with the age key that they were sealed for
+    /// File with the age key that they were sealed for; the one of the key ring when not given
     #[arg(long, value_name = "FILE")]
-    pub identity: PathBuf,
+    pub identity: Option<PathBuf>,
     /// Make the domain's keys here from now on: for the node that takes the place of the one that
     /// made them, which must not go on
     #[arg(long)]
@@ -160,9 +180,13 @@ pub struct Export {
 }
 
 /// Which key ring.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct RingArguments {
     /// Directory of the key ring
     #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
     pub keys: PathBuf,
+    /// File with the node's age key, for which the files of the ring are sealed; `identity` in the
+    /// key directory when not given, if that is there
+    #[arg(long, value_name = "FILE", env = "GOVC_IDENTITY")]
+    pub ring_identity: Option<PathBuf>,
 }

@@ -4,11 +4,11 @@ use govc_authority::{
     Domain,
     audit::Event,
     envelope::{ENVELOPE_LEN_MAX, Envelope},
-    ring,
+    ring as exports,
     sealed::Opener,
 };
 use govc_loader::{
-    keyring::{DomainKeys, KeyRing, Origin, Senders, Standing, slot_now},
+    keyring::{DomainKeys, KeyRing, Locked, Origin, Senders, Standing, slot_now},
     publish,
 };
 
@@ -18,11 +18,12 @@ use crate::{
     arguments::{Import, InstanceArguments, Keys, New, Rotate, Staging},
     failure::Failure,
     output::{Style, json, line},
-    secrets,
+    ring, secrets,
     state::State,
 };
 
 mod export;
+mod seal;
 mod status;
 
 pub fn run(command: Keys, style: &Style) -> Result<(), Failure> {
@@ -32,13 +33,14 @@ pub fn run(command: Keys, style: &Style) -> Result<(), Failure> {
         Keys::Rotate(arguments) => rotate(&arguments, style),
         Keys::Export(arguments) => export::run(&arguments, style),
         Keys::Import(arguments) => import(&arguments, style),
-        Keys::Status { ring, json } => status::run(&KeyRing::new(ring.keys), json, style),
+        Keys::Seal(arguments) => seal::run(&arguments, style),
+        Keys::Status { ring: arguments, json } => status::run(&ring::open(&arguments), json, style),
     }
 }
 
 fn new(arguments: &New, style: &Style) -> Result<(), Failure> {
     let New { domain, number, .. } = arguments;
-    let ring = KeyRing::new(&arguments.ring.keys);
+    let ring = ring::open(&arguments.ring);
     let held = ring.lock()?;
     if held.read(*number)?.is_some() {
         return Err(Failure::Usage {
@@ -52,7 +54,7 @@ fn new(arguments: &New, style: &Style) -> Result<(), Failure> {
     if arguments.per_subject {
         keys.senders = Senders::Each;
     }
-    held.write(&keys)?;
+    keep(&held, &mut keys)?;
     noted(&State::new(&arguments.state), &keys, "made")?;
     if arguments.json {
         return tell_json(&keys);
@@ -67,7 +69,7 @@ fn new(arguments: &New, style: &Style) -> Result<(), Failure> {
 
 fn stage(arguments: &Staging) -> Result<(), Failure> {
     let Staging { number, instance, .. } = arguments;
-    let ring = KeyRing::new(&arguments.ring.keys);
+    let ring = ring::open(&arguments.ring);
     // Asked before anything is locked, which makes the directory.
     match number {
         Some(number) => made_here(&expect(&ring, *number)?)?,
@@ -89,7 +91,7 @@ fn stage(arguments: &Staging) -> Result<(), Failure> {
         }
         // Those that come from elsewhere forget what is over, and get nothing.
         let added = keys.stage(slot_now(), arguments.staged)?;
-        lock.write(&keys)?;
+        keep(&lock, &mut keys)?;
         let domain = &keys.domain;
         let told = if keys.are_made_here() {
             noted(&State::new(&arguments.state), &keys, "staged")?;
@@ -107,13 +109,13 @@ fn stage(arguments: &Staging) -> Result<(), Failure> {
 }
 
 fn rotate(arguments: &Rotate, style: &Style) -> Result<(), Failure> {
-    let ring = KeyRing::new(&arguments.ring.keys);
+    let ring = ring::open(&arguments.ring);
     made_here(&expect(&ring, arguments.number)?)?;
     let held = ring.lock()?;
     let mut keys = expect(&held, arguments.number)?;
     made_here(&keys)?;
     let replaced = keys.rotate(slot_now(), arguments.staged)?;
-    held.write(&keys)?;
+    keep(&held, &mut keys)?;
     noted(&State::new(&arguments.state), &keys, "rotated")?;
     hand_over(&ring, &arguments.instance)?;
     if arguments.instance.json {
@@ -132,7 +134,7 @@ fn rotate(arguments: &Rotate, style: &Style) -> Result<(), Failure> {
 }
 
 fn import(arguments: &Import, style: &Style) -> Result<(), Failure> {
-    let ring = KeyRing::new(&arguments.ring.keys);
+    let ring = ring::open(&arguments.ring);
     let mut keys = exported(arguments)?;
     let lock = ring.lock()?;
     let held = lock.read(arguments.number)?;
@@ -143,11 +145,11 @@ fn import(arguments: &Import, style: &Style) -> Result<(), Failure> {
             // They count as what they are here, but for who says that he makes them from now on.
             if arguments.own && held.origin != Origin::Made {
                 held.origin = Origin::Made;
-                lock.write(&held)?;
+                keep(&lock, &mut held)?;
             }
             keys = held;
         }
-        _ => lock.write(&keys)?,
+        _ => keep(&lock, &mut keys)?,
     }
     let state = State::new(&arguments.state);
     state.record_if_kept(Event::RingImported, tell_epochs(&keys), &[], &[])?;
@@ -159,6 +161,13 @@ fn import(arguments: &Import, style: &Style) -> Result<(), Failure> {
     if ours && !keys.are_made_here() {
         line("   they are made elsewhere from now on: `govc keys stage` adds none here")?;
     }
+    Ok(())
+}
+
+/// Writes keys that were changed, and notes how they lie there.
+fn keep(ring: &Locked<'_>, keys: &mut DomainKeys) -> Result<(), Failure> {
+    ring.write(keys)?;
+    keys.sealed = ring.is_sealed();
     Ok(())
 }
 
@@ -223,8 +232,15 @@ fn exported(arguments: &Import) -> Result<DomainKeys, Failure> {
     let signers = trust::signers(&arguments.signers, 1)?;
     let envelope = Envelope::read(&secrets::read(path, ENVELOPE_LEN_MAX)?);
     let envelope = envelope.map_err(|error| refused(&error))?;
-    let with = Opener::key(&secrets::age_key(&arguments.identity)?)?;
-    let text = ring::import(&envelope, &domain, &signers, &with);
+    let said = arguments.identity.clone();
+    let rings = &arguments.ring;
+    let identity = said.or_else(|| ring::identity_of(&rings.keys, rings.ring_identity.as_deref()));
+    let identity = identity.ok_or_else(|| Failure::Usage {
+        message: "nobody said which age key opens the file".into(),
+        help: "Name the file with the one that it was sealed for: --identity FILE".into(),
+    })?;
+    let with = Opener::key(&secrets::age_key(&identity)?)?;
+    let text = exports::import(&envelope, &domain, &signers, &with);
     let text = text.map_err(|error| refused(&error))?;
     let text = std::str::from_utf8(&text).unwrap_or_default();
     DomainKeys::from_text(text).map_err(|why| refused(&why))

@@ -9,6 +9,7 @@ use std::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use zeroize::Zeroizing;
@@ -17,10 +18,37 @@ use super::DomainKeys;
 use crate::error::{LoadError, file};
 
 /// A directory of key files, `<domain number>.keys` each.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KeyRing {
     dir: PathBuf,
+    at_rest: Option<Arc<dyn AtRest>>,
 }
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sealed = self.at_rest.is_some();
+        f.debug_struct("KeyRing").field("dir", &self.dir).field("sealed", &sealed).finish()
+    }
+}
+
+/// What seals key files for the time that they lie in, and opens them. Why it cannot is told in
+/// lower case, and holds nothing of what it was to work on.
+pub trait AtRest: Send + Sync {
+    /// A file that only the node can open, beginning with one of [`SEALED_BEGINS`].
+    ///
+    /// # Errors
+    /// The node's identity cannot be read, or sealing fails.
+    fn seal(&self, text: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// What was sealed.
+    ///
+    /// # Errors
+    /// The node's identity cannot be read, or opens nothing of this.
+    fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, String>;
+}
+
+/// How sealed files begin: age files with armour and without. A key file in the open is JSON.
+pub const SEALED_BEGINS: [&[u8]; 2] = [b"-----BEGIN AGE", b"age-encryption.org/"];
 
 /// A ring that nobody else changes until this goes. What is read through it is still there when it
 /// is written.
@@ -42,16 +70,28 @@ impl Deref for Locked<'_> {
 const LOCK: &str = ".lock";
 
 impl KeyRing {
-    /// The ring in `dir`, which need not exist.
+    /// The ring in `dir`, which need not exist. It opens no sealed file and seals none.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), at_rest: None }
+    }
+
+    /// The same ring, whose files are sealed from now on as they are written.
+    #[must_use]
+    pub fn sealed_by(self, at_rest: Arc<dyn AtRest>) -> Self {
+        Self { at_rest: Some(at_rest), ..self }
     }
 
     /// The directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether files are sealed as they are written.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.at_rest.is_some()
     }
 
     fn path(&self, number: u16) -> PathBuf {
@@ -61,11 +101,11 @@ impl KeyRing {
     /// The keys of a domain, if there are any.
     ///
     /// # Errors
-    /// The file cannot be read, others may read it, or it holds something else.
+    /// The file cannot be read or opened, others may read it, or it holds something else.
     pub fn read(&self, number: u16) -> Result<Option<DomainKeys>, LoadError> {
         let path = self.path(number);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(file("cannot read key file", path)(error)),
         };
@@ -78,11 +118,23 @@ impl KeyRing {
                 mode & 0o7777
             )));
         }
-        let keys = DomainKeys::from_text(&text).map_err(bad)?;
+        let sealed = SEALED_BEGINS.iter().any(|begin| bytes.starts_with(begin));
+        let bytes = if sealed { self.open(&path, &bytes)? } else { bytes };
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad("it is no text".into()))?;
+        let mut keys = DomainKeys::from_text(text).map_err(bad)?;
         if keys.number != number {
             return Err(bad("it is about another domain".into()));
         }
+        keys.sealed = sealed;
         Ok(Some(keys))
+    }
+
+    fn open(&self, path: &Path, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+        let no = |why| LoadError::KeyFileSealed { path: path.into(), why };
+        match &self.at_rest {
+            Some(at_rest) => at_rest.open(sealed).map_err(no),
+            None => Err(no("no identity is there that opens it".into())),
+        }
     }
 
     /// All domains with keys, by number.
@@ -144,14 +196,19 @@ impl KeyRing {
 }
 
 impl Locked<'_> {
-    /// Writes a domain's keys: whole or not at all, mode 0600.
+    /// Writes a domain's keys: whole or not at all, mode 0600, and sealed where the ring is.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be sealed or written.
     pub fn write(&self, keys: &DomainKeys) -> Result<(), LoadError> {
         let path = self.path(keys.number);
         let temporary = path.with_extension("tmp");
         let text = keys.to_text().map_err(|e| file("cannot write key file", &path)(e.into()))?;
+        let no = |why| LoadError::KeyFileSealed { path: path.clone(), why };
+        let text = match &self.at_rest {
+            Some(at_rest) => Zeroizing::new(at_rest.seal(&text).map_err(no)?),
+            None => text,
+        };
         // Only who holds the lock writes: what lies there was left by somebody who died.
         let _ = fs::remove_file(&temporary);
         let written = fs::OpenOptions::new()
@@ -238,5 +295,39 @@ mod tests {
         assert!(!left.exists());
         assert_eq!(ring.read(7).unwrap().unwrap().epochs().count(), 4);
         fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    /// Seals by a byte that is put before each, which is enough to see what is done with it.
+    struct Toy(u8);
+
+    impl AtRest for Toy {
+        fn seal(&self, text: &[u8]) -> Result<Vec<u8>, String> {
+            Ok([SEALED_BEGINS[0], &[self.0], text].concat())
+        }
+
+        fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+            let text = sealed.strip_prefix(SEALED_BEGINS[0]).unwrap();
+            match text.split_first() {
+                Some((by, text)) if *by == self.0 => Ok(Zeroizing::new(text.to_vec())),
+                _ => Err("another one sealed it".into()),
+            }
+        }
+    }
+
+    #[test]
+    fn sealed_files_are_opened_by_who_sealed_them() {
+        let open = scratch("sealed");
+        let sealed = open.clone().sealed_by(Arc::new(Toy(1)));
+        open.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
+        // What lies open is read, and sealed when it is written again.
+        let keys = sealed.read(7).unwrap().unwrap();
+        assert!(!keys.sealed);
+        sealed.write(&keys).unwrap();
+        assert!(sealed.read(7).unwrap().unwrap().sealed);
+        assert!(sealed.list().unwrap()[0].epochs().eq(keys.epochs()));
+        for other in [open.clone(), open.clone().sealed_by(Arc::new(Toy(2)))] {
+            assert!(matches!(other.read(7), Err(LoadError::KeyFileSealed { .. })));
+        }
+        fs::remove_dir_all(open.dir()).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use govc_abi::limits::SUBJECTS_MAX;
 use govc_authority::{Domain, audit::Event, digest::Digest, ring, sealed::Recipients};
-use govc_loader::keyring::{DomainKeys, KeyRing, Senders};
+use govc_loader::keyring::{DomainKeys, Senders};
 
 use super::{
     super::plural,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub fn run(arguments: &Export, style: &Style) -> Result<(), Failure> {
-    let keys = expect(&KeyRing::new(&arguments.ring.keys), arguments.number)?;
+    let keys = expect(&crate::ring::open(&arguments.ring), arguments.number)?;
     let names = (arguments.names.as_deref(), arguments.include.as_slice());
     let senders = senders(&arguments.subject, arguments.number, names)?;
     let exports = exports(keys, &senders, &arguments.output)?;

@@ -21,6 +21,8 @@ pub struct DomainReport {
     /// `made` here, or `imported`.
     origin: Origin,
     sequence: u64,
+    /// Whether the file is sealed at rest.
+    sealed: bool,
     ends_in_s: u64,
     /// Unix time of the last second that has a key.
     ends: u64,
@@ -37,6 +39,7 @@ pub fn report(keys: &DomainKeys) -> DomainReport {
         senders: keys.senders,
         origin: keys.origin,
         sequence: keys.sequence(),
+        sealed: keys.sealed,
         ends_in_s: end.saturating_sub(now) * 2,
         ends: (end * 2).saturating_sub(1),
     }
@@ -51,7 +54,7 @@ pub fn run(ring: &KeyRing, as_json: bool, style: &Style) -> Result<(), Failure> 
     if as_json {
         return json(&reports);
     }
-    let head = ["DOMAIN", "NUMBER", "SENDERS", "MADE", "EPOCHS", "EPOCH", "KEYS UNTIL"]
+    let head = ["DOMAIN", "NUMBER", "SENDERS", "MADE", "EPOCHS", "EPOCH", "AT REST", "KEYS UNTIL"]
         .map(str::to_owned)
         .to_vec();
     let rows = reports.iter().map(|report| {
@@ -69,6 +72,7 @@ pub fn run(ring: &KeyRing, as_json: bool, style: &Style) -> Result<(), Failure> 
             },
             report.epochs.to_string(),
             duration(report.epoch_seconds),
+            if report.sealed { "sealed".into() } else { style.paint("33", "open") },
             match report.ends_in_s {
                 0 => style.bad("ended: all labels are refused; stage or import keys"),
                 left => format!("{}, in {}", times::tell(report.ends), duration(left)),
