@@ -220,3 +220,47 @@ fn doctor_says_how_keys_lie() {
     fs::copy(lab.path("id"), lab.path("keys/identity")).unwrap();
     assert!(said().contains("\"warn\" \"the identity that opens"), "{}", said());
 }
+
+#[test]
+fn keys_that_are_taken_for_policies_are_not_quoted() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    let key = lab.ring("keys")["epochs"][0]["key"].as_str().unwrap().to_owned();
+    let identity = fs::read_to_string(lab.path("id")).unwrap();
+    let secret = identity.lines().last().unwrap().to_owned();
+    // With something before it, as in a file of notes.
+    lab.write(
+        "notes.gov",
+        &format!("package acme.notes\n// {}\nnonsense {{", secret.to_lowercase()),
+    );
+    lab.write("space.gov", &format!("\u{feff}\n\n {}", lab.ring("keys")));
+    let mut said = String::new();
+    for file in ["keys/7.keys", "id", "ann.key", "notes.gov", "space.gov"] {
+        for line in [
+            format!("check {file}"),
+            format!("check --format json {file}"),
+            format!("check --emit tokens {file}"),
+            format!("fmt --diff {file}"),
+            format!("test {file}"),
+            format!("build {file} -o image"),
+            format!("query {file}"),
+            format!("diff api.gov {file}"),
+            format!("explain {file} packet"),
+            format!("explain api.gov {file}"),
+            format!("bundle {file} --root acme.root -o 1.bundle"),
+            format!("apply {file} --iface lo --dry-run"),
+        ] {
+            let output = lab.run(&line);
+            let (out, err) = texts(&output);
+            assert!(!output.status.success(), "{line}: {out}{err}");
+            said.push_str(&format!("{line}: {out}{err}"));
+        }
+    }
+    let piece = |text: &str| text.to_lowercase()[..text.len().min(40)].to_owned();
+    let sealed = fs::read_to_string(lab.path("ann.key")).unwrap();
+    let sealed = sealed.lines().nth(1).unwrap();
+    for secret in [&key, &piece(&secret)[16..].to_owned(), &piece(sealed)] {
+        assert!(!said.to_lowercase().contains(secret), "{said}");
+    }
+    assert!(said.contains("`keys/7.keys` is no policy, and may hold keys"), "{said}");
+}
