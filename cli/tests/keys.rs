@@ -222,6 +222,40 @@ fn doctor_says_how_keys_lie() {
 }
 
 #[test]
+fn an_export_overwrites_nothing_but_an_export() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    lab.export("keys", "acme.ring");
+    lab.export("keys", "acme.ring");
+    let before = fs::read(lab.path("bob.key")).unwrap();
+    let to = format!("--recipient {} --key ann.key --identity id", lab.recipient);
+    for there in ["bob.key", "id", "keys/7.keys", "acme.root", "acme"] {
+        let err = lab.fails(&format!("keys export --number 7 {to} -o {there}"), 2);
+        assert!(err.contains("is there already"), "{err}");
+    }
+    assert_eq!(fs::read(lab.path("bob.key")).unwrap(), before);
+    // Of several files none is written where one must not be.
+    lab.ok("keys new each --number 9 --per-subject");
+    fs::create_dir(lab.path("nodes")).unwrap();
+    fs::copy(lab.path("bob.key"), lab.path("nodes/19.keys")).unwrap();
+    lab.fails(&format!("keys export --number 9 --subject 17-19 {to} -o nodes"), 2);
+    assert!(!lab.path("nodes/17.keys").exists());
+}
+
+#[test]
+fn a_key_directory_is_its_owners_alone() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    fs::copy(lab.path("keys/7.keys"), lab.path("keys/07.keys")).unwrap();
+    assert_eq!(lab.status("").as_array().unwrap().len(), 1);
+    fs::set_permissions(lab.path("keys"), fs::Permissions::from_mode(0o775)).unwrap();
+    for line in ["keys status", "keys stage", "keys rotate --number 7", "keys new b --number 8"] {
+        let err = lab.fails(line, 3);
+        assert!(err.contains("others may put files into key directory"), "{err}");
+    }
+}
+
+#[test]
 fn keys_that_are_taken_for_policies_are_not_quoted() {
     let lab = Lab::bare();
     lab.ok("keys new acme --number 7");

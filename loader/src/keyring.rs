@@ -193,11 +193,9 @@ impl DomainKeys {
         let label = Label::default().with_domain(self.number).with_subject(subject);
         let epochs = self.epochs.iter().map(|key| {
             let (k0, k1) = parse_key(&key.key)?;
-            let mut own = mac::sender_key(k0, k1, &label);
-            let text = own.iter().flat_map(|half| half.to_le_bytes());
-            let text = text.map(|byte| format!("{byte:02x}")).collect();
-            own.zeroize();
-            Some(EpochKey { epoch: key.epoch, key: text })
+            let own = Zeroizing::new(mac::sender_key(k0, k1, &label));
+            let bytes = Zeroizing::new(own.map(u64::to_le_bytes));
+            Some(EpochKey { epoch: key.epoch, key: digits(bytes.as_flattened()) })
         });
         Some(Self {
             version: self.version,
@@ -353,15 +351,26 @@ impl DomainKeys {
 }
 
 fn random_key() -> Result<String, LoadError> {
-    let mut bytes = [0_u8; 16];
-    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+    let mut bytes = Zeroizing::new([0_u8; 16]);
+    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| file("cannot read randomness", "getrandom")(e.into()))?;
     if got != bytes.len() {
         return Err(file("cannot read randomness", "getrandom")(
             std::io::ErrorKind::UnexpectedEof.into(),
         ));
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(bytes.as_slice()))
+}
+
+/// Bytes as hexadecimal digits, in one buffer: no digit of a key stays behind elsewhere.
+fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for half in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(half.into(), 16));
+        }
+    }
+    text
 }
 
 fn parse_key(text: &str) -> Option<(u64, u64)> {

@@ -101,8 +101,10 @@ impl KeyRing {
     /// The keys of a domain, if there are any.
     ///
     /// # Errors
-    /// The file cannot be read or opened, others may read it, or it holds something else.
+    /// The file cannot be read or opened, others may read it or put another one in its place, or it
+    /// holds something else.
     pub fn read(&self, number: u16) -> Result<Option<DomainKeys>, LoadError> {
+        self.check_directory()?;
         let path = self.path(number);
         let bytes = match fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
@@ -137,6 +139,19 @@ impl KeyRing {
         }
     }
 
+    /// Whoever may write to the directory can put a ring of his own in the place of each.
+    fn check_directory(&self) -> Result<(), LoadError> {
+        let dir = &self.dir;
+        match fs::metadata(dir) {
+            Ok(metadata) if metadata.is_dir() && metadata.permissions().mode() & 0o022 != 0 => {
+                let mode = metadata.permissions().mode() & 0o7777;
+                Err(LoadError::KeyDirectory { path: dir.clone(), mode })
+            }
+            // Whatever else is wrong with it shows when something in it is asked for.
+            _ => Ok(()),
+        }
+    }
+
     /// All domains with keys, by number.
     ///
     /// # Errors
@@ -147,11 +162,8 @@ impl KeyRing {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(file("cannot list key files", &self.dir)(error)),
         };
-        let mut numbers: Vec<u16> = entries
-            .filter_map(|entry| {
-                entry.ok()?.file_name().to_str()?.strip_suffix(".keys")?.parse().ok()
-            })
-            .collect();
+        let mut numbers: Vec<u16> =
+            entries.filter_map(|entry| number_of(entry.ok()?.file_name().to_str()?)).collect();
         numbers.sort_unstable();
         let rings = numbers.into_iter().map(|number| self.read(number));
         rings.filter_map(Result::transpose).collect()
@@ -171,6 +183,7 @@ impl KeyRing {
                 .mode(0o700)
                 .create(dir)
                 .map_err(file("cannot make key directory", dir))?;
+            self.check_directory()?;
             let mut options = fs::OpenOptions::new();
             let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
             let lock = lock.map_err(no)?;
@@ -193,6 +206,13 @@ impl KeyRing {
     pub fn write(&self, keys: &DomainKeys) -> Result<(), LoadError> {
         self.lock()?.write(keys)
     }
+}
+
+/// The domain whose key file has this name. There is one name for each: `07.keys` is none.
+fn number_of(name: &str) -> Option<u16> {
+    let digits = name.strip_suffix(".keys")?;
+    let number: u16 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
 }
 
 impl Locked<'_> {
@@ -294,6 +314,34 @@ mod tests {
         ring.write(&DomainKeys::generate("acme", 7, 14, 3).unwrap()).unwrap();
         assert!(!left.exists());
         assert_eq!(ring.read(7).unwrap().unwrap().epochs().count(), 4);
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn a_domain_has_one_name() {
+        let ring = scratch("names");
+        ring.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
+        for name in ["07.keys", "+7.keys", "7.keys.keys", "65536.keys", ".keys"] {
+            fs::copy(ring.path(7), ring.dir().join(name)).unwrap();
+        }
+        assert_eq!(ring.list().unwrap().len(), 1);
+        fs::remove_dir_all(ring.dir()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let ring = scratch("directory");
+        let keys = DomainKeys::generate("acme", 7, 14, 0).unwrap();
+        ring.write(&keys).unwrap();
+        for mode in [0o770, 0o702, 0o1777] {
+            fs::set_permissions(ring.dir(), fs::Permissions::from_mode(mode)).unwrap();
+            let refused = |error: LoadError| matches!(error, LoadError::KeyDirectory { .. });
+            assert!(refused(ring.read(7).unwrap_err()), "{mode:o}");
+            assert!(refused(ring.list().unwrap_err()), "{mode:o}");
+            assert!(refused(ring.write(&keys).unwrap_err()), "{mode:o}");
+        }
+        fs::set_permissions(ring.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(ring.list().unwrap().len(), 1, "that others see names is no harm");
         fs::remove_dir_all(ring.dir()).unwrap();
     }
 

@@ -6,7 +6,9 @@ use std::{
 };
 
 use govc_abi::limits::SUBJECTS_MAX;
-use govc_authority::{Domain, audit::Event, digest::Digest, ring, sealed::Recipients};
+use govc_authority::{
+    Domain, audit::Event, digest::Digest, envelope::ENVELOPE_LEN_MAX, ring, sealed::Recipients,
+};
 use govc_loader::keyring::{DomainKeys, Senders};
 
 use super::{
@@ -29,6 +31,7 @@ pub fn run(arguments: &Export, style: &Style) -> Result<(), Failure> {
     let names = (arguments.names.as_deref(), arguments.include.as_slice());
     let senders = senders(&arguments.subject, arguments.number, names)?;
     let exports = exports(keys, &senders, &arguments.output)?;
+    exports.iter().try_for_each(|(_, path)| replaceable(path))?;
     write(&exports, (&arguments.recipient, &arguments.signing), &State::new(&arguments.state))?;
     if arguments.json {
         return match exports.as_slice() {
@@ -93,6 +96,24 @@ fn exports(
             each.collect()
         }
     }
+}
+
+/// An export takes the place of an earlier one and of nothing else: what is sealed here may be a
+/// private key there, which nobody has twice.
+fn replaceable(path: &Path) -> Result<(), Failure> {
+    let metadata = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(input::file("read", path))?,
+    };
+    // What is no file is not read: a pipe would never end.
+    let bytes = metadata.is_file().then(|| secrets::read(path, ENVELOPE_LEN_MAX).ok()).flatten();
+    if bytes.is_some_and(|bytes| ring::is_export(&bytes)) {
+        return Ok(());
+    }
+    Err(Failure::Usage {
+        message: format!("`{}` is there already, and is no export of keys", path.display()),
+        help: "Choose another name, or remove it.".into(),
+    })
 }
 
 fn for_sender(keys: &DomainKeys, subject: u32) -> Result<DomainKeys, Failure> {
