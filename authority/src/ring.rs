@@ -82,6 +82,18 @@ pub fn import(
     Ok(ring)
 }
 
+/// Whether a file says that it is an exported ring, whoever signed it.
+#[must_use]
+pub fn is_export(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        payload_type: String,
+    }
+    let typed = || serde_json::from_slice::<Typed>(bytes);
+    Envelope::read(bytes).is_ok() && typed().is_ok_and(|typed| typed.payload_type == PAYLOAD_TYPE)
+}
+
 fn check(ring: &[u8], domain: &Domain) -> Result<(), RingError> {
     let Head { version: 1, domain: name, number } =
         serde_json::from_slice(ring).map_err(|_| RingError::Form)?
@@ -121,6 +133,9 @@ mod tests {
         let envelope = export(RING, &acme(), &to(), &key(1)).unwrap();
         let bytes = envelope.to_bytes().unwrap();
         assert!(!bytes.windows(8).any(|window| window == b"00112233"));
+        assert!(is_export(&bytes) && !is_export(RING) && !is_export(&bytes[1..]));
+        let other = Envelope::unsigned("application/json", b"{}".to_vec()).to_bytes().unwrap();
+        assert!(!is_export(&other));
         let read = Envelope::read(&bytes).unwrap();
         let ring = import(&read, &acme(), &set(&[1, 2], 1), &with()).unwrap();
         assert_eq!(ring.as_slice(), RING);

@@ -132,6 +132,15 @@ impl Recipients {
         }
         Ok(Self(To::Keys(keys)))
     }
+
+    /// Whoever holds what opens: for what nobody else shall read.
+    #[must_use]
+    pub fn of(opener: &Opener) -> Self {
+        Self(match &opener.0 {
+            With::Passphrase(passphrase) => To::Passphrase(passphrase.clone(), WORK_FACTOR_DEFAULT),
+            With::Key(key) => To::Keys(vec![key.to_public()]),
+        })
+    }
 }
 
 impl Opener {
@@ -336,6 +345,14 @@ mod tests {
         assert!(matches!(open(Kind::KeyRing, &sealed, &c.1), Err(SealError::Closed)));
         let words = by_passphrase("words");
         assert!(matches!(open(Kind::KeyRing, &sealed, &words), Err(SealError::Closed)));
+    }
+
+    #[test]
+    fn who_seals_for_himself_opens_it() {
+        let (a, b) = (age_key().1, age_key().1);
+        let sealed = seal(Kind::KeyRing, b"{}", &Recipients::of(&a)).unwrap();
+        assert_eq!(open(Kind::KeyRing, &sealed, &a).unwrap().as_slice(), b"{}");
+        assert!(matches!(open(Kind::KeyRing, &sealed, &b), Err(SealError::Closed)));
     }
 
     #[test]

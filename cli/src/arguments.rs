@@ -11,7 +11,7 @@ pub use authority::{
     Audit, Authority, Bundle, Grant, Mapping, Sign, Signer, Signing, StateArguments, Terms,
     Transit, Trust, Unlock, Verify,
 };
-pub use keys::{Export, Keys, RingArguments};
+pub use keys::{Export, Import, Keys, New, RingArguments, Rotate, Seal, Staging};
 
 use crate::{events::filter::FilterArguments, levels::Target};
 
@@ -413,6 +413,10 @@ pub struct Explain {
     /// Directory of the key ring, to verify the labels of a capture with
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
+    /// File with the age key that the files of the ring are sealed for; `identity` in the key
+    /// directory when not given, if that is there
+    #[arg(long, value_name = "FILE", env = "GOVC_IDENTITY")]
+    pub ring_identity: Option<PathBuf>,
     #[command(flatten)]
     pub transit: Transit,
     /// List all codes
@@ -509,9 +513,8 @@ pub struct Apply {
     /// The policy file is an image made by `govc build`
     #[arg(long)]
     pub image: bool,
-    /// Directory of the key ring
-    #[arg(long, default_value = govc_loader::keyring::DEFAULT_DIR, value_name = "DIR", env = "GOVC_KEYS")]
-    pub keys: PathBuf,
+    #[command(flatten)]
+    pub ring: RingArguments,
     /// Leave the MTU of routes alone; packets that leave no room for a label are then dropped
     #[arg(long)]
     pub keep_mtu: bool,

@@ -278,7 +278,7 @@ fn load(arguments: &Sources, overlay: &Overlay, reporting: Reporting) -> Result<
         }
         let text = match overlay.get(path) {
             Some(text) => text.clone(),
-            None => read_text(path)?,
+            None => read_source(path)?,
         };
         add(&mut input, path.clone(), text);
     }
@@ -321,7 +321,7 @@ fn find_package(
         if !candidate.is_file() {
             continue;
         }
-        let text = read_text(&candidate)?;
+        let text = read_source(&candidate)?;
         let (file, _) = govc_grammar::parse(FileId(0), &text);
         if file.package.is_some_and(|p| p.text() == package.text()) {
             let tidy = candidate.strip_prefix(".").map(Path::to_path_buf).unwrap_or(candidate);
@@ -365,6 +365,37 @@ pub fn policies_below(
         }
     }
     Ok(found)
+}
+
+/// The text of a policy, or of a part of one.
+///
+/// # Errors
+/// It cannot be read, or is no policy but what must not be shown: messages quote policies.
+pub fn read_source(path: &Path) -> Result<String, Failure> {
+    let text = read_text(path)?;
+    refuse_secrets(path, &text)?;
+    Ok(text)
+}
+
+/// Refuses texts that are keys or hold some, such as key rings, age files and age keys. Messages
+/// quote policies, and end up in terminals, in logs and on the pages of CI.
+///
+/// # Errors
+/// It is such a text. Nothing of it is told.
+pub fn refuse_secrets(path: &Path, text: &str) -> Result<(), Failure> {
+    const BEGINS: [&str; 3] = ["{", "-----BEGIN", "age-encryption.org/"];
+    const KEY: &[u8] = b"AGE-SECRET-KEY-1";
+    let begin = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let mut windows = text.as_bytes().windows(KEY.len());
+    if BEGINS.iter().any(|known| begin.starts_with(known))
+        || windows.any(|window| window.eq_ignore_ascii_case(KEY))
+    {
+        return Err(Failure::Usage {
+            message: format!("`{}` is no policy, and may hold keys", path.display()),
+            help: "Nothing of it is shown. Name policy files, which end in .gov as a rule.".into(),
+        });
+    }
+    Ok(())
 }
 
 /// The text of a file.

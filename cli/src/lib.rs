@@ -17,6 +17,7 @@ mod probe;
 mod progress;
 pub mod report;
 pub mod rights;
+mod ring;
 pub mod secrets;
 pub mod state;
 pub mod times;

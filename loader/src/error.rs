@@ -166,6 +166,22 @@ pub enum LoadError {
         /// What is wrong with it.
         why: String,
     },
+    /// A key file that is sealed, and stays so, or cannot be sealed.
+    #[error("key file `{path}` is sealed for the node's identity: {why}")]
+    KeyFileSealed {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+    /// Others may write to the key directory.
+    #[error("others may put files into key directory `{path}`: its mode is {mode:04o}")]
+    KeyDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// An image in the kernel that this tool cannot read.
     #[error("the image in the kernel cannot be read")]
     Image(#[from] govc_image::ImageError),
@@ -226,6 +242,8 @@ impl LoadError {
             Self::NoKey(domain) => format!("Make one: govc keys new {domain}"),
             Self::ReadBack { .. } => "The running policy is untouched. Try again; if it happens twice, report it.".into(),
             Self::KeyFile { .. } => "Restore it from where it was made, or make a new ring with `govc keys new`; nodes need the same keys.".into(),
+            Self::KeyFileSealed { .. } => "Name the file with the node's age key: --ring-identity FILE, GOVC_IDENTITY, or a link `identity` in the key directory.".into(),
+            Self::KeyDirectory { path, .. } => format!("Take that away, and look whose the rings in it are: chmod go-w {}", path.display()),
             Self::Layout { .. } => {
                 "Something else is pinned there: detach the instance with the govc that made it, or use another --instance.".into()
             }

@@ -1,13 +1,6 @@
-//! The local key ring: one file for each domain with the keys of its epochs, readable by its
-//! owner only.
+//! Keys of domains: those of each epoch, made and forgotten in time, and the files that hold them.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use govc_abi::{
     key::{EPOCH_SHIFT_MAX, KeyEntry, sender},
@@ -19,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{LoadError, file};
+
+mod files;
+
+pub use files::{AtRest, KeyRing, Locked, SEALED_BEGINS};
 
 /// Where key rings live unless told otherwise.
 pub const DEFAULT_DIR: &str = "/etc/govc/keys";
@@ -49,9 +46,19 @@ pub struct DomainKeys {
     pub number: u16,
     /// An epoch is `2^epoch_shift` slots of two seconds long.
     pub epoch_shift: u32,
+    /// Raised whenever keys are made, never lowered: of two texts about a domain the one with the
+    /// greater number is newer. Files from before there was one have 0.
+    #[serde(default)]
+    sequence: u64,
+    /// Whether further keys are made here.
+    #[serde(default, skip_serializing_if = "Origin::is_made")]
+    pub origin: Origin,
     /// Whom all of these keys belong to.
     #[serde(default, skip_serializing_if = "Senders::is_all")]
     pub senders: Senders,
+    /// Whether the file that they were read from was sealed.
+    #[serde(skip)]
+    pub sealed: bool,
     /// Keys by ascending epoch.
     epochs: Vec<EpochKey>,
 }
@@ -86,8 +93,37 @@ impl Senders {
     }
 }
 
+/// Where a ring's keys come from. Keys that a node invents for the ring of somebody else are known
+/// to nobody else, so that only rings that were made here get further ones here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// From here, as those of files that do not say.
+    #[default]
+    Made,
+    /// From whoever exported them, and so will the next ones.
+    Imported,
+}
+
+impl Origin {
+    fn is_made(&self) -> bool {
+        *self == Self::Made
+    }
+}
+
+/// How keys that somebody sent compare with those that are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They were made later.
+    Newer,
+    /// They are those that are here.
+    Same,
+    /// They are not those that are here, and were not made later.
+    Older,
+}
+
 /// The key of one epoch.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 struct EpochKey {
     epoch: u64,
     /// 32 hexadecimal digits.
@@ -137,7 +173,10 @@ impl DomainKeys {
             domain: domain.into(),
             number,
             epoch_shift: epoch_shift.min(EPOCH_SHIFT_MAX),
+            sequence: 0,
+            origin: Origin::Made,
             senders: Senders::All,
+            sealed: false,
             epochs: Vec::new(),
         };
         keys.stage(slot_now(), staged)?;
@@ -154,34 +193,73 @@ impl DomainKeys {
         let label = Label::default().with_domain(self.number).with_subject(subject);
         let epochs = self.epochs.iter().map(|key| {
             let (k0, k1) = parse_key(&key.key)?;
-            let mut own = mac::sender_key(k0, k1, &label);
-            let text = own.iter().flat_map(|half| half.to_le_bytes());
-            let text = text.map(|byte| format!("{byte:02x}")).collect();
-            own.zeroize();
-            Some(EpochKey { epoch: key.epoch, key: text })
+            let own = Zeroizing::new(mac::sender_key(k0, k1, &label));
+            let bytes = Zeroizing::new(own.map(u64::to_le_bytes));
+            Some(EpochKey { epoch: key.epoch, key: digits(bytes.as_flattened()) })
         });
         Some(Self {
             version: self.version,
             domain: self.domain.clone(),
             number: self.number,
             epoch_shift: self.epoch_shift,
+            sequence: self.sequence,
+            origin: self.origin,
             senders: Senders::One(subject),
+            sealed: self.sealed,
             epochs: epochs.collect::<Option<_>>()?,
         })
     }
 
+    /// Whether further keys of this ring are made here: not those of one sender, which follow from
+    /// others, and not those that were imported.
+    #[must_use]
+    pub fn are_made_here(&self) -> bool {
+        self.origin == Origin::Made && !matches!(self.senders, Senders::One(_))
+    }
+
+    /// How these keys compare with those that are here, at this slot: what is over by then does
+    /// not count.
+    #[must_use]
+    pub fn standing(&self, held: &Self, slot: u64) -> Standing {
+        let same = self.domain == held.domain
+            && (self.number, self.epoch_shift, self.senders)
+                == (held.number, held.epoch_shift, held.senders)
+            && self.lasting(slot).eq(held.lasting(slot));
+        if self.sequence > held.sequence {
+            Standing::Newer
+        } else if same {
+            Standing::Same
+        } else {
+            Standing::Older
+        }
+    }
+
+    /// The keys that a verifier still accepts at this slot, or will.
+    fn lasting(&self, slot: u64) -> impl Iterator<Item = &EpochKey> {
+        let present = slot >> self.epoch_shift;
+        self.epochs.iter().filter(move |key| key.epoch + 1 >= present)
+    }
+
+    /// A number that is greater whenever keys were made since: see [`Standing`].
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Adds keys until `staged` epochs after the present one have one, and forgets those that no
-    /// verifier accepts any more. Tells how many were added: none to the keys of one sender, which
-    /// are made elsewhere.
+    /// verifier accepts any more. Tells how many were added: none where they are made elsewhere.
     ///
     /// # Errors
     /// The kernel gives no randomness.
     pub fn stage(&mut self, slot: u64, staged: u64) -> Result<usize, LoadError> {
         let present = slot >> self.epoch_shift;
         self.epochs.retain(|key| key.epoch + 1 >= present);
-        if matches!(self.senders, Senders::One(_)) {
+        if !self.are_made_here() {
             return Ok(0);
         }
+        // A ring that is begun anew, or comes back from a backup, is then newer than what was
+        // exported before: a plain count would begin below that.
+        self.sequence = self.sequence.saturating_add(1).max(slot);
         let mut added = 0;
         for epoch in present..=present + staged.min(EPOCHS_STAGED_MAX) {
             if self.epochs.iter().all(|key| key.epoch != epoch) {
@@ -195,13 +273,13 @@ impl DomainKeys {
 
     /// Replaces the keys of all epochs behind the present one, so that what is known of them is
     /// worth nothing. Labels in flight stay good: they bear the keys of the present epoch. Tells
-    /// how many were replaced or added; the keys of one sender stay as they are.
+    /// how many were replaced or added; keys that are made elsewhere stay as they are.
     ///
     /// # Errors
     /// The kernel gives no randomness.
     pub fn rotate(&mut self, slot: u64, staged: u64) -> Result<usize, LoadError> {
         let present = slot >> self.epoch_shift;
-        if !matches!(self.senders, Senders::One(_)) {
+        if self.are_made_here() {
             self.epochs.retain(|key| key.epoch <= present);
         }
         self.stage(slot, staged)
@@ -273,15 +351,26 @@ impl DomainKeys {
 }
 
 fn random_key() -> Result<String, LoadError> {
-    let mut bytes = [0_u8; 16];
-    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+    let mut bytes = Zeroizing::new([0_u8; 16]);
+    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| file("cannot read randomness", "getrandom")(e.into()))?;
     if got != bytes.len() {
         return Err(file("cannot read randomness", "getrandom")(
             std::io::ErrorKind::UnexpectedEof.into(),
         ));
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(bytes.as_slice()))
+}
+
+/// Bytes as hexadecimal digits, in one buffer: no digit of a key stays behind elsewhere.
+fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for half in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(half.into(), 16));
+        }
+    }
+    text
 }
 
 fn parse_key(text: &str) -> Option<(u64, u64)> {
@@ -291,142 +380,9 @@ fn parse_key(text: &str) -> Option<(u64, u64)> {
     Some((u64::from_le_bytes(first.try_into().ok()?), u64::from_le_bytes(second.try_into().ok()?)))
 }
 
-/// A directory of key files, `<domain number>.keys` each.
-#[derive(Clone, Debug)]
-pub struct KeyRing {
-    dir: PathBuf,
-}
-
-impl KeyRing {
-    /// The ring in `dir`, which need not exist.
-    #[must_use]
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
-    }
-
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    fn path(&self, number: u16) -> PathBuf {
-        self.dir.join(format!("{number}.keys"))
-    }
-
-    /// The keys of a domain, if there are any.
-    ///
-    /// # Errors
-    /// The file cannot be read, others may read it, or it holds something else.
-    pub fn read(&self, number: u16) -> Result<Option<DomainKeys>, LoadError> {
-        let path = self.path(number);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(file("cannot read key file", path)(error)),
-        };
-        let bad = |why: String| LoadError::KeyFile { path: path.clone(), why };
-        let mode =
-            fs::metadata(&path).map_err(file("cannot read key file", &path))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(bad(format!(
-                "its mode is {:04o}, so that others may read it; wanted 0600",
-                mode & 0o7777
-            )));
-        }
-        let keys = DomainKeys::from_text(&text).map_err(bad)?;
-        if keys.number != number {
-            return Err(bad("it is about another domain".into()));
-        }
-        Ok(Some(keys))
-    }
-
-    /// All domains with keys, by number.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn list(&self) -> Result<Vec<DomainKeys>, LoadError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file("cannot list key files", &self.dir)(error)),
-        };
-        let mut numbers: Vec<u16> = entries
-            .filter_map(|entry| {
-                entry.ok()?.file_name().to_str()?.strip_suffix(".keys")?.parse().ok()
-            })
-            .collect();
-        numbers.sort_unstable();
-        let rings = numbers.into_iter().map(|number| self.read(number));
-        rings.filter_map(Result::transpose).collect()
-    }
-
-    /// Writes a domain's keys: whole or not at all, mode 0600.
-    ///
-    /// # Errors
-    /// The directory cannot be made or the file not be written.
-    pub fn write(&self, keys: &DomainKeys) -> Result<(), LoadError> {
-        let dir = &self.dir;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(file("cannot make key directory", dir))?;
-        let path = self.path(keys.number);
-        let mut temporary = path.clone();
-        temporary.set_extension(format!("tmp{}", std::process::id()));
-        let text = keys.to_text().map_err(|e| file("cannot write key file", &path)(e.into()))?;
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut f| f.write_all(&text).and_then(|()| f.sync_all()))
-            .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| fs::File::open(dir)?.sync_all());
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written.map_err(file("cannot write key file", path))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scratch(name: &str) -> KeyRing {
-        let dir = std::env::temp_dir().join(format!("govc-keyring-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        KeyRing::new(dir)
-    }
-
-    #[test]
-    fn a_ring_comes_back_as_it_was_written() {
-        let ring = scratch("round-trip");
-        let keys = DomainKeys::generate("acme", 7, 14, 5).unwrap();
-        ring.write(&keys).unwrap();
-        let mode = fs::metadata(ring.path(7)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        let again = ring.read(7).unwrap().unwrap();
-        assert!(again.epochs().eq(keys.epochs()));
-        assert_eq!(again.epochs().count(), 6);
-        let slot = slot_now();
-        let (a, b): (Vec<_>, Vec<_>) =
-            (keys.entries(slot).collect(), again.entries(slot).collect());
-        assert!(a.iter().zip(&b).all(|(x, y)| x.0 == y.0 && x.1.k0 == y.1.k0 && x.1.k1 == y.1.k1));
-        assert!(!format!("{keys:?}").contains(&keys.epochs[0].key));
-        fs::remove_dir_all(ring.dir()).unwrap();
-    }
-
-    #[test]
-    fn a_readable_file_is_refused() {
-        let ring = scratch("mode");
-        ring.write(&DomainKeys::generate("acme", 7, 14, 0).unwrap()).unwrap();
-        fs::set_permissions(ring.path(7), fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(ring.read(7), Err(LoadError::KeyFile { .. })));
-        fs::remove_dir_all(ring.dir()).unwrap();
-    }
 
     #[test]
     fn rotation_replaces_what_nobody_used_yet() {
@@ -494,5 +450,78 @@ mod tests {
         let after: Vec<_> = keys.epochs().collect();
         assert_eq!(after.first(), before.get(1));
         assert_eq!(after.len(), 5);
+    }
+
+    /// The same keys, as they come out of a file.
+    fn copy(keys: &DomainKeys) -> DomainKeys {
+        DomainKeys::from_text(std::str::from_utf8(&keys.to_text().unwrap()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_was_made_before_a_rotation_is_older() {
+        let slot = slot_now();
+        let mut keys = DomainKeys::generate("acme", 7, 14, 14).unwrap();
+        let old = copy(&keys);
+        keys.rotate(slot, 14).unwrap();
+        // The end is the same: only the count tells which is which.
+        assert_eq!(keys.ends_slot(), old.ends_slot());
+        assert_eq!(keys.standing(&old, slot), Standing::Newer);
+        assert_eq!(old.standing(&keys, slot), Standing::Older);
+        assert_eq!(copy(&keys).standing(&keys, slot), Standing::Same);
+        // So does staging, in the files of single senders too.
+        keys.senders = Senders::Each;
+        let before = keys.for_sender(5).unwrap();
+        keys.stage(slot + (1 << 14), 14).unwrap();
+        assert_eq!(before.standing(&keys.for_sender(5).unwrap(), slot), Standing::Older);
+        // And a ring that is begun anew.
+        let anew = DomainKeys::generate("acme", 7, 14, 14).unwrap();
+        assert_eq!(anew.standing(&old, slot), Standing::Older, "within one slot nobody can tell");
+        let mut anew = DomainKeys::generate("acme", 7, 14, 14).unwrap();
+        anew.stage(slot + 10, 14).unwrap();
+        assert_eq!(anew.standing(&old, slot), Standing::Newer);
+    }
+
+    #[test]
+    fn another_key_for_the_present_epoch_wants_a_greater_count() {
+        let slot = slot_now();
+        let keys = DomainKeys::generate("acme", 7, 14, 2).unwrap();
+        let mut other = copy(&keys);
+        other.epochs[0].key = "00112233445566778899aabbccddeeff".into();
+        assert_eq!(other.standing(&keys, slot), Standing::Older);
+        other.sequence += 1;
+        assert_eq!(other.standing(&keys, slot), Standing::Newer);
+        // What is over does not count, and neither does a count that is lower for the same keys.
+        let mut same = copy(&keys);
+        same.sequence -= 1;
+        same.epochs.remove(0);
+        assert_eq!(same.standing(&keys, slot), Standing::Older);
+        assert_eq!(same.standing(&keys, slot + (2 << 14)), Standing::Same);
+    }
+
+    #[test]
+    fn files_from_before_the_count_are_older_than_all_others() {
+        let keys = DomainKeys::generate("acme", 7, 14, 2).unwrap();
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&keys.to_text().unwrap()).unwrap();
+        value.as_object_mut().unwrap().remove("sequence").unwrap();
+        let mut plain = DomainKeys::from_text(&value.to_string()).unwrap();
+        assert_eq!((plain.sequence(), plain.origin), (0, Origin::Made));
+        assert_eq!(keys.standing(&plain, slot_now()), Standing::Newer);
+        plain.stage(slot_now(), 2).unwrap();
+        assert!(plain.sequence() >= keys.sequence());
+    }
+
+    #[test]
+    fn nobody_makes_keys_for_the_ring_of_somebody_else() {
+        let mut keys = DomainKeys::generate("partner", 9, 4, 3).unwrap();
+        keys.origin = Origin::Imported;
+        let mut keys = copy(&keys);
+        assert_eq!(keys.origin, Origin::Imported);
+        let (slot, sequence) = (slot_now() + 32, keys.sequence());
+        let before: Vec<String> = keys.epochs.iter().skip(1).map(|key| key.key.clone()).collect();
+        assert_eq!((keys.stage(slot, 9).unwrap(), keys.rotate(slot, 9).unwrap()), (0, 0));
+        // It only forgets.
+        assert!(keys.epochs.iter().map(|key| &key.key).eq(&before));
+        assert_eq!(keys.sequence(), sequence);
     }
 }

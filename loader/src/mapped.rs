@@ -97,6 +97,14 @@ impl MappedArray {
             unsafe { std::ptr::write_volatile(at.cast(), value) };
         }
     }
+
+    /// As [`Self::write`], for what shall leave no copy of itself elsewhere.
+    pub fn copy<T: Plain>(&self, entry: usize, offset: usize, value: &T) {
+        if let Some(at) = self.at(entry, offset, size_of::<T>()) {
+            // SAFETY: as above, and a value of the caller's does not lie in the map.
+            unsafe { std::ptr::copy_nonoverlapping(value, at.cast(), 1) };
+        }
+    }
 }
 
 impl Drop for MappedArray {

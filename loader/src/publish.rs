@@ -13,6 +13,7 @@ use govc_abi::{
 };
 use govc_image::Image;
 use serde::Serialize;
+use zeroize::Zeroize as _;
 
 use crate::{
     attach::{self, HookChoice},
@@ -99,7 +100,7 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
     crate::kernel::check()?;
     let devices = find_devices(request)?;
     let detours = Detouring::new(request.image)?;
-    let key_table = key_table(request.image, request.keys)?;
+    key_table(request.image, request.keys)?;
     let cpus = object::possible_cpus()?;
     let sizes = Sizes::for_image(
         request.image.words().len() as u32,
@@ -110,6 +111,8 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         return Ok(dry_run_report(request, &devices, &detours));
     }
     let _lock = request.place.lock()?;
+    // Read once more: keys that were handed over until now must not be those of before again.
+    let key_table = key_table(request.image, request.keys)?;
     crate::confirm::refuse_apply(request.place)?;
     let devices = with_attached(request, devices)?;
     detours.check(&devices)?;
@@ -281,7 +284,7 @@ pub fn refresh_keys(place: &Place, keys: &KeyRing) -> Result<(), LoadError> {
     let instance = Instance::open(place)?;
     for buffer in 0..2 {
         if let Some(image) = instance.image(buffer)? {
-            instance.keys.write(buffer, 0, key_table(&image, keys)?);
+            instance.keys.copy(buffer, 0, &*key_table(&image, keys)?.0);
         }
     }
     // Keys are good for a time: whoever brings new ones looks at the clock too.
@@ -378,8 +381,21 @@ fn with_attached(request: &Apply<'_>, mut devices: Vec<Netdev>) -> Result<Vec<Ne
     Ok(devices)
 }
 
-fn key_table(image: &Image, ring: &KeyRing) -> Result<KeyTable, LoadError> {
-    let mut table = KeyTable::EMPTY;
+/// Keys on their way to the kernel. They lie in one place, which is wiped when they are there.
+struct Keys(Box<KeyTable>);
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        for entry in &mut self.0.entries {
+            entry.k0.zeroize();
+            entry.k1.zeroize();
+        }
+    }
+}
+
+fn key_table(image: &Image, ring: &KeyRing) -> Result<Keys, LoadError> {
+    let mut keys_of_image = Keys(Box::new(KeyTable::EMPTY));
+    let table = &mut *keys_of_image.0;
     let slot = slot_now();
     for (index, domain) in image.names().domains.iter().enumerate() {
         let Some(keys) = ring.read(domain.number)? else {
@@ -400,7 +416,7 @@ fn key_table(image: &Image, ring: &KeyRing) -> Result<KeyTable, LoadError> {
             }
         }
     }
-    Ok(table)
+    Ok(keys_of_image)
 }
 
 fn idle_buffer(control: &Control) -> usize {
@@ -412,7 +428,7 @@ fn fill(
     instance: &Instance,
     &Apply { image, authority, .. }: &Apply<'_>,
     devices: &[Netdev],
-    (keys, detours, begin): (&KeyTable, &Detouring, &[(u32, Counter)]),
+    (keys, detours, begin): (&Keys, &Detouring, &[(u32, Counter)]),
 ) -> Result<usize, LoadError> {
     let (control, ledger) = (instance.control(), instance.ledger());
     let idle = idle_buffer(&control);
@@ -427,7 +443,7 @@ fn fill(
     for &(counter, count) in begin {
         instance.set_carried(ledger.entry(idle), counter, count);
     }
-    instance.keys.write(idle, 0, *keys);
+    instance.keys.copy(idle, 0, &*keys.0);
     authority::fill(&instance.grants, idle, image, authority);
     instance.detours.write(idle, 0, detours.table);
     fill_interfaces(instance, image, devices, idle)?;

@@ -21,7 +21,6 @@ use govc_loader::{
     authority::{Abroad, Authority, Held},
     confirm::{self, Pending},
     instance::Place,
-    keyring::KeyRing,
     publish::{self, Applied},
     status,
 };
@@ -38,6 +37,7 @@ use crate::{
     failure::Failure,
     input::{self, Analysis, Overlay},
     output::{Style, json, line},
+    ring,
     state::{self, State},
     times,
 };
@@ -315,7 +315,7 @@ fn publish(
             Hook::Xdp => HookChoice::Xdp,
             Hook::Tcx => HookChoice::Tcx,
         },
-        keys: &KeyRing::new(&arguments.keys),
+        keys: &ring::open(&arguments.ring),
         authority,
         set_mtu: !arguments.keep_mtu,
         dry_run: arguments.dry_run,

@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::{apply::place, keys::duration, plural};
 use crate::{
-    arguments::Doctor,
+    arguments::{Doctor, RingArguments},
     failure::Failure,
     output::{Style, json, line},
-    times,
+    ring, times,
 };
 
 /// Keys and bundles that end sooner deserve a look.
@@ -82,7 +82,8 @@ pub fn run(arguments: &Doctor, style: &Style) -> Result<(), Failure> {
     bpffs(&mut findings, &arguments.instance.place.bpffs, privileged);
     interfaces(&mut findings, &arguments.interfaces);
     clock(&mut findings, &place, privileged);
-    keys(&mut findings, &KeyRing::new(&arguments.ring.keys), slot_now());
+    keys(&mut findings, &ring::open(&arguments.ring), slot_now());
+    at_rest(&mut findings, &arguments.ring);
     instance(&mut findings, &place, privileged);
     let worst = findings.0.iter().map(|finding| finding.state).max().unwrap_or(State::Ok);
     if arguments.instance.json {
@@ -303,7 +304,11 @@ fn keys(findings: &mut Findings, ring: &KeyRing, slot: u64) {
             end = epoch.not_after_slot;
         }
         let ends_in_s = (end - slot) * 2;
-        let stage = "Add epochs with `govc keys stage`.";
+        let stage = if keys.are_made_here() {
+            "Add epochs with `govc keys stage`."
+        } else {
+            "They are made elsewhere: have them exported there, and take them with `govc keys import`."
+        };
         if ends_in_s == 0 {
             findings.fail("keys", format!("{domain}: no key for this moment"), stage);
         } else if ends_in_s < ENDS_SOON_S {
@@ -311,6 +316,30 @@ fn keys(findings: &mut Findings, ring: &KeyRing, slot: u64) {
         } else {
             findings.ok("keys", format!("{domain}: keys for {}", duration(ends_in_s)));
         }
+    }
+}
+
+/// Whether who gets hold of the key directory, but of nothing else of the node, has the keys.
+fn at_rest(findings: &mut Findings, arguments: &RingArguments) {
+    let Ok(domains) = ring::open(arguments).list() else { return };
+    let open: Vec<&str> =
+        domains.iter().filter(|keys| !keys.sealed).map(|keys| keys.domain.as_str()).collect();
+    let beside = std::fs::symlink_metadata(arguments.keys.join(ring::IDENTITY))
+        .is_ok_and(|metadata| metadata.is_file());
+    if !open.is_empty() {
+        findings.warn(
+            "keys",
+            format!("{}: the files lie open at rest", open.join(", ")),
+            "Seal them for an age key of this node: govc keys seal --identity FILE",
+        );
+    } else if beside {
+        findings.warn(
+            "keys",
+            "the identity that opens the sealed files lies beside them",
+            "Put it where backups and images do not reach, and a link to it in its place.",
+        );
+    } else if !domains.is_empty() {
+        findings.ok("keys", "the files are sealed at rest");
     }
 }
 

@@ -48,7 +48,7 @@ pub fn run(arguments: &Fmt, style: &Style) -> Result<(), Failure> {
     let mut changed = Vec::new();
     let mut faulty = false;
     for path in files {
-        let before = input::read_text(&path)?;
+        let before = input::read_source(&path)?;
         match lay_out(&path.display().to_string(), &before, style)? {
             Some(after) if after != before => changed.push(Change { path, before, after }),
             Some(_) => {}
@@ -79,6 +79,7 @@ fn standard_input(arguments: &Fmt, style: &Style) -> Result<(), Failure> {
     let path = PathBuf::from("standard input");
     let mut before = String::new();
     std::io::stdin().read_to_string(&mut before).map_err(input::file("read", &path))?;
+    input::refuse_secrets(&path, &before)?;
     let name = path.display().to_string();
     let after = lay_out(&name, &before, style)?.ok_or(Failure::Told)?;
     if !(arguments.check || arguments.diff) {

@@ -18,7 +18,7 @@ struct Machine;
 
 impl Host for Machine {
     fn read(&self, path: &Path) -> Option<String> {
-        let text = path.is_file().then(|| input::read_text(path))?;
+        let text = path.is_file().then(|| input::read_source(path))?;
         text.inspect_err(|failure| tracing::warn!("{failure}")).ok()
     }
 

@@ -64,11 +64,13 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
     }
     for keys in &status.keys {
         let text = if !keys.valid_now {
-            style.bad("no key for this moment: nothing labelled passes; run `govc keys stage`")
+            style.bad(
+                "no key for this moment: nothing labelled passes; `govc keys stage` or `import`",
+            )
         } else if keys.ends_in_s < ENDS_SOON_S {
             style.paint(
                 "33",
-                format!("keys end in {}: run `govc keys stage`", duration(keys.ends_in_s)),
+                format!("keys end in {}: `govc keys stage` or `import`", duration(keys.ends_in_s)),
             )
         } else {
             format!("keys for {}", duration(keys.ends_in_s))

@@ -77,6 +77,7 @@ impl Lab {
         command
             .current_dir(self.dir.path())
             .env_remove("GOVC_PASSPHRASE")
+            .env_remove("GOVC_IDENTITY")
             .env("GOVC_STATE", "state")
             .env("GOVC_KEYS", "keys")
             .args(arguments);

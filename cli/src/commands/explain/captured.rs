@@ -1,6 +1,6 @@
 //! The packets of a capture: what becomes of them, and why.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use govc_abi::{
     attribute::{self, Request, state},
@@ -26,6 +26,7 @@ use crate::{
     failure::Failure,
     input::{self, Analysis, Compiled, Input, Overlay},
     output::{Style, json, line},
+    ring,
     translated::{Becomes, Grants},
 };
 
@@ -60,7 +61,10 @@ pub fn tell(
     input.report(style)?;
     let Compiled { policy, image, .. } = input.compiled()?;
     let captured = capture::read(path)?;
-    let ring = arguments.keys.as_ref().map(KeyRing::new);
+    let open = |dir: &PathBuf| ring::open_at(dir, arguments.ring_identity.as_deref());
+    let ring = arguments.keys.as_ref().map(open);
+    // A ring that cannot be read is no ring without keys.
+    ring.as_ref().map(KeyRing::list).transpose()?;
     let only = u32::from(image.names().zones.len() == 1);
     let own = zone(arguments.zone.as_ref(), image)?.unwrap_or(only);
     let other = zone(arguments.to_zone.as_ref(), image)?.unwrap_or(0);

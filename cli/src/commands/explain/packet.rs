@@ -1,6 +1,6 @@
 //! Why a packet gets its verdict.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use govc_abi::attribute::Request;
 use govc_compiler::{
@@ -76,11 +76,7 @@ pub fn tell(
     if capture::is_capture(&path) {
         return captured::tell(arguments, &sources, &path, style);
     }
-    let packet = if path.is_file() {
-        fs::read_to_string(&path).map_err(input::file("read", &path))?
-    } else {
-        packet.to_owned()
-    };
+    let packet = if path.is_file() { input::read_source(&path)? } else { packet.to_owned() };
     let packet = packet.trim();
     let packet = if packet.starts_with("packet") {
         packet.to_owned()
