@@ -57,6 +57,8 @@ pub enum Event {
     MappingAccepted,
     /// A mapping was refused.
     MappingRefused,
+    /// What signed bundles put in force was given up for a policy that nobody signed.
+    AuthorityGivenUp,
     /// The last line of the log was torn off and taken away.
     LogMended,
 }

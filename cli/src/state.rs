@@ -10,6 +10,8 @@
 //! | `abroad/NUMBER/root`, `grants/` | the root of another domain, and its transit grants |
 //! | `audit.log` | what was done |
 
+mod remains;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -22,7 +24,6 @@ use govc_authority::{
     bundle::{BUNDLE_LEN_MAX, Bundle},
     digest::Digest,
     envelope::Envelope,
-    files,
     grant::{self, GRANT_LEN_MAX, Grant},
     key::{KeyId, PublicKey},
     mapping::{MAPPING_LEN_MAX, Mapping},
@@ -30,6 +31,8 @@ use govc_authority::{
     store::Store,
     trust::{ROOT_LEN_MAX, Root, Trust},
 };
+
+pub use remains::note_of;
 
 use crate::{arguments, failure::Failure, input, secrets, times};
 
@@ -163,9 +166,7 @@ impl State {
     /// The bundle that was accepted last is not the one that lies there.
     pub fn revocations(&self, trust: &Trust) -> Result<Revocations, Failure> {
         let Some(last) = trust.last() else { return Ok(Revocations::default()) };
-        let path = self.bundle_path();
-        let bytes = files::read(&path, BUNDLE_LEN_MAX).map_err(input::file("read", &path))?;
-        let bundle = bytes.and_then(|bytes| Bundle::read(&bytes).ok());
+        let bundle = self.kept_bundle()?;
         let manifest = bundle.as_ref().and_then(|bundle| bundle.unverified_manifest().ok());
         let same = manifest.and_then(|manifest| manifest.digest().ok()) == Some(*last.manifest());
         match bundle.filter(|_| same) {
@@ -174,7 +175,7 @@ impl State {
             None => Err(Failure::Machine {
                 message: format!(
                     "`{}` is not the bundle that was accepted last, so that revocations are not known",
-                    path.display()
+                    self.bundle_path().display()
                 ),
                 help: Some("Apply the bundle of that generation again.".into()),
             }),

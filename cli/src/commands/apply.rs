@@ -32,6 +32,7 @@ use super::{
     keys::duration,
     mapping, plural,
     trial::{self, Trial},
+    unsigned,
 };
 use crate::{
     arguments::{Apply, Detach, Format, Hook, PlaceArguments, Rollback},
@@ -56,7 +57,12 @@ pub fn apply(arguments: &Apply, style: &Style) -> Result<(), Failure> {
             help: "Give this node its root of trust first: govc trust init ROOT".into(),
         }),
         (None, _) => {
+            let place = place(&arguments.instance.place);
+            let given_up = unsigned::check(&state, &place, arguments.replace_signed)?;
             let image = image(arguments, style)?;
+            if !arguments.dry_run {
+                given_up.record(&state, "apply")?;
+            }
             let (applied, pending) = publish(arguments, &image, None)?;
             if arguments.instance.json {
                 return json(&Report { applied, pending });
@@ -115,7 +121,11 @@ fn apply_bundle(
     let trust = &state.expect_trust()?;
     let (bundle, bytes) = state::read_bundle(path)?;
     let accepted = super::bundle::verified(path, &bundle, trust, times::now())
-        .and_then(|verified| Ok((holdings(state, trust, &verified)?, verified)));
+        .and_then(|verified| {
+            let generation = verified.manifest().generation;
+            state.check_not_older(trust, (generation, verified.accepted().manifest()))?;
+            Ok((holdings(state, trust, &verified)?, verified))
+        });
     let (held, verified) = match accepted {
         Err(failure @ Failure::Refused { .. }) if !arguments.dry_run => {
             let digests = [("bundle", Digest::of(&bytes))];
@@ -279,7 +289,8 @@ fn note(
         state.store().replace(trust, &trust.after(verified)?)?;
         state.keep_bundle(bytes)?;
         let manifest = verified.manifest();
-        let note = format!("bundle {} of {}", manifest.generation, manifest.domain);
+        let of = format_args!("of {}", manifest.domain);
+        let note = state::note_of(manifest.generation, &of);
         let image = Digest::from_bytes(verified.image().digest());
         let digests = [("manifest", *verified.accepted().manifest()), ("image", image)];
         state.record(Event::BundleAccepted, note, &digests, verified.signed_by())
@@ -406,6 +417,7 @@ pub fn rollback(arguments: &Rollback, style: &Style) -> Result<(), Failure> {
         });
     }
     let place = place(&arguments.instance.place);
+    unsigned::check(&state, &place, arguments.replace_signed)?.record(&state, "rollback")?;
     let generation = match confirm::pending(&place) {
         // What came with the trial, interfaces too, goes with it.
         Some(_) => confirm::restore(&place)?.before,

@@ -182,9 +182,12 @@ fn follow(
         let manifest = bundle.unverified_manifest()?;
         notes.push((manifest.generation, manifest.digest()?));
     }
+    if let Some((generation, digest)) = notes.last() {
+        state.check_not_older(&old, (*generation, digest))?;
+    }
     state.store().replace(&old, &new)?;
     for (generation, digest) in &notes {
-        let note = format!("generation {generation} followed, not enforced");
+        let note = state::note_of(*generation, &"followed, not enforced");
         state.record(Event::BundleAccepted, note, &[("manifest", *digest)], &[])?;
     }
     let generation = new.last().map(|last| last.generation());

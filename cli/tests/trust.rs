@@ -1,0 +1,134 @@
+//! What a node trusts, when something of it is missing, damaged, late or wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests may panic as tests do"
+)]
+
+mod lab;
+
+use std::{fs, path::Path};
+
+use govc_netlab::{Namespace, veth};
+use lab::{Lab, json, kernel_is_in_reach, texts};
+
+/// An instance of its own, whose pins go with it.
+struct Instance(String);
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(Path::new("/sys/fs/bpf/govc/v3").join(&self.0));
+    }
+}
+
+/// The trust state's slots, the newest first.
+fn slots(lab: &Lab) -> Vec<std::path::PathBuf> {
+    let mut slots: Vec<_> =
+        ["trust.0", "trust.1"].map(|name| lab.path("state").join(name)).into_iter().collect();
+    let sequence =
+        |path: &Path| json(&fs::read_to_string(path).unwrap())["content"]["sequence"].as_u64();
+    slots.sort_by_key(|path| std::cmp::Reverse(sequence(path)));
+    slots
+}
+
+#[test]
+fn a_trust_state_that_lost_a_slot_takes_nothing_older() {
+    let lab = Lab::new();
+    lab.bundle("1.bundle", "--root acme.root", &["ann", "bob"]);
+    for number in 2..=4 {
+        let options = format!("--previous {}.bundle", number - 1);
+        lab.bundle(&format!("{number}.bundle"), &options, &["ann", "bob"]);
+    }
+    lab.bundle("twin.bundle", "--previous 2.bundle --until 80d", &["ann", "bob"]);
+    let generation = || json(&lab.ok("trust show --json"))["generation"].clone();
+    // Slots are what they were before the last bundle, as a disk that fails or a backup leaves them.
+    lab.ok("trust follow 1.bundle 2.bundle");
+    let before = slots(&lab).swap_remove(0);
+    let kept = fs::read(&before).unwrap();
+    lab.ok("trust follow 3.bundle");
+    assert_eq!(generation(), 3);
+    for slot in slots(&lab) {
+        fs::remove_file(slot).unwrap();
+    }
+    fs::write(&before, kept).unwrap();
+    assert_eq!(generation(), 2);
+    for line in ["apply 2.bundle --iface none0", "trust follow 2.bundle"] {
+        let err = lab.fails(line, 1);
+        assert!(err.contains("generation 3 was accepted here before"), "{line}: {err}");
+    }
+    for line in ["apply twin.bundle --iface none0", "trust follow twin.bundle"] {
+        let err = lab.fails(line, 1);
+        assert!(err.contains("another bundle of it was accepted here before"), "{line}: {err}");
+    }
+    lab.ok("trust follow 3.bundle");
+    lab.ok("trust follow 4.bundle");
+    assert_eq!(generation(), 4);
+    // Nor does a root that is set again forget it, as long as the log is there.
+    for slot in slots(&lab) {
+        fs::remove_file(slot).unwrap();
+    }
+    lab.ok("trust init acme.root --node node.key.pub");
+    assert!(lab.fails("apply 1.bundle --iface none0", 1).contains("generation 4"), "init");
+    // One of another domain has an order of its own.
+    for slot in ["trust.0", "trust.1"] {
+        let _ = fs::remove_file(lab.path("state").join(slot));
+    }
+    lab.ok("trust new --domain acme --number 7 --signer ann.key.pub --threshold 1 -o new.root");
+    lab.ok("trust init new.root");
+    lab.ok("trust follow 1.bundle");
+}
+
+#[test]
+fn a_root_that_is_gone_does_not_mean_that_anything_goes() {
+    let lab = Lab::new();
+    for slot in slots(&lab) {
+        fs::remove_file(slot).unwrap();
+    }
+    for line in ["apply api.gov --iface none0", "apply api.gov --iface none0 --dry-run", "rollback"] {
+        let err = lab.fails(line, 1);
+        assert!(err.contains("`state` has lost its root of trust") && err.contains("node.pub"), "{err}");
+        assert!(err.contains("--replace-signed"), "{err}");
+    }
+    for name in ["node.pub", "audit.log"] {
+        fs::remove_file(lab.path("state").join(name)).unwrap();
+    }
+    lab.fails("rollback", 3);
+    assert!(!lab.path("state/audit.log").exists());
+}
+
+#[test]
+fn what_signers_put_in_force_is_not_replaced_by_what_nobody_signed() {
+    if !kernel_is_in_reach() {
+        return;
+    }
+    let lab = Lab::new();
+    let (node, peer) = (Namespace::create("node").unwrap(), Namespace::create("peer").unwrap());
+    veth(&node, "eth0", &peer, "eth0", None).unwrap();
+    let instance = Instance(format!("trust-{}", std::process::id()));
+    let run = |line: &str| node.run(|| lab.run(&format!("{line} --instance {}", instance.0)));
+    let ends = |line: &str, code: i32| {
+        let (output, expected) = (run(line), Some(code));
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), expected, "{line}: {out}{err}");
+        format!("{out}{err}")
+    };
+    lab.bundle("1.bundle", "--root acme.root", &["ann", "bob"]);
+    lab.bundle("2.bundle", "--previous 1.bundle", &["ann", "bob"]);
+    ends("apply 1.bundle --iface eth0", 0);
+    ends("apply 2.bundle", 0);
+    for line in ["apply api.gov", "apply api.gov --dry-run", "rollback"] {
+        let told = ends(&format!("{line} --state elsewhere"), 1);
+        assert!(told.contains("came in a signed bundle"), "{told}");
+        assert!(!lab.path("elsewhere").exists());
+    }
+    // The bundle that the directory has for last can still be told from older ones.
+    ends("apply 1.bundle", 1);
+    // Whoever means it says so, which is noted.
+    ends("apply api.gov --state elsewhere --replace-signed", 0);
+    let log = lab.ok("audit show --state elsewhere");
+    assert!(log.contains("authority given up") && log.contains("apply: "), "{log}");
+    lab.ok("audit verify --state elsewhere");
+    ends("detach", 0);
+}
