@@ -31,6 +31,8 @@ pub const LINE_LEN_MAX: usize = 1 << 16;
 pub enum Event {
     /// A node was given its root of trust.
     RootSet,
+    /// A node was given the root of another domain, with the first thing that it signed.
+    ForeignRootSet,
     /// A signing key was made.
     KeyMade,
     /// Epoch keys were made.

@@ -292,41 +292,46 @@ impl State {
         files_in(&self.mappings_dir(), "mapping")
     }
 
-    /// Takes the root of another domain, whose labels this node is to write; a root that is there
-    /// already stays. What is kept of that domain lies in a state directory of its own.
+    /// The root of another domain, whose labels this node is to write, as somebody names it. What is kept of that
+    /// domain lies in a state directory of its own; nothing is kept before [`Foreign::keep`].
     ///
     /// # Errors
     /// It is another root than the one that is there, or one of this node's own domain.
-    pub fn trust_abroad(&self, trust: &Trust, path: &Path) -> Result<(Root, Self), Failure> {
+    pub fn root_abroad(&self, trust: &Trust, path: &Path) -> Result<Foreign, Failure> {
         let root = read_root(path)?;
-        let refused = |message: String, help: &str| {
-            Err(Failure::Refused { message, help: Some(help.to_owned()) })
-        };
+        let refused =
+            |message: String, help: String| Err(Failure::Refused { message, help: Some(help) });
         if root.domain.number == trust.root().domain.number {
             let message = format!("`{}` is a root of this node's own domain", path.display());
-            return refused(message, "Leave out --root.");
+            return refused(message, "Leave out --root.".into());
         }
-        let state = Self { dir: self.dir.join("abroad").join(root.domain.number.to_string()) };
+        let state = Self { dir: self.abroad_dir().join(root.domain.number.to_string()) };
         let kept = state.dir.join("root");
-        if kept.exists() && read_root(&kept)? != root {
-            let message = format!("this node knows another root of {}", root.domain);
-            return refused(message, "Compare their digests, and remove the wrong one.");
+        let known = kept.exists();
+        if known && read_root(&kept)? != root {
+            return refused(
+                format!("this node knows another root of {}", root.domain),
+                format!(
+                    "Compare their digests with the domain's owners. Where the new one is right, remove `{}` and \
+                     say this again: what mappings took back holds on.",
+                    kept.display()
+                ),
+            );
         }
-        make_directory(&state.dir)?;
-        let bytes = secrets::read(path, ROOT_LEN_MAX)?;
-        input::write_whole(&kept, &bytes)?;
-        if let Some(node) = self.node()? {
-            state.set_node(&node)?;
-        }
-        Ok((root, state))
+        Ok(Foreign { root, state, known })
     }
 
-    /// Other domains whose labels this node writes: their roots, and what is kept of them.
+    fn abroad_dir(&self) -> PathBuf {
+        self.dir.join("abroad")
+    }
+
+    /// Other domains whose labels this node writes: their roots, and what is kept of them. Directories without
+    /// a root are none: whatever needs one tells.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn abroad(&self) -> Result<Vec<(Root, Self)>, Failure> {
-        let dir = self.dir.join("abroad");
+        let dir = self.abroad_dir();
         if !dir.is_dir() {
             return Ok(Vec::new());
         }
@@ -335,8 +340,42 @@ impl State {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<Vec<PathBuf>, _>>()
             .map_err(input::file("list", &dir))?;
+        dirs.retain(|dir| dir.join("root").exists());
         dirs.sort_unstable();
         dirs.into_iter().map(|dir| Ok((read_root(&dir.join("root"))?, Self { dir }))).collect()
+    }
+}
+
+/// The root of another domain, and where what belongs to it is kept.
+pub struct Foreign {
+    /// The root.
+    pub root: Root,
+    state: State,
+    /// The node has it already.
+    known: bool,
+}
+
+impl Foreign {
+    /// Keeps the root, once something that it signed was verified: a root is believed for good, and what was
+    /// refused must not choose it. The log of the node's own state tells.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep(self, own: &State) -> Result<State, Failure> {
+        let Self { root, state, known } = self;
+        if known {
+            return Ok(state);
+        }
+        let bytes = root.to_bytes()?;
+        let keys: Vec<_> = root.signers.keys().map(|key| key.id()).collect();
+        let digests = [("root", Digest::of(&bytes))];
+        own.record(Event::ForeignRootSet, root.domain.to_string(), &digests, &keys)?;
+        make_directory(&state.dir)?;
+        input::write_whole(&state.dir.join("root"), &bytes)?;
+        if let Some(node) = own.node()? {
+            state.set_node(&node)?;
+        }
+        Ok(state)
     }
 }
 

@@ -257,7 +257,7 @@ fn holdings(
         Failure::Refused { message, help: Some(help.into()) }
     })?;
     let translations = mapping::hold(state, trust, (&authority, &held), verified.image())?;
-    Ok(Holdings { stamps, translations, abroad: mapping::abroad_of(state)? })
+    Ok(Holdings { stamps, translations, abroad: mapping::abroad_of(state, trust)? })
 }
 
 /// Why a stamp rule lies in no grant, with the place of the rule.

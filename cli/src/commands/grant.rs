@@ -232,14 +232,15 @@ fn accept(
     let trust = state.expect_trust()?;
     let node = state.node()?.ok_or_else(|| state.nobody())?;
     // What another domain grants is kept apart; which grants it takes back, its mappings say.
-    let (authority, revoked, keeper) = match root {
-        Some(root) => {
-            let (root, keeper) = state.trust_abroad(&trust, root)?;
-            let said = mapping::abroad_of(state)?;
-            let revoked = said.get(&root.domain.number).cloned().unwrap_or_default().revoked;
-            (root, revoked, keeper)
+    let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;
+    let (authority, revoked) = match &foreign {
+        Some(foreign) => {
+            let said = mapping::abroad_of(state, &trust)?;
+            let number = foreign.root.domain.number;
+            let revoked = said.get(&number).cloned().unwrap_or_default().revoked;
+            (foreign.root.clone(), revoked)
         }
-        None => (trust.authority(), state.revocations(&trust)?, state.clone()),
+        None => (trust.authority(), state.revocations(&trust)?),
     };
     let verified = verify(path, &authority, &revoked, times::now());
     let verified = verified.and_then(|(bytes, verified)| {
@@ -254,6 +255,7 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
+    let keeper = foreign.map_or_else(|| Ok(state.clone()), |foreign| foreign.keep(state))?;
     keeper.keep_grant(verified.serial(), &bytes)?;
     let digests = [("grant", Digest::of(&bytes))];
     let note = format!("grant {}", verified.serial());

@@ -144,10 +144,8 @@ fn accept(
     let _lock = state.lock()?;
     let trust = state.expect_trust()?;
     let (envelope, bytes) = state::read_mapping(path)?;
-    let authority = match root {
-        Some(root) => state.trust_abroad(&trust, root)?.0,
-        None => trust.authority(),
-    };
+    let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;
+    let authority = foreign.as_ref().map_or_else(|| trust.authority(), |one| one.root.clone());
     let verified = Mapping::verify(&envelope, &authority, times::now())
         .map_err(|error| Failure::refused_in(path, &error))
         .and_then(|mapping| acceptable(&mapping, path, state, root.is_some()).map(|()| mapping));
@@ -159,6 +157,9 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
+    if let Some(foreign) = foreign {
+        foreign.keep(state)?;
+    }
     let rules = mapping.rules();
     state.keep_mapping((rules.from.number, rules.to.number), &bytes)?;
     let digests = [("mapping", Digest::of(&bytes))];
@@ -308,7 +309,7 @@ pub fn accepted(state: &State, trust: &Trust, authority: &Root) -> Result<Accept
             Err(error) => refused.push(format!("`{}`: {error}", path.display())),
         }
     }
-    let said = abroad_of(state)?;
+    let said = abroad_of(state, trust)?;
     for (root, state) in &abroad {
         let revoked = said.get(&root.domain.number).cloned().unwrap_or_default().revoked;
         for kept in state.grants(root, &revoked, now)? {
@@ -334,8 +335,8 @@ pub struct Abroad {
 /// it is over or not.
 ///
 /// # Errors
-/// A mapping cannot be read or was not signed: without it nobody knows.
-pub fn abroad_of(state: &State) -> Result<BTreeMap<u16, Abroad>, Failure> {
+/// A mapping cannot be read, was not signed, or the root of its domain is gone: without it nobody knows.
+pub fn abroad_of(state: &State, trust: &Trust) -> Result<BTreeMap<u16, Abroad>, Failure> {
     let abroad = state.abroad()?;
     let mut all: BTreeMap<u16, Abroad> = BTreeMap::new();
     for path in state.mapping_paths()? {
@@ -343,13 +344,33 @@ pub fn abroad_of(state: &State) -> Result<BTreeMap<u16, Abroad>, Failure> {
         let refused = |error| Failure::refused_in(&path, &error);
         let to = Mapping::unverified(&envelope).map_err(refused)?.rules().to.clone();
         // Those of the own domain come in its bundles.
-        let Some((root, _)) = abroad.iter().find(|(root, _)| root.domain == to) else { continue };
+        if to == trust.root().domain {
+            continue;
+        }
+        let Some((root, _)) = abroad.iter().find(|(root, _)| root.domain == to) else {
+            return Err(rootless(&path, &to));
+        };
         let mapping = Mapping::signed(&envelope, root).map_err(refused)?;
         let said = all.entry(to.number).or_default();
         said.revoked = grants::union(&said.revoked, &mapping.rules().revoked)?;
         said.granted |= mapping.rules().granted;
     }
     Ok(all)
+}
+
+/// Why a mapping into another domain counts for nothing, and with it what that domain took back.
+fn rootless(path: &Path, to: &Domain) -> Failure {
+    Failure::Refused {
+        message: format!(
+            "`{}` leads into {to}, and this node knows no root of it: what that domain took back is not known",
+            path.display()
+        ),
+        help: Some(format!(
+            "Take its newest mapping with `govc mapping accept MAPPING --root ROOT`; remove `{}` only if nothing of \
+             the domain counts any more.",
+            path.display()
+        )),
+    }
 }
 
 /// Why a translation goes further than it may, with its place.
