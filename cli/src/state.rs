@@ -127,8 +127,20 @@ impl State {
         let digests: BTreeMap<_, _> =
             digests.iter().map(|(what, digest)| ((*what).to_owned(), *digest)).collect();
         let record = Record { time: times::now(), event, note, digests, keys: keys.to_vec() };
-        audit::append(&self.log(), record)?;
+        self.check_log()?;
+        let entry = audit::append(&self.log(), record)?;
+        self.store().note_log(&entry.head()?, false)?;
         Ok(())
+    }
+
+    /// Whether the audit log can be gone on with where the trust state knows it to end. Asked before anything is
+    /// done that has to stand in it. Where there is no root of trust, nothing has to.
+    ///
+    /// # Errors
+    /// It cannot be written, or is not what it was.
+    pub fn check_log(&self) -> Result<(), Failure> {
+        let Some(state) = self.store().read()? else { return Ok(()) };
+        Ok(audit::check_end(&self.log(), state.log.as_ref())?)
     }
 
     /// As [`Self::record`], where there is a root of trust; others keep no log.

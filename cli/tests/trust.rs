@@ -86,15 +86,19 @@ fn a_root_that_is_gone_does_not_mean_that_anything_goes() {
     for slot in slots(&lab) {
         fs::remove_file(slot).unwrap();
     }
-    for line in ["apply api.gov --iface none0", "apply api.gov --iface none0 --dry-run", "rollback"] {
+    for line in ["apply api.gov --iface none0", "apply api.gov --iface none0 --dry-run", "rollback"]
+    {
         let err = lab.fails(line, 1);
-        assert!(err.contains("`state` has lost its root of trust") && err.contains("node.pub"), "{err}");
+        assert!(
+            err.contains("`state` has lost its root of trust") && err.contains("node.pub"),
+            "{err}"
+        );
         assert!(err.contains("--replace-signed"), "{err}");
     }
     for name in ["node.pub", "audit.log"] {
         fs::remove_file(lab.path("state").join(name)).unwrap();
     }
-    lab.fails("rollback", 3);
+    lab.fails("rollback --instance nobody-has-this", 3);
     assert!(!lab.path("state/audit.log").exists());
 }
 
@@ -131,4 +135,73 @@ fn what_signers_put_in_force_is_not_replaced_by_what_nobody_signed() {
     assert!(log.contains("authority given up") && log.contains("apply: "), "{log}");
     lab.ok("audit verify --state elsewhere");
     ends("detach", 0);
+}
+
+/// What the log says, last line first.
+fn notes(lab: &Lab) -> Vec<String> {
+    let log = lab.ok("audit show --json");
+    let notes = log.lines().map(|line| json(line)["record"]["note"].as_str().unwrap().to_owned());
+    notes.collect::<Vec<_>>().into_iter().rev().collect()
+}
+
+#[test]
+fn nothing_happens_that_the_log_could_not_tell() {
+    let lab = Lab::new();
+    for (name, options) in [("1.bundle", "--root acme.root"), ("2.bundle", "--previous 1.bundle")] {
+        lab.bundle(name, options, &["ann", "bob"]);
+    }
+    lab.ok("trust follow 1.bundle");
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for api.gov --until 90d -o 12.grant");
+    lab.sign("12.grant", &["ann", "eve"]);
+    let path = lab.path("state/audit.log");
+    let whole = fs::read_to_string(&path).unwrap();
+    let last = whole.lines().next_back().unwrap();
+    // A torn line, a changed one, one that is missing, none at all.
+    for (log, told, mended) in [
+        (format!("{whole}{{\"x"), "cut off", "3 bytes of a torn line"),
+        (
+            whole.replace(last, &last.replacen("12.grant", "13.grant", 1)),
+            "changed or removed",
+            "the last line is not",
+        ),
+        (whole.replace(&format!("{last}\n"), ""), "changed or removed", "1 of "),
+        (String::new(), "changed or removed", "known lines are missing"),
+    ] {
+        let slots = ["trust.0", "trust.1"].map(|name| lab.path("state").join(name));
+        let kept = slots.clone().map(|path| fs::read(path).unwrap());
+        fs::write(&path, log).unwrap();
+        for line in [
+            "apply 2.bundle --iface none0",
+            "trust follow 2.bundle",
+            "grant accept 12.grant",
+            "sign 12.grant --key bob.key --identity id",
+        ] {
+            let err = lab.fails(line, 1);
+            assert!(err.contains(told) && err.to_lowercase().contains("mend"), "{line}: {err}");
+        }
+        assert!(!lab.path("state/grants/12.grant").exists());
+        assert_eq!(json(&lab.ok("trust show --json"))["generation"], 1);
+        lab.fails("audit verify", 1);
+        lab.ok("audit mend");
+        assert!(notes(&lab)[0].contains(mended), "{:?}", notes(&lab));
+        lab.ok("audit verify");
+        for (path, bytes) in slots.iter().zip(kept) {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    lab.fails("grant accept 12.grant", 1);
+    lab.fails("audit verify", 1);
+    fs::write(&path, &whole).unwrap();
+    lab.ok("audit verify");
+    lab.ok("trust follow 2.bundle");
+    lab.ok("audit verify");
+    // The log has to tell of the bundle that is trusted, which a slot of before does not know.
+    let newest = slots(&lab).swap_remove(0);
+    let older = slots(&lab).swap_remove(1);
+    fs::remove_file(newest).unwrap();
+    let trusts = json(&fs::read_to_string(older).unwrap());
+    assert_eq!(trusts["content"]["trust"]["last"]["generation"], 1);
+    let err = lab.fails("audit verify", 1);
+    assert!(err.contains("as the last that was accepted, the trust state"), "{err}");
 }

@@ -426,7 +426,7 @@ pub enum Audit {
         #[arg(long)]
         json: bool,
     },
-    /// Check that no line was changed, removed or added
+    /// Check that no line was changed, removed or added, and that the log tells of what this node trusts
     Verify {
         #[command(flatten)]
         state: StateArguments,
@@ -437,7 +437,8 @@ pub enum Audit {
         #[arg(long)]
         json: bool,
     },
-    /// Take away a last line that a power loss tore off, and say so in the log
+    /// Make the log fit to be gone on with, and say in it what was amiss: a last line that a power loss tore off,
+    /// lines that are missing
     Mend {
         #[command(flatten)]
         state: StateArguments,

@@ -116,12 +116,14 @@ fn apply_bundle(
         });
     }
     let path = signed_file(arguments, (state, trust), files)?;
+    // What comes into force has to stand in the log, so whether it can is asked before.
+    state.check_log()?;
     // What is held to the trust state has to be held to it until it has gone on.
     let _lock = if arguments.dry_run { None } else { Some(state.lock()?) };
     let trust = &state.expect_trust()?;
     let (bundle, bytes) = state::read_bundle(path)?;
-    let accepted = super::bundle::verified(path, &bundle, trust, times::now())
-        .and_then(|verified| {
+    let accepted =
+        super::bundle::verified(path, &bundle, trust, times::now()).and_then(|verified| {
             let generation = verified.manifest().generation;
             state.check_not_older(trust, (generation, verified.accepted().manifest()))?;
             Ok((holdings(state, trust, &verified)?, verified))
@@ -286,14 +288,15 @@ fn note(
     bytes: &[u8],
 ) -> Result<(), Failure> {
     let noted = || -> Result<(), Failure> {
-        state.store().replace(trust, &trust.after(verified)?)?;
-        state.keep_bundle(bytes)?;
         let manifest = verified.manifest();
         let of = format_args!("of {}", manifest.domain);
         let note = state::note_of(manifest.generation, &of);
         let image = Digest::from_bytes(verified.image().digest());
         let digests = [("manifest", *verified.accepted().manifest()), ("image", image)];
-        state.record(Event::BundleAccepted, note, &digests, verified.signed_by())
+        // First the log: what it tells and the trust state does not know can be applied again.
+        state.record(Event::BundleAccepted, note, &digests, verified.signed_by())?;
+        state.store().replace(trust, &trust.after(verified)?)?;
+        state.keep_bundle(bytes)
     };
     noted().map_err(|error| Failure::Machine {
         message: format!("the policy is in force, but that cannot be noted: {error}"),

@@ -151,8 +151,9 @@ pub fn sign(arguments: &arguments::Sign, style: &Style) -> Result<(), Failure> {
     } else if !mapping {
         drop(state::read_grant(path)?)
     }
-    let key = secrets::signing_key(&arguments.signing)?;
     let state = State::new(&arguments.state);
+    state.check_log()?;
+    let key = secrets::signing_key(&arguments.signing)?;
     if bundle {
         sign_bundle(path, &key, &state, (arguments.json, style))
     } else if mapping {

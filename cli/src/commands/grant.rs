@@ -155,6 +155,8 @@ fn narrow(
     if let Some(excess) = terms.rights.excess(&last.terms().rights) {
         return Err(widens(excess, image.as_ref(), number));
     }
+    let state = State::new(state);
+    state.check_log()?;
     let key = secrets::signing_key(signing)?;
     let narrower = grant.hand_on(terms, &key)?;
     let bytes = narrower.to_bytes()?;
@@ -162,7 +164,7 @@ fn narrow(
     let serial = options.serial;
     let note = format!("grant {serial} narrows {}", last.terms().serial);
     let digests = [("grant", Digest::of(&bytes))];
-    State::new(state).record_if_kept(Event::GrantSigned, note, &digests, &[key.id()])?;
+    state.record_if_kept(Event::GrantSigned, note, &digests, &[key.id()])?;
     if !as_json {
         line(&format!("{} {}", style.good("made"), output.display()))?;
     }
@@ -230,6 +232,7 @@ fn accept(
 ) -> Result<(), Failure> {
     let _lock = state.lock()?;
     let trust = state.expect_trust()?;
+    state.check_log()?;
     let node = state.node()?.ok_or_else(|| state.nobody())?;
     // What another domain grants is kept apart; which grants it takes back, its mappings say.
     let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;

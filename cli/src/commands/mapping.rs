@@ -143,6 +143,7 @@ fn accept(
 ) -> Result<(), Failure> {
     let _lock = state.lock()?;
     let trust = state.expect_trust()?;
+    state.check_log()?;
     let (envelope, bytes) = state::read_mapping(path)?;
     let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;
     let authority = foreign.as_ref().map_or_else(|| trust.authority(), |one| one.root.clone());

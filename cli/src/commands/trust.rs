@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use govc_authority::{
     Domain,
-    audit::Event,
+    audit::{self, Event},
     digest::Digest,
     signers::SignerSet,
     trust::{Root, Trust},
@@ -140,6 +140,7 @@ fn init(
     // The same root once more may add the node's key, and changes nothing else.
     let held = state.trust()?;
     if held.as_ref().is_none_or(|trust| trust.root() != root) {
+        audit::check_end(&state.log(), None)?;
         state.store().create(root.clone())?;
         let digest = Digest::of(&root.to_bytes()?);
         let keys: Vec<_> = root.signers.keys().map(|key| key.id()).collect();
@@ -185,11 +186,12 @@ fn follow(
     if let Some((generation, digest)) = notes.last() {
         state.check_not_older(&old, (*generation, digest))?;
     }
-    state.store().replace(&old, &new)?;
+    state.check_log()?;
     for (generation, digest) in &notes {
         let note = state::note_of(*generation, &"followed, not enforced");
         state.record(Event::BundleAccepted, note, &[("manifest", *digest)], &[])?;
     }
+    state.store().replace(&old, &new)?;
     let generation = new.last().map(|last| last.generation());
     if as_json {
         return json(&serde_json::json!({ "generation": generation }));

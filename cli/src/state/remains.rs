@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use govc_authority::{
-    audit::{Entry, Event, LINE_LEN_MAX},
+    audit::{Entry, Event, KNOWN, LINE_LEN_MAX, Record},
     bundle::{BUNDLE_LEN_MAX, Bundle},
     digest::Digest,
     files, form,
@@ -78,17 +78,63 @@ impl State {
         Ok(bytes.and_then(|bytes| Bundle::read(&bytes).ok()))
     }
 
-    /// The newest bundle of the log that was accepted under this root. Lines that cannot be read are left out:
-    /// whether the log is whole, others look.
-    fn logged(&self, root: &Digest) -> Result<Option<Known>, Failure> {
+    /// Whether the log, which is whole, tells of the bundle that the trust state has for last.
+    ///
+    /// # Errors
+    /// It tells of another, of none, or of nothing at all.
+    pub fn check_log_tells(&self, trust: &Trust) -> Result<(), Failure> {
+        let records = self.records()?;
+        let mut last = None;
+        let mut known = true;
+        for record in &records {
+            match record.event {
+                Event::RootSet => (last, known) = (None, true),
+                Event::BundleAccepted => {
+                    (last, known) = (record.digests.get("manifest"), true);
+                }
+                // Lines were missing before it, and any of them may have told of a bundle.
+                Event::LogMended if record.digests.contains_key(KNOWN) => known = false,
+                _ => {}
+            }
+        }
+        let wanted = trust.last().map(|last| last.manifest());
+        let message = match (records.is_empty(), last == wanted || !known) {
+            (false, true) => return Ok(()),
+            (true, _) => "the log is empty, and this node was given a root of trust".to_owned(),
+            (false, false) => {
+                let tell = |manifest: Option<&Digest>| {
+                    manifest.map_or_else(|| "no bundle".to_owned(), |digest| digest.to_string())
+                };
+                let (logged, held) = (tell(last), tell(wanted));
+                format!(
+                    "the log has {logged} as the last that was accepted, the trust state {held}"
+                )
+            }
+        };
+        let help = "Apply the last bundle again; if that does not help, find out who changed the log or the \
+                    trust state.";
+        Err(Failure::Refused {
+            message: format!("`{}`: {message}", self.log().display()),
+            help: Some(help.into()),
+        })
+    }
+
+    /// What the log says. Lines that cannot be read are left out: whether the log is whole, others look.
+    fn records(&self) -> Result<Vec<Record>, Failure> {
         let path = self.log();
         let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read.map_err(input::file("read", &path))?,
         };
+        let lines = bytes.split(|byte| *byte == b'\n');
+        let entries = lines.filter_map(|line| form::read::<Entry>(line, LINE_LEN_MAX).ok());
+        Ok(entries.map(|entry| entry.record).collect())
+    }
+
+    /// The newest bundle of the log that was accepted under this root.
+    fn logged(&self, root: &Digest) -> Result<Option<Known>, Failure> {
         let mut newest: Option<Known> = None;
-        for line in bytes.split(|byte| *byte == b'\n') {
-            let Ok(Entry { record, .. }) = form::read(line, LINE_LEN_MAX) else { continue };
+        for record in self.records()? {
             match record.event {
                 // What was accepted under another root has no order with this one's.
                 Event::RootSet if record.digests.get("root") != Some(root) => newest = None,
