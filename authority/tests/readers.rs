@@ -51,6 +51,7 @@ fn files() -> Vec<Vec<u8>> {
     let mapping = Mapping::new(Rules {
         from: acme(),
         to: acme(),
+        sequence: 1,
         scopes: vec![Scope { first: 1, last: 2, subject: 3 }],
         drop_compartments: 0,
         level_max: 1,

@@ -185,6 +185,7 @@ fn a_domain_lives() {
     let rules = Rules {
         from: Domain { name: "partner".into(), number: 9 },
         to: domain,
+        sequence: 1,
         scopes: vec![Scope { first: 1, last: 4096, subject: 71 }],
         drop_compartments: u16::MAX,
         level_max: 0,

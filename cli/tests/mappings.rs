@@ -213,3 +213,33 @@ fn a_root_abroad_that_is_gone_forgets_nothing() {
     lab.ok("mapping accept new.mapping --root partner-2.root");
     lab.fails("apply 1.bundle --iface none0", 3);
 }
+
+#[test]
+fn an_older_and_wider_mapping_does_not_come_back() {
+    let lab = lab_of_two();
+    let new = "mapping new --root acme.root --from partner --for gateway.gov";
+    for (file, until) in [("wide", "90d"), ("narrow", "30d"), ("later", "10d")] {
+        lab.ok(&format!("{new} --until {until} -o {file}.mapping"));
+        lab.sign(&format!("{file}.mapping"), &["ann", "bob"]);
+    }
+    let sequence = |file: &str| {
+        let rules = json(&lab.ok(&format!("mapping show {file}.mapping --json")));
+        rules["sequence"].as_u64().unwrap()
+    };
+    assert!(sequence("wide") < sequence("narrow") && sequence("narrow") < sequence("later"));
+    lab.ok("mapping accept wide.mapping");
+    lab.ok("mapping accept narrow.mapping");
+    let err = lab.fails("mapping accept wide.mapping", 1);
+    assert!(err.contains("the mapping has sequence") && err.contains("newest"), "{err}");
+    lab.ok("mapping accept narrow.mapping");
+    lab.ok("mapping accept later.mapping");
+    // Who counts by hand goes on from there; who has one that is here counts on from that.
+    lab.ok(&format!("{new} --until 90d --sequence 7 -o low.mapping"));
+    lab.sign("low.mapping", &["ann", "bob"]);
+    assert!(lab.fails("mapping accept low.mapping", 1).contains("has sequence 7"));
+    lab.ok(&format!("{new} --until 90d --sequence 9000000000000000 -o high.mapping"));
+    lab.sign("high.mapping", &["ann", "bob"]);
+    lab.ok("mapping accept high.mapping");
+    lab.ok(&format!("{new} --until 90d -o next.mapping"));
+    assert_eq!(sequence("next"), 9_000_000_000_000_001);
+}

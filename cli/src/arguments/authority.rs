@@ -316,6 +316,10 @@ pub enum Mapping {
         /// When it ends: a time, or a duration from now such as 90d
         #[arg(long, value_name = "TIME|DURATION")]
         until: String,
+        /// Larger than that of all mappings between the two domains before, which gateways hold it to; the present time
+        /// in milliseconds, or one more than that of the mapping that this node holds, when not given
+        #[arg(long, value_name = "N")]
+        sequence: Option<u64>,
         /// Policy is looked for with its packages in this directory too
         #[arg(short = 'I', long = "include", value_name = "DIR")]
         include: Vec<PathBuf>,

@@ -34,6 +34,7 @@ pub fn run(command: &arguments::Mapping, style: &Style) -> Result<(), Failure> {
             from,
             for_policy,
             until,
+            sequence,
             include,
             revocations,
             require_grants,
@@ -46,6 +47,11 @@ pub fn run(command: &arguments::Mapping, style: &Style) -> Result<(), Failure> {
             let revoked = revocations.as_deref().map(grants::read_revocations).transpose()?;
             let ours = Ours { revoked, granted: *require_grants };
             let rules = rules((&root, from), &image, until, ours)?;
+            let sequence = match *sequence {
+                Some(sequence) => sequence,
+                None => next_sequence(&State::new(&authority.state), &rules)?,
+            };
+            let rules = Rules { sequence, ..rules };
             new(&root, rules, output, (*json, style))
         }
         Command::Show { mapping, json } => tell(mapping, (*json, style)),
@@ -87,6 +93,7 @@ fn rules(
         None if says_something => Ok(Rules {
             from,
             to: root.domain.clone(),
+            sequence: 0,
             scopes: Vec::new(),
             drop_compartments: u16::MAX,
             level_max: 0,
@@ -101,6 +108,19 @@ fn rules(
             "A mapping says what translations of a policy need: write those first.",
         ),
     }
+}
+
+/// A sequence that no mapping between two domains had yet: the time, as far as clocks go forward, and in any case more
+/// than that of the one that this node holds.
+fn next_sequence(state: &State, rules: &Rules) -> Result<u64, Failure> {
+    let kept = state.mapping_path((rules.from.number, rules.to.number));
+    let held = if kept.exists() {
+        let (held, _) = state::read_mapping(&kept)?;
+        Mapping::unverified(&held)?.rules().sequence
+    } else {
+        0
+    };
+    Ok(times::now_ms().max(held.saturating_add(1)))
 }
 
 fn new(
@@ -180,7 +200,7 @@ fn says_of_labels(rules: &Rules) -> bool {
     rules.granted || !rules.revoked.serials().is_empty()
 }
 
-/// What a mapping takes back is of another domain, and no less than the one that it replaces does.
+/// What a mapping takes back is of another domain, and it follows from the one that it replaces.
 fn acceptable(mapping: &Mapping, path: &Path, state: &State, abroad: bool) -> Result<(), Failure> {
     let rules = mapping.rules();
     if !abroad && says_of_labels(rules) {
@@ -226,7 +246,7 @@ fn tell(path: &Path, (as_json, style): (bool, &Style)) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rows(rules: &Rules) -> [[String; 2]; 7] {
+fn rows(rules: &Rules) -> [[String; 2]; 8] {
     let bits = |bits: u16| {
         let named = (0..16).filter(|bit| bits >> bit & 1 == 1).map(|bit| format!("bit {bit}"));
         match bits {
@@ -236,6 +256,7 @@ fn rows(rules: &Rules) -> [[String; 2]; 7] {
         }
     };
     [
+        ["sequence".into(), rules.sequence.to_string()],
         ["level".into(), format!("up to {}", rules.level_max)],
         ["compartments".into(), format!("without {}", bits(rules.drop_compartments))],
         ["constraints".into(), format!("with {}", bits(rules.add_constraints))],
