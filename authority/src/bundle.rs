@@ -199,6 +199,15 @@ impl Bundle {
         form::read(revocations, len_max).map_err(|why| BundleError::Form { member, why })
     }
 
+    /// Grants that no longer hold, by the manifest, whoever signed that: for whoever has verified it.
+    ///
+    /// # Errors
+    /// The members are not those that the manifest names, or one is not in canonical form.
+    pub fn revocations_of_manifest(&self) -> Result<Revocations, BundleError> {
+        self.check_members(&self.unverified_manifest()?)?;
+        self.unverified_revocations()
+    }
+
     /// Which keys are said to have signed.
     pub fn key_ids(&self) -> impl ExactSizeIterator<Item = KeyId> + '_ {
         self.manifest.key_ids()

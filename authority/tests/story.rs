@@ -228,7 +228,7 @@ fn a_domain_lives() {
     // A node that was away follows the manifests.
     let mut trust = Trust::new(root);
     for bytes in [&first, &second, &third] {
-        trust = trust.follow(Bundle::read(bytes).unwrap().envelope()).unwrap();
+        trust = trust.follow(Bundle::read(bytes).unwrap().envelope(), NOW).unwrap();
     }
     assert!(verify(&Bundle::read(&new.0).unwrap(), &trust, NOW).is_ok());
 

@@ -5,6 +5,7 @@
 //! | `trust.0`, `trust.1` | the trust state, see [`govc_authority::store`] |
 //! | `node.pub` | public key of this node, to which grants are made |
 //! | `policy.bundle` | the bundle that was applied last |
+//! | `followed.json` | which grants the bundle takes back that was followed last |
 //! | `grants/SERIAL.grant` | grants that this node holds |
 //! | `mappings/FROM-TO.mapping` | what it may translate, by numbers of domains |
 //! | `abroad/NUMBER/root`, `grants/` | the root of another domain, and its transit grants |
@@ -24,6 +25,7 @@ use govc_authority::{
     bundle::{BUNDLE_LEN_MAX, Bundle},
     digest::Digest,
     envelope::Envelope,
+    files, form,
     grant::{self, GRANT_LEN_MAX, Grant},
     key::{KeyId, PublicKey},
     mapping::{MAPPING_LEN_MAX, Mapping},
@@ -32,12 +34,16 @@ use govc_authority::{
     trust::{ROOT_LEN_MAX, Root, Trust},
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use remains::note_of;
 
 use crate::{arguments, failure::Failure, input, secrets, times};
 
 /// Where it is unless told otherwise.
 pub const DEFAULT_DIR: &str = "/var/lib/govc";
+/// Bytes of what is kept of a followed bundle: its revocations, of 1 MiB at most, and a digest.
+const FOLLOWED_LEN_MAX: usize = (1 << 20) + (1 << 10);
 /// Grants that one node may hold.
 const GRANTS_MAX: usize = 1024;
 
@@ -45,6 +51,16 @@ const GRANTS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct State {
     dir: PathBuf,
+}
+
+/// What is kept of a bundle that was followed: which grants it takes back.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Followed {
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Grants that no longer hold.
+    pub revoked: Revocations,
 }
 
 /// A grant that a node keeps, and whether it holds.
@@ -172,26 +188,72 @@ impl State {
         self.dir.join("policy.bundle")
     }
 
-    /// Grants that no longer hold, by the bundle that was applied last.
+    /// Grants that no longer hold, by the bundle that was accepted last.
     ///
     /// # Errors
-    /// The bundle that was accepted last is not the one that lies there.
+    /// Neither the bundle that lies there nor what was kept of one that was followed is of that one.
     pub fn revocations(&self, trust: &Trust) -> Result<Revocations, Failure> {
         let Some(last) = trust.last() else { return Ok(Revocations::default()) };
-        let bundle = self.kept_bundle()?;
-        let manifest = bundle.as_ref().and_then(|bundle| bundle.unverified_manifest().ok());
-        let same = manifest.and_then(|manifest| manifest.digest().ok()) == Some(*last.manifest());
-        match bundle.filter(|_| same) {
-            // Its manifest is the one that was verified, and names the digest of these.
-            Some(bundle) => Ok(bundle.unverified_revocations()?),
-            None => Err(Failure::Machine {
-                message: format!(
-                    "`{}` is not the bundle that was accepted last, so that revocations are not known",
-                    self.bundle_path().display()
-                ),
-                help: Some("Apply the bundle of that generation again.".into()),
-            }),
+        for known in self.known_revocations()? {
+            if known.manifest == *last.manifest() {
+                return Ok(known.revoked);
+            }
         }
+        Err(Failure::Machine {
+            message: format!(
+                "`{}` is not the bundle that was accepted last, so that revocations are not known",
+                self.bundle_path().display()
+            ),
+            help: Some("Apply or follow the bundle of that generation again.".into()),
+        })
+    }
+
+    /// As [`Self::revocations`]; where they are not known, those that were last, which is told. For what enforces
+    /// nothing: `apply` holds grants to the bundle that it applies.
+    ///
+    /// # Errors
+    /// What was kept cannot be read.
+    pub fn last_revocations(&self, trust: &Trust) -> Result<Revocations, Failure> {
+        match self.revocations(trust) {
+            Err(failure @ Failure::Machine { .. }) => {
+                tracing::warn!("{failure}; those of an earlier one are taken");
+                let mut all = Revocations::default();
+                for known in self.known_revocations()? {
+                    all = all.union(&known.revoked)?;
+                }
+                Ok(all)
+            }
+            known => known,
+        }
+    }
+
+    /// What is known of revocations, by bundle: the one that was applied last, and the one that was followed last.
+    fn known_revocations(&self) -> Result<Vec<Followed>, Failure> {
+        let mut known = Vec::new();
+        if let Some(bundle) = self.kept_bundle()? {
+            // Its manifest is compared with the one that was verified, and names the digest of these.
+            let manifest = bundle.unverified_manifest()?.digest()?;
+            known.push(Followed { manifest, revoked: bundle.revocations_of_manifest()? });
+        }
+        let path = self.followed_path();
+        let bytes = files::read(&path, FOLLOWED_LEN_MAX).map_err(input::file("read", &path))?;
+        if let Some(bytes) = bytes {
+            let followed = form::read(&bytes, FOLLOWED_LEN_MAX);
+            known.push(followed.map_err(|error| Failure::refused_in(&path, &error))?);
+        }
+        Ok(known)
+    }
+
+    /// Keeps what a bundle that is followed takes back.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_followed(&self, followed: &Followed) -> Result<(), Failure> {
+        input::write_whole(&self.followed_path(), &form::write(followed)?)
+    }
+
+    fn followed_path(&self) -> PathBuf {
+        self.dir.join("followed.json")
     }
 
     /// This node's public key, if it has one.

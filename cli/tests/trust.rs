@@ -205,3 +205,66 @@ fn nothing_happens_that_the_log_could_not_tell() {
     let err = lab.fails("audit verify", 1);
     assert!(err.contains("as the last that was accepted, the trust state"), "{err}");
 }
+
+#[test]
+fn who_follows_is_not_locked_out() {
+    let lab = Lab::bare();
+    lab.ok("keys new acme --number 7");
+    lab.ok("trust init acme.root --node node.key.pub");
+    for serial in [11, 12] {
+        lab.ok(&format!("grant new --root acme.root --serial {serial} --to node.key.pub --for api.gov --until 90d -o {serial}.grant"));
+        lab.sign(&format!("{serial}.grant"), &["ann", "eve"]);
+    }
+    lab.ok("grant revoke 11 --revocations revoked.json");
+    // The first is over; the second takes a grant back.
+    let over = "--from 2020-01-01T00:00:00Z --until 30d";
+    lab.bundle("1.bundle", &format!("--root acme.root {over}"), &["ann", "bob"]);
+    let second = format!("--previous 1.bundle --revocations revoked.json {over}");
+    lab.bundle("2.bundle", &second, &["ann", "bob"]);
+    lab.bundle("3.bundle", "--previous 2.bundle", &["ann", "bob"]);
+    lab.ok("trust follow 1.bundle 2.bundle");
+    let shown = json(&lab.ok("trust show --json"));
+    assert_eq!(shown["generation"], 2);
+    let err = lab.fails("grant accept 11.grant", 1);
+    assert!(err.contains("revoked by its serial 11"), "{err}");
+    lab.ok("grant accept 12.grant");
+    lab.ok("check api.gov --authority state");
+    let err = lab.fails("apply 3.bundle --iface none0", 3);
+    assert!(!err.contains("grant"), "{err}");
+    // What was kept is gone: the grants are shown and taken all the same, and nothing is said to hold.
+    lab.write(
+        "state/followed.json",
+        &format!("{{\"manifest\":\"{}\",\"revoked\":{{\"serials\":[]}}}}", "0".repeat(64)),
+    );
+    let output = lab.run("trust show");
+    let (out, err) = texts(&output);
+    assert!(output.status.success() && err.contains("revocations are not known"), "{out}{err}");
+    lab.ok("grant accept 12.grant");
+    lab.fails("grant verify 12.grant", 3);
+    lab.ok("trust follow 2.bundle");
+    lab.ok("grant verify 12.grant");
+}
+
+#[test]
+fn what_is_not_good_yet_is_not_followed() {
+    let lab = Lab::new();
+    let later = "--from 2099-01-01T00:00:00Z --until 30d";
+    lab.bundle("1.bundle", &format!("--root acme.root {later}"), &["ann", "bob"]);
+    lab.bundle("2.bundle", &format!("--previous 1.bundle {later}"), &["ann", "bob"]);
+    for line in ["trust follow 1.bundle", "verify 1.bundle 2.bundle"] {
+        let err = lab.fails(line, 1);
+        assert!(err.contains("good from 2099-01-01T00:00:00Z only"), "{line}: {err}");
+    }
+    assert!(json(&lab.ok("trust show --json"))["generation"].is_null());
+    lab.ok("verify 1.bundle 2.bundle --at 2099-01-02T00:00:00Z");
+    // Nor is one whose parts are not those that were signed.
+    lab.bundle("now.bundle", "--root acme.root", &["ann", "bob"]);
+    let text = fs::read(lab.path("now.bundle")).unwrap();
+    let at = text.windows(5).position(|part| part == b"acme.").unwrap();
+    let mut wrong = text.clone();
+    wrong[at] = b'b';
+    fs::write(lab.path("now.bundle"), wrong).unwrap();
+    lab.fails("trust follow now.bundle", 1);
+    fs::write(lab.path("now.bundle"), text).unwrap();
+    lab.ok("trust follow now.bundle");
+}

@@ -361,9 +361,13 @@ fn missed_generations_are_followed_by_their_manifests() {
     let three = bundle(terms(3, Some(digest(&two))), &[4]);
     let trust = after(&new_node(), &one);
     assert!(verify(&three, &trust, NOW).is_err());
-    let trust = trust.follow(two.envelope()).unwrap();
+    assert!(matches!(
+        trust.follow(two.envelope(), 0),
+        Err(TrustError::NotYet { not_before: 1, .. })
+    ));
+    let trust = trust.follow(two.envelope(), 1).unwrap();
     assert_eq!(after(&trust, &three).last().unwrap().generation(), 3);
-    assert!(trust.follow(one.envelope()).is_err());
+    assert!(trust.follow(one.envelope(), NOW).is_err());
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
         None => start.next,
     };
     let revoked = match &arguments.revocations {
-        Some(path) => grant::union(&start.revoked, &grant::read_revocations(path)?)?,
+        Some(path) => start.revoked.union(&grant::read_revocations(path)?)?,
         None => start.revoked,
     };
     let contents =
@@ -194,8 +194,7 @@ pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failur
     let Some((path, before)) = arguments.files.split_last() else { return Ok(()) };
     for path in before {
         let (bundle, _) = state::read_bundle(path)?;
-        trust =
-            trust.follow(bundle.envelope()).map_err(|error| Failure::refused_in(path, &error))?;
+        trust = follow(&trust, path, &bundle, now)?;
     }
     let (bundle, _) = state::read_bundle(path)?;
     let verified = verified(path, &bundle, &trust, now)?;
@@ -206,6 +205,24 @@ pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failur
     line(&signed(&verified, &trust, style))?;
     verified.signed_by().iter().try_for_each(|key| line(&format!("   signed by key {key}")))?;
     tell(&report, verified.manifest(), style)
+}
+
+/// The trust after a bundle that comes before the one to be enforced.
+pub fn follow(trust: &Trust, path: &Path, bundle: &Bundle, now: u64) -> Result<Trust, Failure> {
+    use govc_authority::trust::TrustError;
+    trust.follow(bundle.envelope(), now).map_err(|error| match &error {
+        TrustError::NotYet { not_before, .. } => not_yet(path, *not_before, &error),
+        _ => Failure::refused_in(path, &error),
+    })
+}
+
+/// People read dates rather than seconds.
+fn not_yet(path: &Path, not_before: u64, error: &dyn std::fmt::Display) -> Failure {
+    let from = times::tell(not_before);
+    Failure::Refused {
+        message: format!("`{}`: the bundle is good from {from} only", path.display()),
+        help: Failure::refused(error).help(),
+    }
 }
 
 /// The bundle, if it may be enforced.

@@ -243,7 +243,7 @@ fn accept(
             let revoked = said.get(&number).cloned().unwrap_or_default().revoked;
             (foreign.root.clone(), revoked)
         }
-        None => (trust.authority(), state.revocations(&trust)?),
+        None => (trust.authority(), state.last_revocations(&trust)?),
     };
     let verified = verify(path, &authority, &revoked, times::now());
     let verified = verified.and_then(|(bytes, verified)| {
@@ -289,13 +289,13 @@ fn revoke(
 ) -> Result<(), Failure> {
     let mut revoked = Revocations::new(serials.iter().copied())?;
     for grant in grants {
-        revoked = union(&revoked, &of_grant(grant)?)?;
+        revoked = revoked.union(&of_grant(grant)?)?;
     }
     let old = match path.exists() {
         true => read_revocations(path)?,
         false => Revocations::default(),
     };
-    let all = union(&old, &revoked)?;
+    let all = old.union(&revoked)?;
     input::write_whole(path, &form::write(&all)?)?;
     if as_json {
         return json(&all);
@@ -325,13 +325,6 @@ fn of_grant(path: &Path) -> Result<Revocations, Failure> {
 pub fn read_revocations(path: &Path) -> Result<Revocations, Failure> {
     let bytes = secrets::read(path, REVOCATIONS_LEN_MAX)?;
     form::read(&bytes, REVOCATIONS_LEN_MAX).map_err(|error| Failure::refused_in(path, &error))
-}
-
-/// The grants that either set takes back.
-pub fn union(a: &Revocations, b: &Revocations) -> Result<Revocations, Failure> {
-    let serials = a.serials().iter().chain(b.serials().iter());
-    let serials = serials.flat_map(|(first, last)| first..=last);
-    Ok(Revocations::new(serials.filter_map(|serial| u16::try_from(serial).ok()))?)
 }
 
 /// A grant or mapping is not written over another file: it may be the one that it came from.

@@ -374,7 +374,7 @@ pub fn abroad_of(state: &State, trust: &Trust) -> Result<BTreeMap<u16, Abroad>, 
         };
         let mapping = Mapping::signed(&envelope, root).map_err(refused)?;
         let said = all.entry(to.number).or_default();
-        said.revoked = grants::union(&said.revoked, &mapping.rules().revoked)?;
+        said.revoked = said.revoked.union(&mapping.rules().revoked)?;
         said.granted |= mapping.rules().granted;
     }
     Ok(all)
