@@ -26,10 +26,11 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
-    envelope::{ENVELOPE_LEN_MAX, Envelope, EnvelopeError},
+    envelope::{ENVELOPE_LEN_MAX, Envelope, EnvelopeError, Signed},
     form::{self, FormError},
     key::{KeyId, SigningKey},
     revocations::Revocations,
+    signers::SignerSet,
 };
 
 pub use manifest::{MANIFEST_VERSION, Manifest, Member, Terms};
@@ -166,9 +167,14 @@ impl Bundle {
     ///
     /// # Errors
     /// The manifest is none or names other members, or the envelope is full.
-    pub fn sign(&mut self, key: &SigningKey) -> Result<(), BundleError> {
+    pub fn sign(&mut self, key: &SigningKey) -> Result<Signed, BundleError> {
         self.check_members(&self.unverified_manifest()?)?;
         Ok(self.manifest.sign(key)?)
+    }
+
+    /// As [`Envelope::drop_unknown`].
+    pub fn drop_unknown(&mut self, sets: &[SignerSet]) -> usize {
+        self.manifest.drop_unknown(sets)
     }
 
     /// The manifest, which nobody may have signed: for showing it.

@@ -228,20 +228,17 @@ impl State {
     }
 
     /// What is known of revocations, by bundle: the one that was applied last, and the one that was followed last.
+    /// What is damaged is not known.
     fn known_revocations(&self) -> Result<Vec<Followed>, Failure> {
-        let mut known = Vec::new();
-        if let Some(bundle) = self.kept_bundle()? {
-            // Its manifest is compared with the one that was verified, and names the digest of these.
-            let manifest = bundle.unverified_manifest()?.digest()?;
-            known.push(Followed { manifest, revoked: bundle.revocations_of_manifest()? });
-        }
+        let applied = self.kept_bundle()?.and_then(|bundle| {
+            // Its manifest is compared with the one that was verified.
+            let manifest = bundle.unverified_manifest().ok()?.digest().ok()?;
+            Some(Followed { manifest, revoked: bundle.revocations_of_manifest().ok()? })
+        });
         let path = self.followed_path();
         let bytes = files::read(&path, FOLLOWED_LEN_MAX).map_err(input::file("read", &path))?;
-        if let Some(bytes) = bytes {
-            let followed = form::read(&bytes, FOLLOWED_LEN_MAX);
-            known.push(followed.map_err(|error| Failure::refused_in(&path, &error))?);
-        }
-        Ok(known)
+        let followed = bytes.and_then(|bytes| form::read(&bytes, FOLLOWED_LEN_MAX).ok());
+        Ok(applied.into_iter().chain(followed).collect())
     }
 
     /// Keeps what a bundle that is followed takes back.

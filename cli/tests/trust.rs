@@ -268,3 +268,54 @@ fn what_is_not_good_yet_is_not_followed() {
     fs::write(lab.path("now.bundle"), text).unwrap();
     lab.ok("trust follow now.bundle");
 }
+
+/// A grant whose first block has these signatures besides, as base64 of so many bytes.
+fn forge(lab: &Lab, file: &str, ids: impl Iterator<Item = String>) {
+    let mut grant = json(&fs::read_to_string(lab.path(file)).unwrap());
+    let signatures = grant["blocks"][0]["signatures"].as_array_mut().unwrap();
+    let junk = format!("{}==", "A".repeat(86));
+    signatures.extend(ids.map(|id| serde_json::json!({ "keyid": id, "sig": junk })));
+    signatures.sort_by_key(|one| one["keyid"].as_str().unwrap().to_owned());
+    let signatures = signatures
+        .iter()
+        .map(|one| format!("{{\"keyid\":{},\"sig\":{}}}", one["keyid"], one["sig"]));
+    let signatures = signatures.collect::<Vec<_>>().join(",");
+    let block = &grant["blocks"][0];
+    let (payload, kind) = (&block["payload"], &block["payloadType"]);
+    lab.write(
+        file,
+        &format!("{{\"blocks\":[{{\"payload\":{payload},\"payloadType\":{kind},\"signatures\":[{signatures}]}}]}}"),
+    );
+}
+
+#[test]
+fn what_is_said_to_be_signed_is() {
+    let lab = Lab::new();
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for api.gov --until 90d -o 12.grant");
+    let bob = json(&lab.ok("signer show bob.key.pub --json"))["id"].as_str().unwrap().to_owned();
+    forge(&lab, "12.grant", std::iter::once(bob));
+    lab.sign("12.grant", &["ann"]);
+    lab.fails("grant verify 12.grant", 1);
+    let said = lab.ok("sign 12.grant --key bob.key --identity id");
+    assert!(said.contains("in the place of what was no signature of it"), "{said}");
+    lab.ok("grant verify 12.grant");
+    let before = lab.ok("audit show");
+    let said = lab.ok("sign 12.grant --key bob.key --identity id");
+    assert!(said.contains("had signed before"), "{said}");
+    assert_eq!(lab.ok("audit show"), before, "nobody signed");
+}
+
+#[test]
+fn signatures_of_nobody_do_not_fill_a_file_up() {
+    let lab = Lab::bare();
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for api.gov --until 90d -o 12.grant");
+    lab.sign("12.grant", &["ann"]);
+    forge(&lab, "12.grant", (0..63).map(|number| format!("{number:064x}")));
+    let err = lab.fails("sign 12.grant --key bob.key --identity id", 1);
+    assert!(err.contains("--drop-unknown"), "{err}");
+    lab.fails("sign 12.grant --key bob.key --identity id --drop-unknown", 2);
+    let line = "sign 12.grant --key bob.key --identity id --drop-unknown --root acme.root";
+    let said = lab.ok(line);
+    assert!(said.contains("63 signatures of unknown keys"), "{said}");
+    lab.ok("grant verify 12.grant --root acme.root");
+}

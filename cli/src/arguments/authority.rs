@@ -182,6 +182,12 @@ pub struct Bundle {
 pub struct Sign {
     /// The bundle, grant or mapping, to which the signature is added
     pub file: PathBuf,
+    /// Take signatures away first that are none of the keys of the roots, such as those that fill a file up
+    #[arg(long, requires = "roots")]
+    pub drop_unknown: bool,
+    /// With --drop-unknown: root of trust whose keys sign; may be given several times, where signers change
+    #[arg(long = "root", value_name = "FILE", requires = "drop_unknown")]
+    pub roots: Vec<PathBuf>,
     #[command(flatten)]
     pub signing: Signing,
     #[command(flatten)]

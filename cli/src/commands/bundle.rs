@@ -6,7 +6,7 @@ use govc_authority::{
     audit::Event,
     bundle::{self, Bundle, Contents, Manifest, Terms, Vocabulary},
     digest::Digest,
-    key::{KeyId, SigningKey},
+    key::KeyId,
     revocations::Revocations,
     signers::SignerSet,
     trust::Trust,
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{
     grant, mapping, plural,
+    signature::{self, Entry, Signing},
     trust::{self, tell_signers},
 };
 use crate::{
@@ -151,41 +152,35 @@ pub fn sign(arguments: &arguments::Sign, style: &Style) -> Result<(), Failure> {
     } else if !mapping {
         drop(state::read_grant(path)?)
     }
+    let roots = arguments.roots.iter().map(|path| Ok(state::read_root(path)?.signers));
+    let roots: Vec<SignerSet> = roots.collect::<Result<_, Failure>>()?;
     let state = State::new(&arguments.state);
     state.check_log()?;
-    let key = secrets::signing_key(&arguments.signing)?;
+    let key = &secrets::signing_key(&arguments.signing)?;
+    let signing = Signing { path, key, roots: &roots, state: &state, as_json: arguments.json };
     if bundle {
-        sign_bundle(path, &key, &state, (arguments.json, style))
+        sign_bundle(&signing, style)
     } else if mapping {
-        mapping::sign(path, &key, &state, (arguments.json, style))
+        mapping::sign(&signing, style)
     } else {
-        grant::sign(path, &key, &state, (arguments.json, style))
+        grant::sign(&signing, style)
     }
 }
 
-fn sign_bundle(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+fn sign_bundle(signing: &Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
     let (mut bundle, _) = state::read_bundle(path)?;
-    bundle.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
+    let dropped = signing.drops().map(|sets| bundle.drop_unknown(sets));
+    let signed = bundle.sign(signing.key).map_err(|error| Failure::refused_in(path, &error))?;
     let report = report(path, &bundle)?;
-    input::write_whole(path, &bundle.to_bytes()?)?;
-    let note = format!("bundle {} of {}", report.generation, bundle.unverified_manifest()?.domain);
-    state.record_if_kept(
-        Event::BundleSigned,
-        note,
-        &[("manifest", report.manifest)],
-        &[key.id()],
-    )?;
-    if as_json {
+    let manifest = bundle.unverified_manifest()?;
+    let note = format!("bundle {} of {}", report.generation, manifest.domain);
+    let entry = Entry { event: Event::BundleSigned, note, digest: ("manifest", report.manifest) };
+    signature::keep(signing, &bundle.to_bytes()?, (signed, dropped), (entry, style))?;
+    if signing.as_json {
         return json(&report);
     }
-    let signatures = plural(report.signatures.len(), "signature");
-    line(&format!("{} by key {}, {signatures}", style.good("signed"), key.id()))?;
-    tell(&report, &bundle.unverified_manifest()?, style)
+    tell(&report, &manifest, style)
 }
 
 pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failure> {

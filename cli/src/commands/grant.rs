@@ -8,7 +8,7 @@ use govc_authority::{
     form,
     grant::{Grant, GrantError, Terms, Verified},
     intervals::Intervals,
-    key::{KeyId, SigningKey},
+    key::KeyId,
     lattice::{Excess, Rights},
     revocations::Revocations,
     trust::Root,
@@ -212,17 +212,17 @@ fn terms(
 }
 
 /// Adds the signature of one of the root's keys.
-pub fn sign(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+pub fn sign(signing: &signature::Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
+    let refused = |error: GrantError| Failure::refused_in(path, &error);
     let (mut grant, _) = state::read_grant(path)?;
-    grant.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
-    let what = ("grant", Event::GrantSigned);
-    signature::keep((path, &grant.to_bytes()?), what, key, state, (as_json, style))?;
-    tell(path, None, (as_json, style))
+    let dropped = signing.drops().map(|sets| grant.drop_unknown(sets)).transpose();
+    let dropped = dropped.map_err(refused)?;
+    let signed = grant.sign(signing.key).map_err(refused)?;
+    let bytes = grant.to_bytes()?;
+    let entry = signing.entry(Event::GrantSigned, "grant", &bytes);
+    signature::keep(signing, &bytes, (signed, dropped), (entry, style))?;
+    tell(path, None, (signing.as_json, style))
 }
 
 fn accept(

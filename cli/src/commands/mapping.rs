@@ -8,7 +8,6 @@ use govc_authority::{
     digest::Digest,
     envelope::Envelope,
     grant,
-    key::SigningKey,
     mapping::{Mapping, Rules},
     revocations::Revocations,
     transit::{self, Covered, Uncovered, Why},
@@ -16,7 +15,11 @@ use govc_authority::{
 };
 use govc_image::Image;
 
-use super::{grant as grants, signature, trust};
+use super::{
+    grant as grants,
+    signature::{self, Signing},
+    trust,
+};
 use crate::{
     arguments,
     failure::Failure,
@@ -142,17 +145,15 @@ fn new(
 }
 
 /// Adds the signature of one of the root's keys.
-pub fn sign(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+pub fn sign(signing: &Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
     let (mut envelope, _) = state::read_mapping(path)?;
-    envelope.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
-    let what = ("mapping", Event::MappingSigned);
-    signature::keep((path, &envelope.to_bytes()?), what, key, state, (as_json, style))?;
-    tell(path, (as_json, style))
+    let dropped = signing.drops().map(|sets| envelope.drop_unknown(sets));
+    let signed = envelope.sign(signing.key).map_err(|error| Failure::refused_in(path, &error))?;
+    let bytes = envelope.to_bytes()?;
+    let entry = signing.entry(Event::MappingSigned, "mapping", &bytes);
+    signature::keep(signing, &bytes, (signed, dropped), (entry, style))?;
+    tell(path, (signing.as_json, style))
 }
 
 fn accept(
