@@ -15,7 +15,7 @@ use govc_authority::{
     bundle::{Bundle, Contents, Terms, Verified, VerifyError, Vocabulary, verify},
     digest::Digest,
     grant::{self, Grant, GrantError},
-    graph::Graph,
+    graph::circles,
     intervals::Intervals,
     key::SigningKey,
     lattice::{Excess, Outside, Rights, Stamp, covers},
@@ -177,9 +177,7 @@ fn a_domain_lives() {
     assert_eq!(covers(held.rights(), &beyond), Err(Outside(Excess::Subject(72))));
     let plain = Stamp { constraints: 0b100, ..stamp };
     assert_eq!(covers(held.rights(), &plain), Err(Outside(Excess::Constraint(1))));
-    let graph = Graph::new(7, [&held]);
-    assert_eq!(graph.may_stamp(70).len(), 2);
-    assert_eq!(graph.may_stamp(72).len(), 1);
+    assert!(circles([held.links()]).is_empty());
 
     // A partner's labels come in by a gateway, which may write what the node may.
     let rules = Rules {

@@ -427,6 +427,11 @@ pub struct Foreign {
 }
 
 impl Foreign {
+    /// Where what belongs to the domain is kept, or will be.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Keeps the root, once something that it signed was verified: a root is believed for good, and what was
     /// refused must not choose it. The log of the node's own state tells.
     ///

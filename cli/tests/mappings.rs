@@ -243,3 +243,31 @@ fn an_older_and_wider_mapping_does_not_come_back() {
     lab.ok(&format!("{new} --until 90d -o next.mapping"));
     assert_eq!(sequence("next"), 9_000_000_000_000_001);
 }
+
+#[test]
+fn a_mapping_beyond_the_transit_grant_is_told() {
+    let lab = lab_of_two();
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for gateway.gov --until 90d -o in.grant");
+    lab.ok(
+        "mapping new --root acme.root --from partner --for gateway.gov --until 90d -o in.mapping",
+    );
+    lab.write("wider.gov", &gateway("partner.visitor -> acme.web.front"));
+    lab.ok(
+        "mapping new --root acme.root --from partner --for wider.gov --until 90d -o wider.mapping",
+    );
+    for file in ["in.grant", "in.mapping", "wider.mapping"] {
+        lab.sign(file, &["ann", "bob"]);
+    }
+    let told = |file: &str| {
+        let output = lab.run(&format!("mapping accept {file}"));
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{file}: {out}{err}");
+        err
+    };
+    // The grant to stamp that the node holds is not about these subjects.
+    assert_eq!(told("in.mapping"), "");
+    lab.ok("grant accept in.grant");
+    assert_eq!(told("in.mapping"), "");
+    let err = told("wider.mapping");
+    assert!(err.contains("by grant 12: subject") && err.contains("becomes subject"), "{err}");
+}

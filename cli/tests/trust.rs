@@ -319,3 +319,23 @@ fn signatures_of_nobody_do_not_fill_a_file_up() {
     assert!(said.contains("63 signatures of unknown keys"), "{said}");
     lab.ok("grant verify 12.grant --root acme.root");
 }
+
+#[test]
+fn keys_that_grant_in_a_circle_are_told() {
+    let lab = Lab::new();
+    let rights = "--names api.gov --subjects payments.** --operations ledger.read --residencies eu --until 90d";
+    lab.ok(&format!("grant new --root acme.root --serial 20 --serials 21-29 --to node.key.pub --depth 2 {rights} -o 20.grant"));
+    lab.sign("20.grant", &["ann", "bob"]);
+    let told = |line: &str| {
+        let output = lab.run(line);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{line}: {out}{err}");
+        err.contains("keys grant themselves in a circle")
+    };
+    assert!(!told("grant show 20.grant") && !told("grant verify 20.grant"));
+    assert!(!told("grant accept 20.grant"));
+    lab.ok("grant narrow 20.grant --key node.key --identity id --to node.key.pub --serial 21 -o 21.grant");
+    for line in ["grant show 21.grant", "grant verify 21.grant", "grant accept 21.grant"] {
+        assert!(told(line), "{line}");
+    }
+}

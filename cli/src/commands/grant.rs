@@ -7,6 +7,7 @@ use govc_authority::{
     digest::Digest,
     form,
     grant::{Grant, GrantError, Terms, Verified},
+    graph,
     intervals::Intervals,
     key::KeyId,
     lattice::{Excess, Rights},
@@ -23,7 +24,7 @@ use crate::{
     input,
     output::{Style, json, line},
     rights, secrets,
-    state::{self, State},
+    state::{self, Foreign, State},
     times,
 };
 
@@ -60,6 +61,10 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
         }
         Grant::Show { grant, names, json } => {
             let image = names.as_deref().map(|path| rights::names_of(path, &[])).transpose()?;
+            let (unverified, _) = state::read_grant(grant)?;
+            let blocks = unverified.unverified_blocks()?;
+            let chain: Vec<_> = blocks.iter().map(|block| block.terms().clone()).collect();
+            warn_of_circles([chain.as_slice()]);
             tell(grant, image.as_ref(), (*json, style))
         }
         Grant::Verify { grant, authority, holder, revocations, at, json } => {
@@ -78,6 +83,7 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
                 let key = secrets::public_key(holder)?;
                 verified.check_holder(&key).map_err(|error| Failure::refused_in(grant, &error))?;
             }
+            warn_of_circles([verified.links()]);
             if !json {
                 let until = times::tell(verified.rights().not_after);
                 line(&format!(
@@ -258,6 +264,10 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
+    let others = foreign.as_ref().map_or(state, Foreign::state);
+    let others = others.grants(&authority, &revoked, times::now())?;
+    let others: Vec<_> = others.into_iter().filter_map(|kept| kept.verified.ok()).collect();
+    warn_of_circles(others.iter().chain([&verified]).map(Verified::links));
     let keeper = foreign.map_or_else(|| Ok(state.clone()), |foreign| foreign.keep(state))?;
     keeper.keep_grant(verified.serial(), &bytes)?;
     let digests = [("grant", Digest::of(&bytes))];
@@ -267,6 +277,15 @@ fn accept(
         line(&format!("{} this node holds grant {}", style.good("ok"), verified.serial()))?;
     }
     tell(path, None, (as_json, style))
+}
+
+/// Tells keys that grant themselves in a circle. It widens nothing, so that no grant falls with it; but nobody means
+/// it, and whoever is to be taken back stands in more than one place.
+fn warn_of_circles<'a>(chains: impl IntoIterator<Item = &'a [Terms]>) {
+    for circle in graph::circles(chains) {
+        let keys: Vec<_> = circle.iter().map(ToString::to_string).collect();
+        tracing::warn!("keys grant themselves in a circle: {}", keys.join(", "));
+    }
 }
 
 /// The bytes of a grant and what it allows.

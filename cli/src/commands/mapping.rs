@@ -8,6 +8,7 @@ use govc_authority::{
     digest::Digest,
     envelope::Envelope,
     grant,
+    lattice::Rights,
     mapping::{Mapping, Rules},
     revocations::Revocations,
     transit::{self, Covered, Uncovered, Why},
@@ -25,7 +26,7 @@ use crate::{
     failure::Failure,
     output::{Style, json, line},
     rights,
-    state::{self, State},
+    state::{self, Foreign, State},
     times,
 };
 
@@ -179,6 +180,14 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
+    let revoked = match &foreign {
+        Some(_) => mapping.rules().revoked.clone(),
+        None => state.last_revocations(&trust)?,
+    };
+    let keeper = foreign.as_ref().map_or(state, Foreign::state);
+    let held = keeper.grants(&authority, &revoked, times::now())?;
+    let held: Vec<_> = held.into_iter().filter_map(|kept| kept.verified.ok()).collect();
+    warn_beyond(&mapping, &held);
     if let Some(foreign) = foreign {
         foreign.keep(state)?;
     }
@@ -194,6 +203,30 @@ fn accept(
         }
     }
     tell(path, (as_json, style))
+}
+
+/// Tells a subject or level that a mapping makes of a label and that none of the transit grants here allows. It is no
+/// fault, for translations are held to both; but the one may have been forgotten when the other was made.
+fn warn_beyond(mapping: &Mapping, held: &[grant::Verified]) {
+    let all = Rights::all();
+    let image = mapping.image(&all);
+    let mut beyond = None;
+    for grant in held {
+        let Rights { subjects, level_max, .. } = grant.rights();
+        // Grants of other subjects are there for other things.
+        if subjects.meet(&image.subjects).is_empty() {
+            continue;
+        }
+        // What else passes is counted by the numbers of the other domain here, and by those of this one there.
+        let transit = Rights { subjects: subjects.clone(), level_max: *level_max, ..Rights::all() };
+        match mapping.check(&all, &Rights { not_after: u64::MAX, ..transit }) {
+            Ok(()) => return,
+            Err(widens) => beyond = Some((grant.serial(), widens)),
+        }
+    }
+    if let Some((serial, widens)) = beyond {
+        tracing::warn!("by grant {serial}: {widens}");
+    }
 }
 
 /// Whether a mapping says what labels of the domain that it leads into have to be like.
