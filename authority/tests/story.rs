@@ -65,7 +65,6 @@ fn publish(
     let contents = Contents {
         image: &image(name),
         vocabulary: &Vocabulary::default(),
-        carriage: b"",
         revocations: &Revocations::new(revoked.iter().copied()).unwrap(),
     };
     let domain = Domain { name: "acme".into(), number: 7 };

@@ -251,7 +251,7 @@ fn a_mapping_beyond_the_transit_grant_is_told() {
     lab.ok(
         "mapping new --root acme.root --from partner --for gateway.gov --until 90d -o in.mapping",
     );
-    lab.write("wider.gov", &gateway("partner.visitor -> acme.web.front"));
+    lab.write("wider.gov", &gateway("partner.visitor -> acme.ops.node"));
     lab.ok(
         "mapping new --root acme.root --from partner --for wider.gov --until 90d -o wider.mapping",
     );

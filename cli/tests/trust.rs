@@ -339,3 +339,14 @@ fn keys_that_grant_in_a_circle_are_told() {
         assert!(told(line), "{line}");
     }
 }
+
+#[test]
+fn signers_see_which_numbers_a_bundle_is_made_of() {
+    let lab = Lab::bare();
+    let made = json(&lab.ok("bundle api.gov --root acme.root -o 1.bundle --json"));
+    let mut sum = std::process::Command::new("sha256sum");
+    let sum = sum.arg(lab.path("acme/vocabulary.lock")).output().unwrap();
+    let sum = texts(&sum).0.split(' ').next().unwrap().to_owned();
+    assert_eq!(made["locks"], serde_json::json!({ "acme.vocabulary": sum }));
+    assert!(lab.ok("sign 1.bundle --key ann.key --identity id").contains(&sum));
+}

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The only version of the format.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 
 /// What its makers say about a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! `bundle`, `sign`, `verify`: from a policy to a file that nodes take.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use govc_authority::{
     audit::Event,
@@ -43,6 +43,8 @@ struct Report {
     policy: String,
     image: String,
     rules: usize,
+    /// Digests of the lock files that its numbers come from, by package.
+    locks: BTreeMap<String, Digest>,
     /// Serials of grants that no longer hold, as intervals.
     revoked: Vec<(u32, u32)>,
     /// Who signs the next one.
@@ -74,8 +76,7 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
         Some(path) => start.revoked.union(&grant::read_revocations(path)?)?,
         None => start.revoked,
     };
-    let contents =
-        Contents { image: &image, vocabulary: &vocabulary, carriage: b"", revocations: &revoked };
+    let contents = Contents { image: &image, vocabulary: &vocabulary, revocations: &revoked };
     let terms = Terms {
         domain: start.domain,
         generation: arguments.generation.unwrap_or(start.generation),
@@ -287,6 +288,7 @@ fn report(path: &Path, bundle: &Bundle) -> Result<Report, Failure> {
         policy: image.names().policy_name.clone(),
         image: govc_loader::publish::hex(&image.digest()),
         rules: image.rule_count(),
+        locks: bundle.unverified_vocabulary()?.locks,
         revoked: bundle.unverified_revocations()?.serials().iter().collect(),
         next: manifest.next.keys().map(|key| key.id()).collect(),
         next_threshold: manifest.next.threshold(),
@@ -310,6 +312,10 @@ fn tell(report: &Report, manifest: &Manifest, style: &Style) -> Result<(), Failu
         ("next", format!("{} sign", tell_signers(&manifest.next))),
     ];
     let rows = rows.into_iter();
+    let locks = report.locks.iter();
+    let rows = rows.chain(locks.map(|(package, digest)| {
+        ("numbers", format!("{}, lock file sha256 {digest}", package.escape_debug()))
+    }));
     let rows = rows.chain((!report.revoked.is_empty()).then(|| {
         let spans = report.revoked.iter().map(|(first, last)| match first == last {
             true => first.to_string(),
