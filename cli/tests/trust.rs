@@ -350,3 +350,30 @@ fn signers_see_which_numbers_a_bundle_is_made_of() {
     assert_eq!(made["locks"], serde_json::json!({ "acme.vocabulary": sum }));
     assert!(lab.ok("sign 1.bundle --key ann.key --identity id").contains(&sum));
 }
+
+#[test]
+fn grants_of_the_next_signers_are_taken_before_their_bundle() {
+    let lab = Lab::new();
+    lab.bundle("1.bundle", "--root acme.root", &["ann", "bob"]);
+    lab.ok("trust follow 1.bundle");
+    let next = "--previous 1.bundle --next-signer team.key.pub --next-threshold 1";
+    lab.bundle("2.bundle", next, &["ann", "bob"]);
+    let err = lab.fails("apply 2.bundle --iface none0", 1);
+    assert!(err.contains("--for-bundle"), "{err}");
+    for (serial, file) in [(11, "same"), (12, "other")] {
+        lab.ok(&format!("grant new --root acme.root --serial {serial} --to node.key.pub --for api.gov --until 90d -o {file}.grant"));
+        lab.sign(&format!("{file}.grant"), &["team"]);
+    }
+    lab.fails("grant accept other.grant", 1);
+    let err = lab.fails("grant accept same.grant --for-bundle 2.bundle", 1);
+    assert!(err.contains("grant 11 is held by the present signers"), "{err}");
+    lab.ok("grant accept other.grant --for-bundle 2.bundle");
+    lab.fails("apply 2.bundle --iface none0", 3);
+    // What both sets signed may take the place of what one of them did.
+    lab.sign("same.grant", &["ann", "bob"]);
+    lab.ok("grant accept same.grant --for-bundle 2.bundle");
+    lab.ok("check api.gov --authority state");
+    // A bundle that nobody would apply says nothing about who grants.
+    lab.bundle("few.bundle", next, &["ann"]);
+    lab.fails("grant accept other.grant --for-bundle few.bundle", 1);
+}

@@ -298,6 +298,10 @@ pub enum Grant {
         /// Root of the domain that grants, when it is not this node's own: a transit grant
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
+        /// Take what holds once this bundle is in force, which is the next one: by the signers that it names, and
+        /// what it takes back
+        #[arg(long, value_name = "BUNDLE", conflicts_with = "root")]
+        for_bundle: Option<PathBuf>,
         #[command(flatten)]
         state: StateArguments,
         /// As JSON

@@ -254,8 +254,12 @@ fn holdings(
         for why in refused {
             message.push_str(&format!("\n  - a grant does not hold: {why}"));
         }
-        let help =
-            "Ask for a grant and take it with `govc grant accept`, or change the stamp rules.";
+        let help = if authority.signers == *trust.signers() {
+            "Ask for a grant and take it with `govc grant accept`, or change the stamp rules."
+        } else {
+            "The bundle names other signers, who have to have made the grants: take those with `govc grant \
+             accept GRANT --for-bundle BUNDLE` first."
+        };
         Failure::Refused { message, help: Some(help.into()) }
     })?;
     let translations = mapping::hold(state, trust, (&authority, &held), verified.image())?;

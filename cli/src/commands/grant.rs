@@ -12,7 +12,7 @@ use govc_authority::{
     key::KeyId,
     lattice::{Excess, Rights},
     revocations::Revocations,
-    trust::Root,
+    trust::{Root, Trust},
 };
 use govc_image::Image;
 use serde::Serialize;
@@ -97,8 +97,9 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
         Grant::Revoke { serials, grants, revocations, json } => {
             revoke((serials, grants), revocations, (*json, style))
         }
-        Grant::Accept { grant, root, state, json } => {
-            accept((grant, root.as_deref()), &State::new(state), (*json, style))
+        Grant::Accept { grant, root, for_bundle, state, json } => {
+            let from = Granting { root: root.as_deref(), for_bundle: for_bundle.as_deref() };
+            accept((grant, from), &State::new(state), (*json, style))
         }
     }
 }
@@ -231,8 +232,55 @@ pub fn sign(signing: &signature::Signing<'_>, style: &Style) -> Result<(), Failu
     tell(path, None, (signing.as_json, style))
 }
 
+/// Who has to have made a grant that is to be accepted; this node's present signers unless something is named.
+#[derive(Clone, Copy)]
+struct Granting<'a> {
+    /// Root of another domain.
+    root: Option<&'a Path>,
+    /// The bundle that is to come into force next.
+    for_bundle: Option<&'a Path>,
+}
+
+/// Who grants, and which grants they took back, once a bundle is in force: whoever rotates signers needs the grants of
+/// the new ones before the bundle that names them can be applied.
+fn of_bundle(path: &Path, trust: &Trust) -> Result<(Root, Revocations), Failure> {
+    let (bundle, _) = state::read_bundle(path)?;
+    // It may be from tomorrow: the grants have to be there before.
+    let now = times::now().max(bundle.unverified_manifest()?.not_before);
+    let verified = super::bundle::verified(path, &bundle, trust, now)?;
+    let signers = verified.manifest().next.clone();
+    Ok((Root { domain: trust.root().domain.clone(), signers }, verified.revocations().clone()))
+}
+
+/// A grant for a bundle that is yet to come must not take the place of one that holds by those who grant now: until
+/// then the bundle in force could not be applied again.
+fn check_place(
+    state: &State,
+    verified: &Verified,
+    (path, trust): (&Path, &Trust),
+) -> Result<(), Failure> {
+    let now = times::now();
+    let (authority, revoked) = (trust.authority(), state.last_revocations(trust)?);
+    if verify(path, &authority, &revoked, now).is_ok() {
+        return Ok(());
+    }
+    let held = state.grants(&authority, &revoked, now)?;
+    let mut held = held.into_iter().filter_map(|kept| kept.verified.ok());
+    if held.all(|one| one.serial() != verified.serial()) {
+        return Ok(());
+    }
+    let serial = verified.serial();
+    Err(Failure::Refused {
+        message: format!(
+            "`{}`: grant {serial} is held by the present signers, who did not sign this one",
+            path.display()
+        ),
+        help: Some("Have it signed by enough of both sets, or made with another serial.".into()),
+    })
+}
+
 fn accept(
-    (path, root): (&Path, Option<&Path>),
+    (path, from): (&Path, Granting<'_>),
     state: &State,
     (as_json, style): (bool, &Style),
 ) -> Result<(), Failure> {
@@ -241,19 +289,23 @@ fn accept(
     state.check_log()?;
     let node = state.node()?.ok_or_else(|| state.nobody())?;
     // What another domain grants is kept apart; which grants it takes back, its mappings say.
-    let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;
-    let (authority, revoked) = match &foreign {
-        Some(foreign) => {
+    let foreign = from.root.map(|root| state.root_abroad(&trust, root)).transpose()?;
+    let (authority, revoked) = match (&foreign, from.for_bundle) {
+        (Some(foreign), _) => {
             let said = mapping::abroad_of(state, &trust)?;
             let number = foreign.root.domain.number;
             let revoked = said.get(&number).cloned().unwrap_or_default().revoked;
             (foreign.root.clone(), revoked)
         }
-        None => (trust.authority(), state.last_revocations(&trust)?),
+        (None, Some(bundle)) => of_bundle(bundle, &trust)?,
+        (None, None) => (trust.authority(), state.last_revocations(&trust)?),
     };
     let verified = verify(path, &authority, &revoked, times::now());
     let verified = verified.and_then(|(bytes, verified)| {
         verified.check_holder(&node).map_err(|error| Failure::refused_in(path, &error))?;
+        if from.for_bundle.is_some() {
+            check_place(state, &verified, (path, &trust))?;
+        }
         Ok((bytes, verified))
     });
     let (bytes, verified) = match verified {
@@ -269,10 +321,10 @@ fn accept(
     let others: Vec<_> = others.into_iter().filter_map(|kept| kept.verified.ok()).collect();
     warn_of_circles(others.iter().chain([&verified]).map(Verified::links));
     let keeper = foreign.map_or_else(|| Ok(state.clone()), |foreign| foreign.keep(state))?;
-    keeper.keep_grant(verified.serial(), &bytes)?;
     let digests = [("grant", Digest::of(&bytes))];
     let note = format!("grant {}", verified.serial());
     state.record(Event::GrantAccepted, note, &digests, &[verified.holder().id()])?;
+    keeper.keep_grant(verified.serial(), &bytes)?;
     if !as_json {
         line(&format!("{} this node holds grant {}", style.good("ok"), verified.serial()))?;
     }

@@ -192,10 +192,10 @@ fn accept(
         foreign.keep(state)?;
     }
     let rules = mapping.rules();
-    state.keep_mapping((rules.from.number, rules.to.number), &bytes)?;
     let digests = [("mapping", Digest::of(&bytes))];
     let note = format!("{} -> {}", rules.from, rules.to);
     state.record(Event::MappingAccepted, note.clone(), &digests, &[])?;
+    state.keep_mapping((rules.from.number, rules.to.number), &bytes)?;
     if !as_json {
         line(&format!("{} this node may translate {note}", style.good("ok")))?;
         if says_of_labels(rules) {
