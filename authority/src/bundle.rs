@@ -32,7 +32,7 @@ use crate::{
     signers::SignerSet,
 };
 
-pub use manifest::{MANIFEST_VERSION, Manifest, Member, Terms};
+pub use manifest::{GENERATION_MAX, MANIFEST_VERSION, Manifest, Member, Terms};
 pub use verify::{Verified, VerifyError, verify};
 
 /// What a manifest's envelope says that it holds.

@@ -63,6 +63,17 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody else could put a state there.
+    #[error(
+        "others may change the trust state in `{dir}`, for {why}; give the directory to who runs govc, and let \
+         nobody else write to it"
+    )]
+    Exposed {
+        /// The directory.
+        dir: PathBuf,
+        /// How.
+        why: String,
+    },
     /// Neither slot can be used.
     #[error(
         "the trust state in `{dir}` is damaged: {why}; restore the directory from a backup, or \
@@ -226,8 +237,11 @@ impl Store {
     }
 
     fn load(&self) -> Result<Option<(Content, Option<String>)>, StoreError> {
-        let loaded = load(&Directory(&self.dir));
-        let loaded = loaded.map_err(|source| StoreError::File { dir: self.dir.clone(), source })?;
+        let failed = |source| StoreError::File { dir: self.dir.clone(), source };
+        if let Some(why) = files::exposed(&self.dir).map_err(failed)? {
+            return Err(StoreError::Exposed { dir: self.dir.clone(), why });
+        }
+        let loaded = load(&Directory(&self.dir)).map_err(failed)?;
         loaded.map_err(|why| StoreError::Damaged { dir: self.dir.clone(), why })
     }
 

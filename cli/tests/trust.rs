@@ -377,3 +377,44 @@ fn grants_of_the_next_signers_are_taken_before_their_bundle() {
     lab.bundle("few.bundle", next, &["ann"]);
     lab.fails("grant accept other.grant --for-bundle few.bundle", 1);
 }
+
+#[test]
+fn bundles_are_written_over_bundles_only() {
+    let lab = Lab::bare();
+    let key = fs::read(lab.path("ann.key")).unwrap();
+    let err = lab.fails("bundle api.gov --root acme.root -o ann.key", 2);
+    assert!(err.contains("is no bundle"), "{err}");
+    assert_eq!(fs::read(lab.path("ann.key")).unwrap(), key);
+    lab.ok("bundle api.gov --root acme.root -o 1.bundle");
+    lab.ok("bundle api.gov --root acme.root -o 1.bundle");
+}
+
+#[test]
+fn generations_stay_within_reach() {
+    let lab = Lab::bare();
+    lab.fails("bundle api.gov --root acme.root --generation 18446744073709551615 -o 1.bundle", 2);
+    lab.fails("bundle api.gov --root acme.root --generation 9007199254740992 -o 1.bundle", 2);
+    lab.ok("bundle api.gov --root acme.root -o 1.bundle");
+    let err = lab.fails("bundle api.gov --previous 1.bundle --generation 1 -o 2.bundle", 2);
+    assert!(err.contains("not behind that of the previous bundle"), "{err}");
+    let output =
+        lab.run("bundle api.gov --previous 1.bundle --generation 9007199254740991 -o 2.bundle");
+    let (_, err) = texts(&output);
+    assert!(output.status.success() && err.contains("generations 2 to"), "{err}");
+    let err = lab.fails("bundle api.gov --previous 2.bundle -o 3.bundle", 1);
+    assert!(err.contains("no generation follows"), "{err}");
+    lab.fails("trust new --domain a --number 0 --signer ann.key.pub --threshold 1 -o a.root", 2);
+}
+
+#[test]
+fn a_state_that_others_may_write_to_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    fs::set_permissions(lab.path("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    for line in ["trust show", "apply api.gov --iface none0", "rollback"] {
+        let err = lab.fails(line, 3);
+        assert!(err.contains("others may change the trust state"), "{line}: {err}");
+    }
+    fs::set_permissions(lab.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
+    lab.ok("trust show");
+}

@@ -237,6 +237,8 @@ fn terms_that_contradict_themselves_are_refused() {
         )
     };
     assert!(matches!(draft(terms(0, None)), Err(BundleError::Terms(_))));
+    assert!(draft(terms(GENERATION_MAX, None)).is_ok());
+    assert!(matches!(draft(terms(GENERATION_MAX + 1, None)), Err(BundleError::Terms(_))));
     let backwards = Terms { not_before: 2001, ..terms(1, None) };
     assert!(matches!(draft(backwards), Err(BundleError::Terms(_))));
     let moment = Terms { not_before: 2000, ..terms(1, None) };

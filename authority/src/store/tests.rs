@@ -309,3 +309,18 @@ fn the_largest_state_fits_a_slot() {
     let log = Some(Head { count: u64::MAX, last: Some(Digest::of(b"")) });
     assert!(encode(u64::MAX, &trust, log).unwrap().1.len() < SLOT_LEN_MAX);
 }
+
+#[test]
+fn a_directory_that_others_may_write_to_is_no_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let open = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    open(0o1777);
+    assert!(matches!(store.create(root()), Err(StoreError::Exposed { .. })));
+    open(0o755);
+    let trust = store.create(root()).unwrap();
+    open(0o777);
+    assert!(matches!(store.read(), Err(StoreError::Exposed { .. })));
+    assert!(matches!(store.replace(&trust, &trust), Err(StoreError::Exposed { .. })));
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use govc_authority::bundle::GENERATION_MAX;
 
 use super::{JsonShorthand, Sources};
 use crate::state;
@@ -90,7 +91,7 @@ pub enum Trust {
         #[arg(long)]
         domain: String,
         /// Number of the domain in labels, as in `domain acme = 7`
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         number: u16,
         /// Public key of somebody who signs; may be given several times
         #[arg(long = "signer", value_name = "FILE.pub", required = true)]
@@ -155,8 +156,8 @@ pub struct Bundle {
     /// revocations follow
     #[arg(long, value_name = "BUNDLE", conflicts_with = "root")]
     pub previous: Option<PathBuf>,
-    /// Generation, if not the one behind the previous
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Generation, if not the one behind the previous; nobody can go back behind it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=GENERATION_MAX))]
     pub generation: Option<u64>,
     /// When it may first be applied: a time such as 2027-01-31T00:00:00Z; now when not given
     #[arg(long, value_name = "TIME")]

@@ -64,6 +64,7 @@ struct Start {
 }
 
 pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure> {
+    check_output(&arguments.output)?;
     let start = start(arguments)?;
     let (image, vocabulary) = policy(arguments, style)?;
     let not_before = arguments.from.as_deref().map_or_else(|| Ok(times::now()), times::moment)?;
@@ -79,7 +80,7 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
     let contents = Contents { image: &image, vocabulary: &vocabulary, revocations: &revoked };
     let terms = Terms {
         domain: start.domain,
-        generation: arguments.generation.unwrap_or(start.generation),
+        generation: generation(arguments.generation, start.generation)?,
         previous: start.previous,
         not_before,
         not_after,
@@ -96,6 +97,34 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
     }
     line(&format!("{} {}", style.good("made"), arguments.output.display()))?;
     tell(&report, &bundle.unverified_manifest()?, style)
+}
+
+/// What is no bundle is not written over: it may be the key that was to be named elsewhere.
+fn check_output(path: &Path) -> Result<(), Failure> {
+    if !path.exists() || state::is_bundle(path)? {
+        return Ok(());
+    }
+    Err(Failure::Usage {
+        message: format!("there is a `{}` already, and it is no bundle", path.display()),
+        help: "Choose another name.".into(),
+    })
+}
+
+/// The generation that was asked for, or the next one.
+fn generation(asked: Option<u64>, next: u64) -> Result<u64, Failure> {
+    match asked {
+        Some(asked) if asked < next => Err(Failure::Usage {
+            message: format!("generation {asked} is not behind that of the previous bundle"),
+            help: format!("Leave --generation out for {next}, or name a later one."),
+        }),
+        Some(asked) => {
+            if asked > next {
+                tracing::warn!("generations {next} to {} are left out for good", asked - 1);
+            }
+            Ok(asked)
+        }
+        None => Ok(next),
+    }
 }
 
 fn start(arguments: &arguments::Bundle) -> Result<Start, Failure> {
