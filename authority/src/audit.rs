@@ -2,7 +2,7 @@
 //!
 //! Every line is canonical JSON and names the digest of the line before it, so that no line can be
 //! changed, removed or put in between without those after it telling. Only lines at the end can be
-//! taken away unnoticed; who keeps a [`Head`] elsewhere notices that too.
+//! taken away unnoticed; who keeps a [`Head`] elsewhere, as a node does beside its trust, notices that too.
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Bytes of a line with its end.
 pub const LINE_LEN_MAX: usize = 1 << 16;
+/// Names the digest of a line that is missing, where the log tells that lines are.
+pub const KNOWN: &str = "known";
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub const LINE_LEN_MAX: usize = 1 << 16;
 pub enum Event {
     /// A node was given its root of trust.
     RootSet,
+    /// A node was given the root of another domain, with the first thing that it signed.
+    ForeignRootSet,
     /// A signing key was made.
     KeyMade,
     /// Epoch keys were made.
@@ -57,6 +61,8 @@ pub enum Event {
     MappingAccepted,
     /// A mapping was refused.
     MappingRefused,
+    /// What signed bundles put in force was given up for a policy that nobody signed.
+    AuthorityGivenUp,
     /// The last line of the log was torn off and taken away.
     LogMended,
 }
@@ -87,6 +93,17 @@ pub struct Entry {
     pub previous: Option<Digest>,
     /// What it says.
     pub record: Record,
+}
+
+impl Entry {
+    /// How far a log goes that ends with this line.
+    ///
+    /// # Errors
+    /// It cannot be written, which a line of a log always can.
+    pub fn head(&self) -> Result<Head, FormError> {
+        let last = Digest::of(&form::write(self)?);
+        Ok(Head { count: self.index.saturating_add(1), last: Some(last) })
+    }
 }
 
 /// How far a log goes.
@@ -122,6 +139,12 @@ pub enum Fault {
     /// It or the line before was changed.
     #[error("it does not name the line before it; one of the two was changed")]
     Chain,
+    /// The log ends before what is known of it, or otherwise.
+    #[error(
+        "it is neither the end that the trust state knows nor behind it, for lines were changed or removed; find out \
+         by whom, and mend the log, which says so in it"
+    )]
+    Shortened,
     /// The log ends before or differs from what was known of it.
     #[error("it is not the line that was known to be there; the log was shortened or replaced")]
     Known,
@@ -168,15 +191,50 @@ pub fn append(path: &Path, record: Record) -> Result<Entry, AuditError> {
     append_to(&mut file, path, record)
 }
 
-/// Takes away a last line that was torn off and appends one that says so. Tells whether there was
-/// one.
+/// Whether a line can be appended that goes on from what is known of the log: what has happened must not go
+/// unwritten, and a line behind one that was changed must not hide that.
+///
+/// # Errors
+/// The file cannot be written, its last line is none that one could follow, or lines that were known are gone.
+pub fn check_end(path: &Path, known: Option<&Head>) -> Result<(), AuditError> {
+    let end = if path.exists() { end_of(&mut open(path)?, path)? } else { Head::default() };
+    let Some(known) = known.filter(|known| **known != end) else { return Ok(()) };
+    if end.count <= known.count {
+        return Err(AuditError::End { path: path.into(), fault: Fault::Shortened });
+    }
+    // Whoever appended could not note it any more, or is about to.
+    verify(path, Some(known)).map(drop)
+}
+
+/// Makes a log fit to be appended to, and says in it what was amiss: a last line that was torn off is taken away,
+/// and lines that are `known` to have been there and are not are told. Where the log ends now, if anything was.
 ///
 /// # Errors
 /// As [`append`].
-pub fn mend(path: &Path, time: u64) -> Result<bool, AuditError> {
+pub fn mend(path: &Path, time: u64, known: Option<&Head>) -> Result<Option<Head>, AuditError> {
     let mut file = open(path)?;
+    let torn = take_torn(&mut file, path, time)?;
+    let end = end_of(&mut file, path)?;
+    let Some(known) = known.filter(|known| end.count <= known.count && **known != end) else {
+        return Ok(torn.then_some(end));
+    };
+    // The line that tells of a torn one stands where another was, if that one was known.
+    let whole = end.count.saturating_sub(torn.into());
+    let note = match known.count.saturating_sub(whole) {
+        0 => "the last line is not the one that was known to be there".to_owned(),
+        missing => format!("{missing} of {} known lines are missing", known.count),
+    };
+    let digests = known.last.map(|last| (KNOWN.to_owned(), last)).into_iter().collect();
+    let record = Record { time, event: Event::LogMended, note, digests, keys: Vec::new() };
+    let entry = append_to(&mut file, path, record)?;
+    let end = |why| AuditError::End { path: path.into(), fault: Fault::Form(why) };
+    entry.head().map(Some).map_err(end)
+}
+
+/// Takes away a last line that was torn off and appends one that says so; whether there was one.
+fn take_torn(file: &mut File, path: &Path, time: u64) -> Result<bool, AuditError> {
     let failed = failed(path);
-    let (len, tail) = tail(&mut file).map_err(&failed)?;
+    let (len, tail) = tail(file).map_err(&failed)?;
     let kept = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let torn = tail.get(kept..).unwrap_or_default();
     if torn.is_empty() {
@@ -193,7 +251,7 @@ pub fn mend(path: &Path, time: u64) -> Result<bool, AuditError> {
         digests: [("line".into(), Digest::of(torn))].into(),
         keys: Vec::new(),
     };
-    append_to(&mut file, path, record).map(|_| true)
+    append_to(file, path, record).map(|_| true)
 }
 
 /// Checks a whole log, and that it goes on from what was known of it.
@@ -236,6 +294,17 @@ fn check(reader: &mut impl BufRead, path: &Path, known: Option<&Head>) -> Result
         }
         head = next;
     }
+}
+
+/// Where a log ends, by its last line alone.
+fn end_of(file: &mut File, path: &Path) -> Result<Head, AuditError> {
+    let (len, tail) = tail(file).map_err(failed(path))?;
+    let last =
+        last_line(&tail, len).map_err(|fault| AuditError::End { path: path.into(), fault })?;
+    Ok(last.map_or_else(Head::default, |(index, digest)| Head {
+        count: index.saturating_add(1),
+        last: Some(digest),
+    }))
 }
 
 /// Opens the log for its only writer.

@@ -7,7 +7,6 @@
 //! | `manifest.json` | [`Manifest`] in an [`Envelope`] of type [`PAYLOAD_TYPE`] |
 //! | `policy.image` | the compiled policy ([`govc_image::Image`]), which carries its names |
 //! | `vocabulary.json` | [`Vocabulary`]: digests of the lock files of its vocabularies |
-//! | `carriage.map` | which neighbour takes which carriage; may be empty |
 //! | `revocations.json` | [`Revocations`] |
 //!
 //! Owners, times and modes are constants, so that the same contents make the same bytes. A reader
@@ -26,13 +25,14 @@ use thiserror::Error;
 
 use crate::{
     digest::Digest,
-    envelope::{ENVELOPE_LEN_MAX, Envelope, EnvelopeError},
+    envelope::{ENVELOPE_LEN_MAX, Envelope, EnvelopeError, Signed},
     form::{self, FormError},
     key::{KeyId, SigningKey},
     revocations::Revocations,
+    signers::SignerSet,
 };
 
-pub use manifest::{MANIFEST_VERSION, Manifest, Member, Terms};
+pub use manifest::{GENERATION_MAX, MANIFEST_VERSION, Manifest, Member, Terms};
 pub use verify::{Verified, VerifyError, verify};
 
 /// What a manifest's envelope says that it holds.
@@ -40,18 +40,17 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.govc.bundle+json";
 /// Name of the manifest's member.
 const MANIFEST: &str = "manifest.json";
 /// The other members and the bytes that each may have, in their order.
-const MEMBERS: [(&str, usize); 4] = [
+const MEMBERS: [(&str, usize); 3] = [
     ("policy.image", govc_abi::limits::IMAGE_WORDS_MAX * 4),
     ("vocabulary.json", 1 << 20),
-    ("carriage.map", 1 << 24),
     ("revocations.json", 1 << 20),
 ];
 /// Bytes of a bundle's file: its members, a header and padding for each, and the end.
 pub const BUNDLE_LEN_MAX: usize = (1 << 28) + (1 << 25);
 
 const _: () = {
-    let members = MEMBERS[0].1 + MEMBERS[1].1 + MEMBERS[2].1 + MEMBERS[3].1 + ENVELOPE_LEN_MAX;
-    assert!(members + 5 * 1024 + 1024 <= BUNDLE_LEN_MAX);
+    let members = MEMBERS[0].1 + MEMBERS[1].1 + MEMBERS[2].1 + ENVELOPE_LEN_MAX;
+    assert!(members + 4 * 1024 + 1024 <= BUNDLE_LEN_MAX);
 };
 
 /// A bundle as it was read or made. Nothing in it has been verified, but for its form.
@@ -59,7 +58,7 @@ const _: () = {
 pub struct Bundle {
     manifest: Envelope,
     /// In the order of [`MEMBERS`].
-    members: [Vec<u8>; 4],
+    members: [Vec<u8>; 3],
 }
 
 /// What a bundle is made of.
@@ -69,8 +68,6 @@ pub struct Contents<'a> {
     pub image: &'a Image,
     /// Digests of the lock files that its numbers come from.
     pub vocabulary: &'a Vocabulary,
-    /// Which neighbour takes which carriage; may be empty.
-    pub carriage: &'a [u8],
     /// Grants that no longer hold.
     pub revocations: &'a Revocations,
 }
@@ -144,7 +141,6 @@ impl Bundle {
         let members = [
             contents.image.bytes().to_vec(),
             write("vocabulary.json", form::write(contents.vocabulary))?,
-            contents.carriage.to_vec(),
             write("revocations.json", form::write(contents.revocations))?,
         ];
         for ((name, max), bytes) in MEMBERS.iter().zip(&members) {
@@ -166,9 +162,14 @@ impl Bundle {
     ///
     /// # Errors
     /// The manifest is none or names other members, or the envelope is full.
-    pub fn sign(&mut self, key: &SigningKey) -> Result<(), BundleError> {
+    pub fn sign(&mut self, key: &SigningKey) -> Result<Signed, BundleError> {
         self.check_members(&self.unverified_manifest()?)?;
         Ok(self.manifest.sign(key)?)
+    }
+
+    /// As [`Envelope::drop_unknown`].
+    pub fn drop_unknown(&mut self, sets: &[SignerSet]) -> usize {
+        self.manifest.drop_unknown(sets)
     }
 
     /// The manifest, which nobody may have signed: for showing it.
@@ -188,6 +189,16 @@ impl Bundle {
         Ok(Image::parse(image.as_slice())?)
     }
 
+    /// Digests of the lock files that the policy's numbers come from, which nobody may have signed: for whoever signs,
+    /// to compare with the files that they know.
+    ///
+    /// # Errors
+    /// The member is not in canonical form.
+    pub fn unverified_vocabulary(&self) -> Result<Vocabulary, BundleError> {
+        let ([_, vocabulary, _], [_, (member, len_max), _]) = (&self.members, MEMBERS);
+        form::read(vocabulary, len_max).map_err(|why| BundleError::Form { member, why })
+    }
+
     /// Grants that no longer hold, which nobody may have signed: for whoever makes the next
     /// bundle.
     ///
@@ -197,6 +208,15 @@ impl Bundle {
         let [.., revocations] = &self.members;
         let [.., (member, len_max)] = MEMBERS;
         form::read(revocations, len_max).map_err(|why| BundleError::Form { member, why })
+    }
+
+    /// Grants that no longer hold, by the manifest, whoever signed that: for whoever has verified it.
+    ///
+    /// # Errors
+    /// The members are not those that the manifest names, or one is not in canonical form.
+    pub fn revocations_of_manifest(&self) -> Result<Revocations, BundleError> {
+        self.check_members(&self.unverified_manifest()?)?;
+        self.unverified_revocations()
     }
 
     /// Which keys are said to have signed.
@@ -245,7 +265,7 @@ impl Bundle {
 }
 
 /// The members as a manifest names them.
-fn named(members: &[Vec<u8>; 4]) -> Vec<Member> {
+fn named(members: &[Vec<u8>; 3]) -> Vec<Member> {
     let member = |((name, _), bytes): (&(&str, usize), &Vec<u8>)| Member {
         name: (*name).into(),
         len: bytes.len() as u64,

@@ -44,6 +44,17 @@ pub struct Envelope {
     signatures: Vec<(KeyId, [u8; 64])>,
 }
 
+/// What became of an envelope that a key was to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// It has a signature more.
+    Added,
+    /// Nothing: it had the signature of the key.
+    Before,
+    /// What stood there in the name of the key was no signature of it, and now is one.
+    Replaced,
+}
+
 /// Why an envelope is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EnvelopeError {
@@ -73,7 +84,10 @@ pub enum EnvelopeError {
         threshold: usize,
     },
     /// The envelope is full.
-    #[error("an envelope holds {SIGNERS_MAX} signatures; take away those that nobody needs")]
+    #[error(
+        "an envelope holds {SIGNERS_MAX} signatures; take away those of keys that nobody knows with \
+         `govc sign --drop-unknown --root ROOT`"
+    )]
     Full,
 }
 
@@ -114,21 +128,41 @@ impl Envelope {
         Self { payload_type: payload_type.into(), payload, signatures: Vec::new() }
     }
 
-    /// Adds the signature of a key; nothing changes when it has signed before.
+    /// Adds the signature of a key. One that bears its name and is none is replaced: its owner knows best.
     ///
     /// # Errors
     /// [`SIGNERS_MAX`] others have signed.
-    pub fn sign(&mut self, key: &SigningKey) -> Result<(), EnvelopeError> {
+    pub fn sign(&mut self, key: &SigningKey) -> Result<Signed, EnvelopeError> {
         let id = key.id();
-        let Err(at) = self.signatures.binary_search_by_key(&id, |(id, _)| *id) else {
-            return Ok(());
-        };
-        if self.signatures.len() >= SIGNERS_MAX {
-            return Err(EnvelopeError::Full);
+        let message = encode(&self.payload_type, &self.payload);
+        match self.signatures.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(at) => {
+                let Some((_, signature)) = self.signatures.get_mut(at) else {
+                    return Ok(Signed::Before);
+                };
+                if key.public().verifies(&message, signature) {
+                    return Ok(Signed::Before);
+                }
+                *signature = key.sign(&message);
+                Ok(Signed::Replaced)
+            }
+            Err(_) if self.signatures.len() >= SIGNERS_MAX => Err(EnvelopeError::Full),
+            Err(at) => {
+                self.signatures.insert(at, (id, key.sign(&message)));
+                Ok(Signed::Added)
+            }
         }
-        let signature = key.sign(&encode(&self.payload_type, &self.payload));
-        self.signatures.insert(at, (id, signature));
-        Ok(())
+    }
+
+    /// Takes signatures away that no key of these sets made, which count for nobody who trusts those; how many.
+    pub fn drop_unknown(&mut self, sets: &[SignerSet]) -> usize {
+        let message = encode(&self.payload_type, &self.payload);
+        let before = self.signatures.len();
+        self.signatures.retain(|(id, signature)| {
+            let mut keys = sets.iter().filter_map(|set| set.get(id));
+            keys.any(|key| key.verifies(&message, signature))
+        });
+        before.saturating_sub(self.signatures.len())
     }
 
     /// The payload, and the keys whose signatures are good, if it is of this type and enough keys
@@ -362,6 +396,28 @@ mod tests {
     fn there_is_an_end_to_signatures() {
         let mut envelope = signed(&(0..64).collect::<Vec<_>>());
         assert_eq!(envelope.sign(&key(64)), Err(EnvelopeError::Full));
-        assert_eq!(envelope.sign(&key(63)), Ok(()));
+        assert_eq!(envelope.sign(&key(63)), Ok(Signed::Before));
+        // Those of keys that nobody knows go.
+        let sets = [set(&[1, 2], 1), set(&[2, 3], 1)];
+        envelope
+            .signatures
+            .iter_mut()
+            .filter(|(id, _)| *id == key(3).id())
+            .for_each(|(_, sig)| *sig = [7; 64]);
+        assert_eq!(envelope.drop_unknown(&sets), 62);
+        assert_eq!(envelope.sign(&key(64)), Ok(Signed::Added));
+        let (_, good) = envelope.verify(TYPE, &set(&[1, 2], 2)).unwrap();
+        assert_eq!(good.len(), 2);
+    }
+
+    #[test]
+    fn what_bears_the_name_of_a_key_and_is_no_signature_is_replaced() {
+        let mut envelope = signed(&[1]);
+        envelope.signatures.push((key(2).id(), [7; 64]));
+        envelope.signatures.sort();
+        assert!(envelope.verify(TYPE, &set(&[1, 2], 1)).is_err());
+        assert_eq!(envelope.sign(&key(2)), Ok(Signed::Replaced));
+        assert_eq!(envelope, signed(&[1, 2]));
+        assert_eq!(envelope.sign(&key(2)), Ok(Signed::Before));
     }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::{
     Domain,
     digest::Digest,
-    envelope::{Envelope, EnvelopeError},
+    envelope::{Envelope, EnvelopeError, Signed},
     form::{self, FormError},
     intervals::Intervals,
     key::{KeyId, PublicKey, SigningKey},
@@ -199,9 +199,18 @@ impl Grant {
     ///
     /// # Errors
     /// The grant was handed on already, or the envelope is full.
-    pub fn sign(&mut self, key: &SigningKey) -> Result<(), GrantError> {
+    pub fn sign(&mut self, key: &SigningKey) -> Result<Signed, GrantError> {
         let [first] = self.blocks.as_mut_slice() else { return Err(GrantError::HandedOn) };
         first.sign(key).map_err(|why| GrantError::Envelope { block: 1, why })
+    }
+
+    /// As [`Envelope::drop_unknown`], of the root's block.
+    ///
+    /// # Errors
+    /// The grant was handed on already.
+    pub fn drop_unknown(&mut self, sets: &[SignerSet]) -> Result<usize, GrantError> {
+        let [first] = self.blocks.as_mut_slice() else { return Err(GrantError::HandedOn) };
+        Ok(first.drop_unknown(sets))
     }
 
     /// The grant handed on by its holder, whose key this is.

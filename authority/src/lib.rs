@@ -11,7 +11,7 @@
 //! | [`key`], [`signers`], [`sealed`], [`ring`] | keys, sets of keys with a threshold, secrets at rest |
 //! | [`digest`], [`form`], [`envelope`] | SHA-256, canonical JSON, DSSE |
 //! | [`bundle`], [`trust`], [`store`] | policy bundles, and what a node accepts |
-//! | [`lattice`], [`grant`], [`graph`] | rights, who holds them, who got them from whom |
+//! | [`lattice`], [`grant`], [`graph`] | rights, who holds them, keys that grant in circles |
 //! | [`stamps`], [`mapping`], [`transit`] | stamp rules and translations, held to rights |
 //! | [`intervals`], [`revocations`] | sets of numbers, and of grants that were taken back |
 //! | [`audit`], [`files`] | the log, and files within bounds |

@@ -31,7 +31,7 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.govc.mapping+json";
 /// Bytes of a mapping.
 pub const MAPPING_LEN_MAX: usize = 1 << 19;
 /// The only version of the format.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What labels of one domain become in another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Rules {
     pub from: Domain,
     /// Whose labels go out.
     pub to: Domain,
+    /// Larger than that of every mapping between the two that it takes the place of. Its maker counts, or takes
+    /// the time.
+    pub sequence: u64,
     /// Ascending and apart; subjects that none names do not pass.
     pub scopes: Vec<Scope>,
     /// Bitmap of the compartments that are taken away.
@@ -118,6 +121,23 @@ pub enum MappingError {
         now: u64,
     },
     /// Older than what is known.
+    #[error(
+        "the mapping has sequence {found}, and the one that is here has {held}; ask for the newest, or have one \
+         signed with a larger sequence"
+    )]
+    Older {
+        /// The mapping's.
+        found: u64,
+        /// Of the one that it would take the place of.
+        held: u64,
+    },
+    /// Two mappings of one sequence.
+    #[error(
+        "another mapping with sequence {0} is here; find out who signed two of them, and have the right one \
+         signed with a larger sequence"
+    )]
+    Other(u64),
+    /// Takes back less than what is known.
     #[error(
         "the mapping does not take grant {0} back, and the one that is here does; ask for the newest"
     )]
@@ -299,11 +319,13 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Whether it may take the place of an earlier one: it takes back whatever that one did and asks for grants
-    /// where that one did, so that nobody brings revoked grants back with an old file.
+    /// Whether it may take the place of an earlier one: it is that one or a later one, takes back whatever that one
+    /// did and asks for grants where that one did. Nobody brings revoked grants or a wider mapping back with an old
+    /// file, whoever has kept it.
     ///
     /// # Errors
-    /// It asks for no grants any more, or the first grant that it does not take back.
+    /// It asks for no grants any more, the first grant that it does not take back, or it is older or another of the
+    /// same sequence.
     pub fn check_follows(&self, before: &Self) -> Result<(), MappingError> {
         if before.rules.granted && !self.rules.granted {
             return Err(MappingError::Ungranted);
@@ -313,7 +335,14 @@ impl Mapping {
         let serials = serials.flat_map(|(first, last)| first..=last.min(u16::MAX.into()));
         let mut forgotten =
             serials.filter(|serial| !self.rules.revoked.serials().contains(*serial));
-        forgotten.next().map_or(Ok(()), |serial| Err(MappingError::Forgets(serial)))
+        if let Some(serial) = forgotten.next() {
+            return Err(MappingError::Forgets(serial));
+        }
+        match (self.rules.sequence, before.rules.sequence) {
+            (found, held) if found < held => Err(MappingError::Older { found, held }),
+            (found, held) if found == held && self != before => Err(MappingError::Other(found)),
+            _ => Ok(()),
+        }
     }
 
     fn checked(self) -> Result<Self, MappingError> {
@@ -354,6 +383,7 @@ mod tests {
         Rules {
             from: partner(),
             to: acme(),
+            sequence: 5,
             scopes: scopes
                 .iter()
                 .map(|&(first, last, subject)| Scope { first, last, subject })
@@ -387,7 +417,7 @@ mod tests {
     /// A change here makes every mapping of before unreadable: count the version up.
     #[test]
     fn the_form_of_a_mapping_is_fixed() {
-        let text = r#"{"version":3,"rules":{"from":{"name":"partner","number":9},"to":{"name":"acme","number":7},"scopes":[{"first":1,"last":64,"subject":300},{"first":70,"last":99,"subject":301}],"drop_compartments":65535,"level_max":0,"add_constraints":1,"drop_constraints":0,"not_after":2000,"revoked":{"serials":[]},"granted":false}}"#;
+        let text = r#"{"version":4,"rules":{"from":{"name":"partner","number":9},"to":{"name":"acme","number":7},"sequence":5,"scopes":[{"first":1,"last":64,"subject":300},{"first":70,"last":99,"subject":301}],"drop_compartments":65535,"level_max":0,"add_constraints":1,"drop_constraints":0,"not_after":2000,"revoked":{"serials":[]},"granted":false}}"#;
         assert_eq!(form::write(&mapping()).unwrap(), text.as_bytes());
     }
 
@@ -498,25 +528,43 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_stays_so() {
-        let with = |serials: &[u16]| {
+        let with = |sequence: u64, serials: &[u16]| {
             let revoked = Revocations::new(serials.iter().copied()).unwrap();
-            Mapping::new(Rules { revoked, ..rules(&[]) }).unwrap()
+            Mapping::new(Rules { sequence, revoked, ..rules(&[]) }).unwrap()
         };
-        assert!(with(&[3, 9]).check_follows(&with(&[])).is_ok());
-        assert!(with(&[3, 9]).check_follows(&with(&[9])).is_ok());
-        let refused = with(&[9]).check_follows(&with(&[3, 9]));
+        assert!(with(6, &[3, 9]).check_follows(&with(5, &[])).is_ok());
+        assert!(with(6, &[3, 9]).check_follows(&with(5, &[9])).is_ok());
+        let refused = with(6, &[9]).check_follows(&with(5, &[3, 9]));
         assert!(matches!(refused, Err(MappingError::Forgets(3))), "{refused:?}");
-        let granted = |granted: bool| Mapping::new(Rules { granted, ..rules(&[]) }).unwrap();
-        assert!(granted(true).check_follows(&granted(false)).is_ok());
-        assert!(granted(true).check_follows(&granted(true)).is_ok());
-        let refused = granted(false).check_follows(&granted(true));
+        let granted = |sequence: u64, granted: bool| {
+            Mapping::new(Rules { sequence, granted, ..rules(&[]) }).unwrap()
+        };
+        assert!(granted(6, true).check_follows(&granted(5, false)).is_ok());
+        assert!(granted(6, true).check_follows(&granted(5, true)).is_ok());
+        let refused = granted(6, false).check_follows(&granted(5, true));
         assert!(matches!(refused, Err(MappingError::Ungranted)), "{refused:?}");
+        let with = |serials: &[u16]| with(6, serials);
         // Its end is that of what may be translated.
         let envelope = signed(&with(&[3]));
         assert!(Mapping::verify(&envelope, &root(), 2001).is_err());
         assert!(Mapping::signed(&envelope, &root()).unwrap().rules().revoked.contains(3));
         let other = Root { domain: partner(), ..root() };
         assert!(Mapping::signed(&envelope, &other).is_err());
+    }
+
+    #[test]
+    fn an_older_mapping_does_not_come_back() {
+        let of = |sequence: u64, last: u32| {
+            Mapping::new(Rules { sequence, ..rules(&[(1, last, 300)]) }).unwrap()
+        };
+        let (wide, narrow) = (of(5, 64), of(6, 8));
+        narrow.check_follows(&wide).unwrap();
+        narrow.check_follows(&narrow).unwrap();
+        let refused = wide.check_follows(&narrow);
+        assert!(matches!(refused, Err(MappingError::Older { found: 5, held: 6 })), "{refused:?}");
+        let refused = of(6, 64).check_follows(&narrow);
+        assert!(matches!(refused, Err(MappingError::Other(6))), "{refused:?}");
+        of(7, 64).check_follows(&narrow).unwrap();
     }
 
     #[test]

@@ -25,6 +25,15 @@ impl Revocations {
         Ok(Self { serials: Intervals::new(serials)? })
     }
 
+    /// The grants that either set takes back.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn union(&self, other: &Self) -> Result<Self, IntervalsError> {
+        let serials = self.serials.iter().chain(other.serials.iter());
+        Ok(Self { serials: Intervals::new(serials)? })
+    }
+
     /// Whether the grant with this serial was taken back.
     #[must_use]
     pub fn contains(&self, serial: u16) -> bool {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    audit::Head,
     digest::Digest,
     files,
     form::{self, FormError},
@@ -44,6 +45,8 @@ pub struct Store {
 pub struct State {
     /// The state that counts.
     pub trust: Trust,
+    /// How far the audit log went when it was last written to.
+    pub log: Option<Head>,
     /// What is wrong with the other slot. No power loss does that: the disk fails, or somebody
     /// changed the file, and the state may be the one before the last.
     pub damage: Option<String>,
@@ -59,6 +62,17 @@ pub enum StoreError {
         dir: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Somebody else could put a state there.
+    #[error(
+        "others may change the trust state in `{dir}`, for {why}; give the directory to who runs govc, and let \
+         nobody else write to it"
+    )]
+    Exposed {
+        /// The directory.
+        dir: PathBuf,
+        /// How.
+        why: String,
     },
     /// Neither slot can be used.
     #[error(
@@ -115,6 +129,9 @@ struct Content {
     version: u32,
     sequence: u64,
     trust: Trust,
+    /// States of before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<Head>,
 }
 
 /// The file operations of a store, by file name; a test replaces them by a disk without power.
@@ -139,7 +156,11 @@ impl Store {
     /// # Errors
     /// The files cannot be read, or no slot is whole although there are some.
     pub fn read(&self) -> Result<Option<State>, StoreError> {
-        Ok(self.load()?.map(|(content, damage)| State { trust: content.trust, damage }))
+        let state = |(content, damage)| {
+            let Content { trust, log, .. } = content;
+            State { trust, log, damage }
+        };
+        Ok(self.load()?.map(state))
     }
 
     /// Sets the root of trust in an empty store.
@@ -153,7 +174,7 @@ impl Store {
             return Err(StoreError::Exists { dir: self.dir.clone(), domain });
         }
         let trust = Trust::new(root);
-        self.save(1, &trust)?;
+        self.save(1, &trust, None)?;
         Ok(trust)
     }
 
@@ -179,7 +200,28 @@ impl Store {
             return Err(StoreError::Rollback);
         }
         // The same bundle once more: nothing to write.
-        if new == old { Ok(()) } else { self.save(held.sequence.saturating_add(1), new) }
+        if new == old {
+            return Ok(());
+        }
+        self.save(held.sequence.saturating_add(1), new, held.log)
+    }
+
+    /// Notes how far the audit log goes, so that lines which are taken away from its end are missed. A head that
+    /// is not further than the one that is held changes nothing, for two may append at once, unless it comes
+    /// `instead` of it. Does nothing in an empty store.
+    ///
+    /// # Errors
+    /// The state cannot be read or written.
+    pub fn note_log(&self, head: &Head, instead: bool) -> Result<(), StoreError> {
+        if self.load()?.is_none() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let Some((held, _)) = self.load()? else { return Ok(()) };
+        if !instead && held.log.is_some_and(|log| log.count >= head.count) {
+            return Ok(());
+        }
+        self.save(held.sequence.saturating_add(1), &held.trust, Some(*head))
     }
 
     fn lock(&self) -> Result<File, StoreError> {
@@ -195,13 +237,16 @@ impl Store {
     }
 
     fn load(&self) -> Result<Option<(Content, Option<String>)>, StoreError> {
-        let loaded = load(&Directory(&self.dir));
-        let loaded = loaded.map_err(|source| StoreError::File { dir: self.dir.clone(), source })?;
+        let failed = |source| StoreError::File { dir: self.dir.clone(), source };
+        if let Some(why) = files::exposed(&self.dir).map_err(failed)? {
+            return Err(StoreError::Exposed { dir: self.dir.clone(), why });
+        }
+        let loaded = load(&Directory(&self.dir)).map_err(failed)?;
         loaded.map_err(|why| StoreError::Damaged { dir: self.dir.clone(), why })
     }
 
-    fn save(&self, sequence: u64, trust: &Trust) -> Result<(), StoreError> {
-        let (slot, bytes) = encode(sequence, trust)?;
+    fn save(&self, sequence: u64, trust: &Trust, log: Option<Head>) -> Result<(), StoreError> {
+        let (slot, bytes) = encode(sequence, trust, log)?;
         save(&mut Directory(&self.dir), slot, &bytes)
             .map_err(|source| StoreError::File { dir: self.dir.clone(), source })
     }
@@ -210,7 +255,7 @@ impl Store {
 /// What a slot holds.
 enum Found {
     Nothing,
-    Whole(Content),
+    Whole(Box<Content>),
     Damage(String),
 }
 
@@ -240,7 +285,7 @@ fn look(disk: &impl Disk, name: &str, parity: u64) -> io::Result<Found> {
     if slot.content.sequence % 2 != parity {
         return damage(&"it belongs into the other slot");
     }
-    Ok(Found::Whole(slot.content))
+    Ok(Found::Whole(Box::new(slot.content)))
 }
 
 fn choose(first: Found, second: Found) -> Loaded {
@@ -248,22 +293,26 @@ fn choose(first: Found, second: Found) -> Loaded {
         (Found::Nothing, Found::Nothing) => Ok(None),
         // Sequences of different parity are never equal.
         (Found::Whole(a), Found::Whole(b)) => {
-            Ok(Some((if a.sequence > b.sequence { a } else { b }, None)))
+            Ok(Some((if a.sequence > b.sequence { *a } else { *b }, None)))
         }
         (Found::Whole(one), Found::Damage(why)) | (Found::Damage(why), Found::Whole(one)) => {
-            Ok(Some((one, Some(why))))
+            Ok(Some((*one, Some(why))))
         }
         (Found::Whole(one), Found::Nothing) | (Found::Nothing, Found::Whole(one)) => {
             let missing = one.sequence > 1;
-            Ok(Some((one, missing.then(|| "one of the two slots is missing".into()))))
+            Ok(Some((*one, missing.then(|| "one of the two slots is missing".into()))))
         }
         (Found::Damage(why), _) | (_, Found::Damage(why)) => Err(why),
     }
 }
 
 /// A slot's file name and contents.
-fn encode(sequence: u64, trust: &Trust) -> Result<(&'static str, Vec<u8>), FormError> {
-    let content = Content { version: VERSION, sequence, trust: trust.clone() };
+fn encode(
+    sequence: u64,
+    trust: &Trust,
+    log: Option<Head>,
+) -> Result<(&'static str, Vec<u8>), FormError> {
+    let content = Content { version: VERSION, sequence, trust: trust.clone(), log };
     let sha256 = Digest::of(&form::write(&content)?);
     let bytes = form::write(&Slot { content, sha256 })?;
     if bytes.len() > SLOT_LEN_MAX {

@@ -78,7 +78,6 @@ pub fn bundle(terms: Terms, seeds: &[u8]) -> Bundle {
     let contents = Contents {
         image: &image(),
         vocabulary: &vocabulary,
-        carriage: b"",
         revocations: &Revocations::new([3, 4, 500]).unwrap(),
     };
     let mut bundle = Bundle::draft(&contents, terms).unwrap();

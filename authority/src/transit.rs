@@ -129,7 +129,7 @@ pub fn image_of(translation: &Translation) -> Rights {
 }
 
 /// The least mapping between two domains that the translations of an image need; [`None`] when they
-/// need none.
+/// need none. It has no sequence, which its maker knows.
 #[must_use]
 pub fn needed(image: &Image, from: Domain, to: Domain, not_after: u64) -> Option<Rules> {
     let domains: Vec<u16> = image.domains().map(|(number, _)| number as u16).collect();
@@ -159,6 +159,7 @@ pub fn needed(image: &Image, from: Domain, to: Domain, not_after: u64) -> Option
     (!all.is_empty()).then(|| Rules {
         from,
         to,
+        sequence: 0,
         scopes,
         drop_compartments: !kept,
         level_max: all.iter().flat_map(|one| one.levels).max().unwrap_or_default(),
@@ -310,6 +311,7 @@ mod tests {
         Rules {
             from: Domain { name: "partner".into(), number: 9 },
             to: acme(),
+            sequence: 0,
             scopes: vec![scope(8, 14), scope(15, 40)],
             drop_compartments: u16::MAX,
             level_max: 0,

@@ -84,6 +84,16 @@ pub enum TrustError {
          and sign the right one as a later generation"
     )]
     Other(u64),
+    /// Nobody can have missed it.
+    #[error(
+        "the bundle is good from second {not_before}, it is {now}; wait, or set the clock right"
+    )]
+    NotYet {
+        /// First second in which it may be taken.
+        not_before: u64,
+        /// The present one.
+        now: u64,
+    },
     /// Not made upon the last one.
     #[error(
         "the bundle was made upon manifest {found}, the last one accepted here is {last}; apply \
@@ -169,13 +179,18 @@ impl Trust {
     }
 
     /// The trust after a manifest between the last bundle and the one to be applied, for nodes
-    /// that missed some. Its time may be over and its members are not needed: nothing is enforced
-    /// by it, but it says who signs next.
+    /// that missed some. Its time may be over at Unix time `now` and its members are not needed:
+    /// nothing is enforced by it, but it says who signs next. What is not good yet was missed by
+    /// nobody, and would stand in the way of the bundle that is.
     ///
     /// # Errors
-    /// It is not the next manifest.
-    pub fn follow(&self, envelope: &Envelope) -> Result<Self, TrustError> {
-        let (_, accepted, _) = self.check(envelope)?;
+    /// It is not the next manifest, or from the future.
+    pub fn follow(&self, envelope: &Envelope, now: u64) -> Result<Self, TrustError> {
+        let (manifest, accepted, _) = self.check(envelope)?;
+        let not_before = manifest.not_before;
+        if now < not_before {
+            return Err(TrustError::NotYet { not_before, now });
+        }
         Ok(Self { root: self.root.clone(), last: Some(accepted) })
     }
 

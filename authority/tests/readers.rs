@@ -51,6 +51,7 @@ fn files() -> Vec<Vec<u8>> {
     let mapping = Mapping::new(Rules {
         from: acme(),
         to: acme(),
+        sequence: 1,
         scopes: vec![Scope { first: 1, last: 2, subject: 3 }],
         drop_compartments: 0,
         level_max: 1,
@@ -83,7 +84,7 @@ fn read_all(bytes: &[u8]) {
     if let Ok(envelope) = Envelope::read(bytes) {
         assert_eq!(envelope.to_bytes().unwrap(), bytes);
         let _ = Mapping::verify(&envelope, &root, 0);
-        let _ = Trust::new(root.clone()).follow(&envelope);
+        let _ = Trust::new(root.clone()).follow(&envelope, 0);
     }
     if let Ok(grant) = Grant::read(bytes) {
         assert_eq!(grant.to_bytes().unwrap(), bytes);

@@ -524,6 +524,10 @@ pub struct Apply {
     /// Go back to what was in force before unless `govc confirm` is said within this time: 60s, 5m
     #[arg(long, value_name = "DURATION", conflicts_with = "dry_run")]
     pub confirm: Option<humantime::Duration>,
+    /// Put a policy that nobody signed in the place of what a signed bundle put in force, where this node has
+    /// lost its root of trust or gives it up; noted in the audit log
+    #[arg(long)]
+    pub replace_signed: bool,
     #[command(flatten)]
     pub state: StateArguments,
     #[command(flatten)]
@@ -532,6 +536,10 @@ pub struct Apply {
 
 #[derive(Args)]
 pub struct Rollback {
+    /// Go back even from what a signed bundle put in force, where this node has lost its root of trust or gives
+    /// it up; noted in the audit log
+    #[arg(long)]
+    pub replace_signed: bool,
     #[command(flatten)]
     pub state: StateArguments,
     #[command(flatten)]

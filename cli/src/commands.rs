@@ -29,6 +29,7 @@ mod status;
 mod top;
 mod trial;
 mod trust;
+mod unsigned;
 
 use clap::CommandFactory as _;
 

@@ -466,7 +466,12 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             Some(permissions) => fs::set_permissions(&temporary, permissions),
             None => Ok(()),
         })
-        .and_then(|()| fs::rename(&temporary, &target));
+        .and_then(|()| fs::rename(&temporary, &target))
+        // The name has to outlive a power loss as the contents do: others are told that the file is there.
+        .and_then(|()| {
+            let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        });
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -5,10 +5,13 @@
 //! | `trust.0`, `trust.1` | the trust state, see [`govc_authority::store`] |
 //! | `node.pub` | public key of this node, to which grants are made |
 //! | `policy.bundle` | the bundle that was applied last |
+//! | `followed.json` | which grants the bundle takes back that was followed last |
 //! | `grants/SERIAL.grant` | grants that this node holds |
 //! | `mappings/FROM-TO.mapping` | what it may translate, by numbers of domains |
 //! | `abroad/NUMBER/root`, `grants/` | the root of another domain, and its transit grants |
 //! | `audit.log` | what was done |
+
+mod remains;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +25,7 @@ use govc_authority::{
     bundle::{BUNDLE_LEN_MAX, Bundle},
     digest::Digest,
     envelope::Envelope,
-    files,
+    files, form,
     grant::{self, GRANT_LEN_MAX, Grant},
     key::{KeyId, PublicKey},
     mapping::{MAPPING_LEN_MAX, Mapping},
@@ -31,10 +34,16 @@ use govc_authority::{
     trust::{ROOT_LEN_MAX, Root, Trust},
 };
 
+use serde::{Deserialize, Serialize};
+
+pub use remains::note_of;
+
 use crate::{arguments, failure::Failure, input, secrets, times};
 
 /// Where it is unless told otherwise.
 pub const DEFAULT_DIR: &str = "/var/lib/govc";
+/// Bytes of what is kept of a followed bundle: its revocations, of 1 MiB at most, and a digest.
+const FOLLOWED_LEN_MAX: usize = (1 << 20) + (1 << 10);
 /// Grants that one node may hold.
 const GRANTS_MAX: usize = 1024;
 
@@ -42,6 +51,16 @@ const GRANTS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct State {
     dir: PathBuf,
+}
+
+/// What is kept of a bundle that was followed: which grants it takes back.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Followed {
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Grants that no longer hold.
+    pub revoked: Revocations,
 }
 
 /// A grant that a node keeps, and whether it holds.
@@ -124,8 +143,20 @@ impl State {
         let digests: BTreeMap<_, _> =
             digests.iter().map(|(what, digest)| ((*what).to_owned(), *digest)).collect();
         let record = Record { time: times::now(), event, note, digests, keys: keys.to_vec() };
-        audit::append(&self.log(), record)?;
+        self.check_log()?;
+        let entry = audit::append(&self.log(), record)?;
+        self.store().note_log(&entry.head()?, false)?;
         Ok(())
+    }
+
+    /// Whether the audit log can be gone on with where the trust state knows it to end. Asked before anything is
+    /// done that has to stand in it. Where there is no root of trust, nothing has to.
+    ///
+    /// # Errors
+    /// It cannot be written, or is not what it was.
+    pub fn check_log(&self) -> Result<(), Failure> {
+        let Some(state) = self.store().read()? else { return Ok(()) };
+        Ok(audit::check_end(&self.log(), state.log.as_ref())?)
     }
 
     /// As [`Self::record`], where there is a root of trust; others keep no log.
@@ -157,28 +188,69 @@ impl State {
         self.dir.join("policy.bundle")
     }
 
-    /// Grants that no longer hold, by the bundle that was applied last.
+    /// Grants that no longer hold, by the bundle that was accepted last.
     ///
     /// # Errors
-    /// The bundle that was accepted last is not the one that lies there.
+    /// Neither the bundle that lies there nor what was kept of one that was followed is of that one.
     pub fn revocations(&self, trust: &Trust) -> Result<Revocations, Failure> {
         let Some(last) = trust.last() else { return Ok(Revocations::default()) };
-        let path = self.bundle_path();
-        let bytes = files::read(&path, BUNDLE_LEN_MAX).map_err(input::file("read", &path))?;
-        let bundle = bytes.and_then(|bytes| Bundle::read(&bytes).ok());
-        let manifest = bundle.as_ref().and_then(|bundle| bundle.unverified_manifest().ok());
-        let same = manifest.and_then(|manifest| manifest.digest().ok()) == Some(*last.manifest());
-        match bundle.filter(|_| same) {
-            // Its manifest is the one that was verified, and names the digest of these.
-            Some(bundle) => Ok(bundle.unverified_revocations()?),
-            None => Err(Failure::Machine {
-                message: format!(
-                    "`{}` is not the bundle that was accepted last, so that revocations are not known",
-                    path.display()
-                ),
-                help: Some("Apply the bundle of that generation again.".into()),
-            }),
+        for known in self.known_revocations()? {
+            if known.manifest == *last.manifest() {
+                return Ok(known.revoked);
+            }
         }
+        Err(Failure::Machine {
+            message: format!(
+                "`{}` is not the bundle that was accepted last, so that revocations are not known",
+                self.bundle_path().display()
+            ),
+            help: Some("Apply or follow the bundle of that generation again.".into()),
+        })
+    }
+
+    /// As [`Self::revocations`]; where they are not known, those that were last, which is told. For what enforces
+    /// nothing: `apply` holds grants to the bundle that it applies.
+    ///
+    /// # Errors
+    /// What was kept cannot be read.
+    pub fn last_revocations(&self, trust: &Trust) -> Result<Revocations, Failure> {
+        match self.revocations(trust) {
+            Err(failure @ Failure::Machine { .. }) => {
+                tracing::warn!("{failure}; those of an earlier one are taken");
+                let mut all = Revocations::default();
+                for known in self.known_revocations()? {
+                    all = all.union(&known.revoked)?;
+                }
+                Ok(all)
+            }
+            known => known,
+        }
+    }
+
+    /// What is known of revocations, by bundle: the one that was applied last, and the one that was followed last.
+    /// What is damaged is not known.
+    fn known_revocations(&self) -> Result<Vec<Followed>, Failure> {
+        let applied = self.kept_bundle()?.and_then(|bundle| {
+            // Its manifest is compared with the one that was verified.
+            let manifest = bundle.unverified_manifest().ok()?.digest().ok()?;
+            Some(Followed { manifest, revoked: bundle.revocations_of_manifest().ok()? })
+        });
+        let path = self.followed_path();
+        let bytes = files::read(&path, FOLLOWED_LEN_MAX).map_err(input::file("read", &path))?;
+        let followed = bytes.and_then(|bytes| form::read(&bytes, FOLLOWED_LEN_MAX).ok());
+        Ok(applied.into_iter().chain(followed).collect())
+    }
+
+    /// Keeps what a bundle that is followed takes back.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_followed(&self, followed: &Followed) -> Result<(), Failure> {
+        input::write_whole(&self.followed_path(), &form::write(followed)?)
+    }
+
+    fn followed_path(&self) -> PathBuf {
+        self.dir.join("followed.json")
     }
 
     /// This node's public key, if it has one.
@@ -291,41 +363,46 @@ impl State {
         files_in(&self.mappings_dir(), "mapping")
     }
 
-    /// Takes the root of another domain, whose labels this node is to write; a root that is there
-    /// already stays. What is kept of that domain lies in a state directory of its own.
+    /// The root of another domain, whose labels this node is to write, as somebody names it. What is kept of that
+    /// domain lies in a state directory of its own; nothing is kept before [`Foreign::keep`].
     ///
     /// # Errors
     /// It is another root than the one that is there, or one of this node's own domain.
-    pub fn trust_abroad(&self, trust: &Trust, path: &Path) -> Result<(Root, Self), Failure> {
+    pub fn root_abroad(&self, trust: &Trust, path: &Path) -> Result<Foreign, Failure> {
         let root = read_root(path)?;
-        let refused = |message: String, help: &str| {
-            Err(Failure::Refused { message, help: Some(help.to_owned()) })
-        };
+        let refused =
+            |message: String, help: String| Err(Failure::Refused { message, help: Some(help) });
         if root.domain.number == trust.root().domain.number {
             let message = format!("`{}` is a root of this node's own domain", path.display());
-            return refused(message, "Leave out --root.");
+            return refused(message, "Leave out --root.".into());
         }
-        let state = Self { dir: self.dir.join("abroad").join(root.domain.number.to_string()) };
+        let state = Self { dir: self.abroad_dir().join(root.domain.number.to_string()) };
         let kept = state.dir.join("root");
-        if kept.exists() && read_root(&kept)? != root {
-            let message = format!("this node knows another root of {}", root.domain);
-            return refused(message, "Compare their digests, and remove the wrong one.");
+        let known = kept.exists();
+        if known && read_root(&kept)? != root {
+            return refused(
+                format!("this node knows another root of {}", root.domain),
+                format!(
+                    "Compare their digests with the domain's owners. Where the new one is right, remove `{}` and \
+                     say this again: what mappings took back holds on.",
+                    kept.display()
+                ),
+            );
         }
-        make_directory(&state.dir)?;
-        let bytes = secrets::read(path, ROOT_LEN_MAX)?;
-        input::write_whole(&kept, &bytes)?;
-        if let Some(node) = self.node()? {
-            state.set_node(&node)?;
-        }
-        Ok((root, state))
+        Ok(Foreign { root, state, known })
     }
 
-    /// Other domains whose labels this node writes: their roots, and what is kept of them.
+    fn abroad_dir(&self) -> PathBuf {
+        self.dir.join("abroad")
+    }
+
+    /// Other domains whose labels this node writes: their roots, and what is kept of them. Directories without
+    /// a root are none: whatever needs one tells.
     ///
     /// # Errors
     /// They cannot be read.
     pub fn abroad(&self) -> Result<Vec<(Root, Self)>, Failure> {
-        let dir = self.dir.join("abroad");
+        let dir = self.abroad_dir();
         if !dir.is_dir() {
             return Ok(Vec::new());
         }
@@ -334,8 +411,47 @@ impl State {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<Vec<PathBuf>, _>>()
             .map_err(input::file("list", &dir))?;
+        dirs.retain(|dir| dir.join("root").exists());
         dirs.sort_unstable();
         dirs.into_iter().map(|dir| Ok((read_root(&dir.join("root"))?, Self { dir }))).collect()
+    }
+}
+
+/// The root of another domain, and where what belongs to it is kept.
+pub struct Foreign {
+    /// The root.
+    pub root: Root,
+    state: State,
+    /// The node has it already.
+    known: bool,
+}
+
+impl Foreign {
+    /// Where what belongs to the domain is kept, or will be.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Keeps the root, once something that it signed was verified: a root is believed for good, and what was
+    /// refused must not choose it. The log of the node's own state tells.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep(self, own: &State) -> Result<State, Failure> {
+        let Self { root, state, known } = self;
+        if known {
+            return Ok(state);
+        }
+        let bytes = root.to_bytes()?;
+        let keys: Vec<_> = root.signers.keys().map(|key| key.id()).collect();
+        let digests = [("root", Digest::of(&bytes))];
+        own.record(Event::ForeignRootSet, root.domain.to_string(), &digests, &keys)?;
+        make_directory(&state.dir)?;
+        input::write_whole(&state.dir.join("root"), &bytes)?;
+        if let Some(node) = own.node()? {
+            state.set_node(&node)?;
+        }
+        Ok(state)
     }
 }
 

@@ -146,3 +146,128 @@ fn translations_lie_within_what_the_receiving_domain_signed() {
     lab.ok(other);
     assert!(lab.fails("mapping accept out.mapping --root other.root", 1).contains("another root"));
 }
+
+/// A gateway that was given mappings and grants of both domains, and their roots.
+fn lab_of_two() -> Lab {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.path("partner")).unwrap();
+    lab.write("partner/vocabulary.gov", PARTNER);
+    lab.write("gateway.gov", &gateway(""));
+    for (file, signer) in [("partner", "team"), ("evil", "eve")] {
+        lab.ok(&format!(
+            "trust new --domain partner --number 9 --signer {signer}.key.pub --threshold 1 -o {file}.root"
+        ));
+    }
+    lab.ok("grant revoke 40 --revocations revoked.json");
+    lab.ok("mapping new --root partner.root --from acme --for gateway.gov --until 90d --revocations revoked.json --require-grants -o out.mapping");
+    lab.ok("grant new --root partner.root --serial 3 --to node.key.pub --for gateway.gov --until 90d -o out.grant");
+    for file in ["out.mapping", "out.grant"] {
+        lab.sign(file, &["team"]);
+    }
+    lab
+}
+
+#[test]
+fn a_root_abroad_comes_with_what_it_signed_only() {
+    let lab = lab_of_two();
+    for line in ["mapping accept out.mapping", "grant accept out.grant"] {
+        lab.fails(&format!("{line} --root evil.root"), 1);
+        assert!(!lab.path("state/abroad").exists(), "{line}");
+    }
+    assert!(!lab.ok("audit show").contains("foreign root set"));
+    lab.ok("mapping accept out.mapping --root partner.root");
+    lab.ok("grant accept out.grant --root partner.root");
+    let log = lab.ok("audit show");
+    assert_eq!(log.matches("foreign root set  partner (9)").count(), 1, "{log}");
+    // Whatever else lies there is no domain.
+    fs::create_dir_all(lab.path("state/abroad/12")).unwrap();
+    lab.write("state/abroad/notes", "");
+    lab.ok("grant accept out.grant --root partner.root");
+}
+
+#[test]
+fn a_root_abroad_that_is_gone_forgets_nothing() {
+    let lab = lab_of_two();
+    lab.ok("mapping accept out.mapping --root partner.root");
+    lab.ok("bundle api.gov --root acme.root -o 1.bundle");
+    lab.sign("1.bundle", &["ann", "eve"]);
+    // The domain has other signers from now on.
+    lab.ok("trust new --domain partner --number 9 --signer bob.key.pub --threshold 1 -o partner-2.root");
+    let err = lab.fails("mapping accept out.mapping --root partner-2.root", 1);
+    assert!(err.contains("another root") && err.contains("state/abroad/9/root"), "{err}");
+    fs::remove_file(lab.path("state/abroad/9/root")).unwrap();
+    for line in ["apply 1.bundle --iface none0", "grant accept out.grant --root partner.root"] {
+        let err = lab.fails(line, 1);
+        assert!(err.contains("what that domain took back is not known"), "{line}: {err}");
+        assert!(err.contains("mapping accept MAPPING --root ROOT"), "{line}: {err}");
+    }
+    // What the old ones took back, the new ones have to take back as well.
+    let new = "mapping new --root partner-2.root --from acme --for gateway.gov --until 90d";
+    lab.ok(&format!("{new} --require-grants -o few.mapping"));
+    lab.ok(&format!("{new} --revocations revoked.json --require-grants -o new.mapping"));
+    for file in ["few.mapping", "new.mapping"] {
+        lab.sign(file, &["bob"]);
+    }
+    let err = lab.fails("mapping accept few.mapping --root partner-2.root", 1);
+    assert!(err.contains("does not take grant 40 back"), "{err}");
+    lab.ok("mapping accept new.mapping --root partner-2.root");
+    lab.fails("apply 1.bundle --iface none0", 3);
+}
+
+#[test]
+fn an_older_and_wider_mapping_does_not_come_back() {
+    let lab = lab_of_two();
+    let new = "mapping new --root acme.root --from partner --for gateway.gov";
+    for (file, until) in [("wide", "90d"), ("narrow", "30d"), ("later", "10d")] {
+        lab.ok(&format!("{new} --until {until} -o {file}.mapping"));
+        lab.sign(&format!("{file}.mapping"), &["ann", "bob"]);
+    }
+    let sequence = |file: &str| {
+        let rules = json(&lab.ok(&format!("mapping show {file}.mapping --json")));
+        rules["sequence"].as_u64().unwrap()
+    };
+    assert!(sequence("wide") < sequence("narrow") && sequence("narrow") < sequence("later"));
+    lab.ok("mapping accept wide.mapping");
+    lab.ok("mapping accept narrow.mapping");
+    let err = lab.fails("mapping accept wide.mapping", 1);
+    assert!(err.contains("the mapping has sequence") && err.contains("newest"), "{err}");
+    lab.ok("mapping accept narrow.mapping");
+    lab.ok("mapping accept later.mapping");
+    // Who counts by hand goes on from there; who has one that is here counts on from that.
+    lab.ok(&format!("{new} --until 90d --sequence 7 -o low.mapping"));
+    lab.sign("low.mapping", &["ann", "bob"]);
+    assert!(lab.fails("mapping accept low.mapping", 1).contains("has sequence 7"));
+    lab.ok(&format!("{new} --until 90d --sequence 9000000000000000 -o high.mapping"));
+    lab.sign("high.mapping", &["ann", "bob"]);
+    lab.ok("mapping accept high.mapping");
+    lab.ok(&format!("{new} --until 90d -o next.mapping"));
+    assert_eq!(sequence("next"), 9_000_000_000_000_001);
+}
+
+#[test]
+fn a_mapping_beyond_the_transit_grant_is_told() {
+    let lab = lab_of_two();
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for gateway.gov --until 90d -o in.grant");
+    lab.ok(
+        "mapping new --root acme.root --from partner --for gateway.gov --until 90d -o in.mapping",
+    );
+    lab.write("wider.gov", &gateway("partner.visitor -> acme.ops.node"));
+    lab.ok(
+        "mapping new --root acme.root --from partner --for wider.gov --until 90d -o wider.mapping",
+    );
+    for file in ["in.grant", "in.mapping", "wider.mapping"] {
+        lab.sign(file, &["ann", "bob"]);
+    }
+    let told = |file: &str| {
+        let output = lab.run(&format!("mapping accept {file}"));
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{file}: {out}{err}");
+        err
+    };
+    // The grant to stamp that the node holds is not about these subjects.
+    assert_eq!(told("in.mapping"), "");
+    lab.ok("grant accept in.grant");
+    assert_eq!(told("in.mapping"), "");
+    let err = told("wider.mapping");
+    assert!(err.contains("by grant 12: subject") && err.contains("becomes subject"), "{err}");
+}

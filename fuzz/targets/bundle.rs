@@ -21,7 +21,6 @@ static FILE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let contents = Contents {
         image: &compiled.image,
         vocabulary: &Vocabulary::default(),
-        carriage: b"map",
         revocations: &Revocations::new([3, 4, 9]).expect("few"),
     };
     let root = signed::root();

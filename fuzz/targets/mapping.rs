@@ -18,6 +18,7 @@ static PAYLOAD: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let rules = Rules {
         from: Domain { name: "partner".into(), number: 9 },
         to: signed::root().domain,
+        sequence: 1,
         scopes: vec![
             Scope { first: 1, last: 64, subject: 300 },
             Scope { first: 70, last: 99, subject: 301 },
@@ -28,6 +29,7 @@ static PAYLOAD: LazyLock<Vec<u8>> = LazyLock::new(|| {
         drop_constraints: 0b10,
         not_after: 9,
         revoked: Revocations::new([3, 4, 9]).expect("few"),
+        granted: true,
     };
     let mapping = Mapping::new(rules).expect("rules");
     mapping.unsigned().expect("short").unverified_payload().to_vec()

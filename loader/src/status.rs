@@ -175,6 +175,20 @@ pub fn status(place: &Place) -> Result<Status, LoadError> {
 /// How often to look again when policies change faster than they can be read.
 const LOOKS_MAX: usize = 1000;
 
+/// Whether the generation in force came in a signed bundle, which it then has an end by. Not where nothing is.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn signed(place: &Place) -> Result<bool, LoadError> {
+    if !place.exists() {
+        return Ok(false);
+    }
+    let control = Instance::open(place)?.control();
+    let generation = control.generations.get((control.active & 1) as usize);
+    let slots = generation.map(|known| (known.not_before_slot, known.not_after_slot));
+    Ok(control.active != 0 && slots.and_then(authority::seconds).is_some())
+}
+
 fn status_of(instance: &Instance) -> Result<Status, LoadError> {
     let place = instance.place();
     let control = instance.control();

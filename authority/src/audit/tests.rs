@@ -124,21 +124,62 @@ fn a_torn_line_is_recognised_and_mended() {
         assert_eq!(fault(&path), (3, Fault::Torn));
         let error = append(&path, record(7)).unwrap_err();
         assert!(matches!(error, AuditError::End { fault: Fault::Torn, .. }));
-        assert!(mend(&path, 8).unwrap());
+        assert!(mend(&path, 8, None).unwrap().is_some());
         assert_eq!(verify(&path, None).unwrap().count, 3);
-        assert!(!mend(&path, 9).unwrap());
+        assert!(mend(&path, 9, None).unwrap().is_none());
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.lines().next_back().unwrap().contains("log_mended"));
     }
     // The first line too,
     fs::write(&path, &whole[..5]).unwrap();
-    assert!(mend(&path, 8).unwrap());
+    assert!(mend(&path, 8, None).unwrap().is_some());
     assert_eq!(verify(&path, None).unwrap().count, 1);
     // but not a file that is no log.
     fs::write(&path, vec![b'x'; LINE_LEN_MAX + 2]).unwrap();
-    assert!(matches!(mend(&path, 8), Err(AuditError::End { fault: Fault::TooLong, .. })));
+    assert!(matches!(mend(&path, 8, None), Err(AuditError::End { fault: Fault::TooLong, .. })));
     assert!(matches!(append(&path, record(8)), Err(AuditError::End { fault: Fault::TooLong, .. })));
     assert_eq!(fault(&path), (1, Fault::TooLong));
+}
+
+#[test]
+fn lines_go_on_from_where_the_log_was_known_to_end() {
+    let (_dir, path) = log(3);
+    let known = verify(&path, None).unwrap();
+    check_end(&path, Some(&known)).unwrap();
+    check_end(&path, None).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    // Who could not note it any more may have appended.
+    append(&path, record(9)).unwrap();
+    check_end(&path, Some(&known)).unwrap();
+    let longer = fs::read_to_string(&path).unwrap();
+    fs::write(&path, longer.replacen("\"time\":2", "\"time\":3", 1)).unwrap();
+    let error = check_end(&path, Some(&known)).unwrap_err();
+    assert!(matches!(error, AuditError::Line { line: 3, fault: Fault::Known, .. }), "{error}");
+    // A torn line is told before anything happens that could not be written behind it.
+    fs::write(&path, format!("{text}{{\"x")).unwrap();
+    let error = check_end(&path, Some(&known)).unwrap_err();
+    assert!(matches!(error, AuditError::End { fault: Fault::Torn, .. }), "{error}");
+    for (log, missing) in [
+        (text.replacen("\"time\":2", "\"time\":3", 1), "the last line is not the one"),
+        (lines[..2].concat(), "1 of 3 known lines are missing"),
+        (text[..text.len() - 9].to_owned(), "1 of 3 known lines are missing"),
+        (String::new(), "3 of 3 known lines are missing"),
+    ] {
+        fs::write(&path, log).unwrap();
+        let error = check_end(&path, Some(&known)).unwrap_err();
+        assert!(matches!(error, AuditError::End { .. }), "{missing}: {error}");
+        let head = mend(&path, 8, Some(&known)).unwrap().unwrap();
+        assert_eq!(verify(&path, Some(&head)).unwrap(), head);
+        let text = fs::read_to_string(&path).unwrap();
+        let last = text.lines().next_back().unwrap();
+        let digest = known.last.unwrap().to_string();
+        assert!(last.contains(missing) && last.contains(&digest), "{last}");
+        assert_eq!(mend(&path, 9, Some(&head)).unwrap(), None);
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(check_end(&path, Some(&known)).is_err());
+    check_end(&path, None).unwrap();
 }
 
 #[test]

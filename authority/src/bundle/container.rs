@@ -7,7 +7,7 @@ use crate::envelope::ENVELOPE_LEN_MAX;
 
 /// The bytes of the manifest's envelope and of the other members, if this is exactly what
 /// [`write()`] writes for them.
-pub(super) fn read(bytes: &[u8]) -> Result<(&[u8], [&[u8]; 4]), BundleError> {
+pub(super) fn read(bytes: &[u8]) -> Result<(&[u8], [&[u8]; 3]), BundleError> {
     let too_long = |what, len, max| BundleError::TooLong { what, len, max };
     // The archive's own errors quote the file, which may be a secret that was named by mistake.
     let broken = |_: io::Error| BundleError::Container("it is no tar archive".into());
@@ -35,11 +35,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&[u8], [&[u8]; 4]), BundleError> {
         member.ok_or_else(|| BundleError::Container(format!("`{wanted}` is cut off")))
     };
     let manifest = next(MANIFEST, ENVELOPE_LEN_MAX)?;
-    let [image, vocabulary, carriage, revocations] = MEMBERS;
+    let [image, vocabulary, revocations] = MEMBERS;
     let members = [
         next(image.0, image.1)?,
         next(vocabulary.0, vocabulary.1)?,
-        next(carriage.0, carriage.1)?,
         next(revocations.0, revocations.1)?,
     ];
     let mut rest = Same(bytes);
@@ -50,7 +49,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&[u8], [&[u8]; 4]), BundleError> {
 }
 
 /// Writes the archive: nothing in it depends on anything but these bytes.
-pub(super) fn write(manifest: &[u8], members: [&[u8]; 4], out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(manifest: &[u8], members: [&[u8]; 3], out: &mut impl Write) -> io::Result<()> {
     let mut builder = tar::Builder::new(out);
     let names = MEMBERS.iter().map(|(name, _)| *name);
     for (name, bytes) in

@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// The only version of the format.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
+/// The largest generation: the largest number that every reader of JSON keeps as it is. Nothing follows the largest
+/// one, so that it has to be out of reach by counting.
+pub const GENERATION_MAX: u64 = (1 << 53) - 1;
 
 /// What its makers say about a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,11 @@ impl Manifest {
         }
         if self.generation == 0 {
             return Err(BundleError::Terms("generations count from 1; choose a larger one"));
+        }
+        if self.generation > GENERATION_MAX {
+            return Err(BundleError::Terms(
+                "no generation follows one that is larger than 2^53 - 1; count on from the bundle before",
+            ));
         }
         if self.not_before > self.not_after {
             return Err(BundleError::Terms("the bundle ends before it begins; swap the times"));

@@ -3,9 +3,8 @@
 use govc_image::Image;
 use thiserror::Error;
 
-use super::{Bundle, BundleError, MEMBERS, Manifest, Vocabulary};
+use super::{Bundle, BundleError, Manifest};
 use crate::{
-    form,
     key::KeyId,
     revocations::Revocations,
     trust::{Accepted, Root, Trust, TrustError},
@@ -19,8 +18,6 @@ pub struct Verified {
     accepted: Accepted,
     signed_by: Vec<KeyId>,
     image: Image,
-    vocabulary: Vocabulary,
-    carriage: Vec<u8>,
     revocations: Revocations,
 }
 
@@ -73,14 +70,11 @@ pub fn verify(bundle: &Bundle, trust: &Trust, now: u64) -> Result<Verified, Veri
         return Err(VerifyError::Expired { not_after, now });
     }
     bundle.check_members(&manifest)?;
-    let [_, vocabulary, carriage, _] = &bundle.members;
-    let [_, (member, len_max), ..] = MEMBERS;
+    // Nothing here needs it, but a bundle is whole or it is none.
+    bundle.unverified_vocabulary()?;
     Ok(Verified {
         root: trust.root().clone(),
         image: bundle.unverified_image()?,
-        vocabulary: form::read(vocabulary, len_max)
-            .map_err(|why| BundleError::Form { member, why })?,
-        carriage: carriage.clone(),
         revocations: bundle.unverified_revocations()?,
         manifest,
         accepted,
@@ -117,18 +111,6 @@ impl Verified {
     #[must_use]
     pub fn image(&self) -> &Image {
         &self.image
-    }
-
-    /// Digests of the lock files that its numbers come from.
-    #[must_use]
-    pub fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
-    }
-
-    /// Which neighbour takes which carriage; may be empty.
-    #[must_use]
-    pub fn carriage(&self) -> &[u8] {
-        &self.carriage
     }
 
     /// Grants that no longer hold.

@@ -123,7 +123,7 @@ impl Disk for Volatile {
 }
 
 fn put(disk: &mut Volatile, sequence: u64, trust: &Trust) -> io::Result<()> {
-    let (slot, bytes) = encode(sequence, trust).unwrap();
+    let (slot, bytes) = encode(sequence, trust, None).unwrap();
     save(disk, slot, &bytes)
 }
 
@@ -192,7 +192,7 @@ fn without_any_of_the_syncs_a_power_loss_would_do_harm() {
     for left_out in 0..2 {
         let mut disk = Careless(Volatile::default(), left_out);
         let trust = new_node();
-        let (slot, bytes) = encode(1, &trust).unwrap();
+        let (slot, bytes) = encode(1, &trust, None).unwrap();
         save(&mut disk, slot, &bytes).unwrap();
         let harm = disk.0.after_power_loss().iter().any(|found| {
             !matches!(load(found).unwrap(), Ok(Some((content, _))) if content.trust == trust)
@@ -272,7 +272,31 @@ fn a_store_goes_forward_only() {
     let twin = bundle(Terms { not_after: 1999, ..terms(2, None) }, &[1, 2]);
     let twin = states[0].after(&verify(&twin, &states[0], 1500).unwrap()).unwrap();
     assert!(matches!(store.replace(&states[2], &twin), Err(StoreError::Rollback)));
-    assert_eq!(store.read().unwrap(), Some(State { trust: states[2].clone(), damage: None }));
+    assert_eq!(
+        store.read().unwrap(),
+        Some(State { trust: states[2].clone(), log: None, damage: None })
+    );
+}
+
+#[test]
+fn the_end_of_the_log_is_kept_beside_the_trust() {
+    let states = history();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let head = |count| Head { count, last: Some(Digest::of(&[count as u8])) };
+    let held = || store.read().unwrap().unwrap().log;
+    store.note_log(&head(1), false).unwrap();
+    assert_eq!(store.read().unwrap(), None, "there is nothing to keep it beside");
+    store.create(root()).unwrap();
+    assert_eq!(held(), None);
+    store.note_log(&head(2), false).unwrap();
+    store.note_log(&head(1), false).unwrap();
+    assert_eq!(held(), Some(head(2)));
+    store.replace(&states[0], &states[1]).unwrap();
+    let state = store.read().unwrap().unwrap();
+    assert_eq!((state.trust, state.log), (states[1].clone(), Some(head(2))));
+    store.note_log(&head(1), true).unwrap();
+    assert_eq!(held(), Some(head(1)));
 }
 
 #[test]
@@ -282,5 +306,21 @@ fn the_largest_state_fits_a_slot() {
     let first = bundle(Terms { next: set(&all, 64), ..terms(1, None) }, &all);
     let trust = Trust::new(root);
     let trust = trust.after(&verify(&first, &trust, 1500).unwrap()).unwrap();
-    assert!(encode(u64::MAX, &trust).unwrap().1.len() < SLOT_LEN_MAX);
+    let log = Some(Head { count: u64::MAX, last: Some(Digest::of(b"")) });
+    assert!(encode(u64::MAX, &trust, log).unwrap().1.len() < SLOT_LEN_MAX);
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_no_store() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let open = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    open(0o1777);
+    assert!(matches!(store.create(root()), Err(StoreError::Exposed { .. })));
+    open(0o755);
+    let trust = store.create(root()).unwrap();
+    open(0o777);
+    assert!(matches!(store.read(), Err(StoreError::Exposed { .. })));
+    assert!(matches!(store.replace(&trust, &trust), Err(StoreError::Exposed { .. })));
 }

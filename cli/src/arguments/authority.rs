@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use govc_authority::bundle::GENERATION_MAX;
 
 use super::{JsonShorthand, Sources};
 use crate::state;
@@ -90,7 +91,7 @@ pub enum Trust {
         #[arg(long)]
         domain: String,
         /// Number of the domain in labels, as in `domain acme = 7`
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         number: u16,
         /// Public key of somebody who signs; may be given several times
         #[arg(long = "signer", value_name = "FILE.pub", required = true)]
@@ -155,8 +156,8 @@ pub struct Bundle {
     /// revocations follow
     #[arg(long, value_name = "BUNDLE", conflicts_with = "root")]
     pub previous: Option<PathBuf>,
-    /// Generation, if not the one behind the previous
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Generation, if not the one behind the previous; nobody can go back behind it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=GENERATION_MAX))]
     pub generation: Option<u64>,
     /// When it may first be applied: a time such as 2027-01-31T00:00:00Z; now when not given
     #[arg(long, value_name = "TIME")]
@@ -182,6 +183,12 @@ pub struct Bundle {
 pub struct Sign {
     /// The bundle, grant or mapping, to which the signature is added
     pub file: PathBuf,
+    /// Take signatures away first that are none of the keys of the roots, such as those that fill a file up
+    #[arg(long, requires = "roots")]
+    pub drop_unknown: bool,
+    /// With --drop-unknown: root of trust whose keys sign; may be given several times, where signers change
+    #[arg(long = "root", value_name = "FILE", requires = "drop_unknown")]
+    pub roots: Vec<PathBuf>,
     #[command(flatten)]
     pub signing: Signing,
     #[command(flatten)]
@@ -292,6 +299,10 @@ pub enum Grant {
         /// Root of the domain that grants, when it is not this node's own: a transit grant
         #[arg(long, value_name = "FILE")]
         root: Option<PathBuf>,
+        /// Take what holds once this bundle is in force, which is the next one: by the signers that it names, and
+        /// what it takes back
+        #[arg(long, value_name = "BUNDLE", conflicts_with = "root")]
+        for_bundle: Option<PathBuf>,
         #[command(flatten)]
         state: StateArguments,
         /// As JSON
@@ -316,6 +327,10 @@ pub enum Mapping {
         /// When it ends: a time, or a duration from now such as 90d
         #[arg(long, value_name = "TIME|DURATION")]
         until: String,
+        /// Larger than that of all mappings between the two domains before, which gateways hold it to; the present time
+        /// in milliseconds, or one more than that of the mapping that this node holds, when not given
+        #[arg(long, value_name = "N")]
+        sequence: Option<u64>,
         /// Policy is looked for with its packages in this directory too
         #[arg(short = 'I', long = "include", value_name = "DIR")]
         include: Vec<PathBuf>,
@@ -426,7 +441,7 @@ pub enum Audit {
         #[arg(long)]
         json: bool,
     },
-    /// Check that no line was changed, removed or added
+    /// Check that no line was changed, removed or added, and that the log tells of what this node trusts
     Verify {
         #[command(flatten)]
         state: StateArguments,
@@ -437,7 +452,8 @@ pub enum Audit {
         #[arg(long)]
         json: bool,
     },
-    /// Take away a last line that a power loss tore off, and say so in the log
+    /// Make the log fit to be gone on with, and say in it what was amiss: a last line that a power loss tore off,
+    /// lines that are missing
     Mend {
         #[command(flatten)]
         state: StateArguments,

@@ -31,6 +31,7 @@ use super::{
     keys::duration,
     mapping, plural,
     trial::{self, Trial},
+    unsigned,
 };
 use crate::{
     arguments::{Apply, Detach, Format, Hook, PlaceArguments, Rollback},
@@ -56,7 +57,12 @@ pub fn apply(arguments: &Apply, style: &Style) -> Result<(), Failure> {
             help: "Give this node its root of trust first: govc trust init ROOT".into(),
         }),
         (None, _) => {
+            let place = place(&arguments.instance.place);
+            let given_up = unsigned::check(&state, &place, arguments.replace_signed)?;
             let image = image(arguments, style)?;
+            if !arguments.dry_run {
+                given_up.record(&state, "apply")?;
+            }
             let (applied, pending) = publish(arguments, &image, None)?;
             if arguments.instance.json {
                 return json(&Report { applied, pending });
@@ -110,12 +116,18 @@ fn apply_bundle(
         });
     }
     let path = signed_file(arguments, (state, trust), files)?;
+    // What comes into force has to stand in the log, so whether it can is asked before.
+    state.check_log()?;
     // What is held to the trust state has to be held to it until it has gone on.
     let _lock = if arguments.dry_run { None } else { Some(state.lock()?) };
     let trust = &state.expect_trust()?;
     let (bundle, bytes) = state::read_bundle(path)?;
-    let accepted = super::bundle::verified(path, &bundle, trust, times::now())
-        .and_then(|verified| Ok((holdings(state, trust, &verified)?, verified)));
+    let accepted =
+        super::bundle::verified(path, &bundle, trust, times::now()).and_then(|verified| {
+            let generation = verified.manifest().generation;
+            state.check_not_older(trust, (generation, verified.accepted().manifest()))?;
+            Ok((holdings(state, trust, &verified)?, verified))
+        });
     let (held, verified) = match accepted {
         Err(failure @ Failure::Refused { .. }) if !arguments.dry_run => {
             let digests = [("bundle", Digest::of(&bytes))];
@@ -242,12 +254,16 @@ fn holdings(
         for why in refused {
             message.push_str(&format!("\n  - a grant does not hold: {why}"));
         }
-        let help =
-            "Ask for a grant and take it with `govc grant accept`, or change the stamp rules.";
+        let help = if authority.signers == *trust.signers() {
+            "Ask for a grant and take it with `govc grant accept`, or change the stamp rules."
+        } else {
+            "The bundle names other signers, who have to have made the grants: take those with `govc grant \
+             accept GRANT --for-bundle BUNDLE` first."
+        };
         Failure::Refused { message, help: Some(help.into()) }
     })?;
     let translations = mapping::hold(state, trust, (&authority, &held), verified.image())?;
-    Ok(Holdings { stamps, translations, abroad: mapping::abroad_of(state)? })
+    Ok(Holdings { stamps, translations, abroad: mapping::abroad_of(state, trust)? })
 }
 
 /// Why a stamp rule lies in no grant, with the place of the rule.
@@ -276,13 +292,15 @@ fn note(
     bytes: &[u8],
 ) -> Result<(), Failure> {
     let noted = || -> Result<(), Failure> {
-        state.store().replace(trust, &trust.after(verified)?)?;
-        state.keep_bundle(bytes)?;
         let manifest = verified.manifest();
-        let note = format!("bundle {} of {}", manifest.generation, manifest.domain);
+        let of = format_args!("of {}", manifest.domain);
+        let note = state::note_of(manifest.generation, &of);
         let image = Digest::from_bytes(verified.image().digest());
         let digests = [("manifest", *verified.accepted().manifest()), ("image", image)];
-        state.record(Event::BundleAccepted, note, &digests, verified.signed_by())
+        // First the log: what it tells and the trust state does not know can be applied again.
+        state.record(Event::BundleAccepted, note, &digests, verified.signed_by())?;
+        state.store().replace(trust, &trust.after(verified)?)?;
+        state.keep_bundle(bytes)
     };
     noted().map_err(|error| Failure::Machine {
         message: format!("the policy is in force, but that cannot be noted: {error}"),
@@ -406,6 +424,7 @@ pub fn rollback(arguments: &Rollback, style: &Style) -> Result<(), Failure> {
         });
     }
     let place = place(&arguments.instance.place);
+    unsigned::check(&state, &place, arguments.replace_signed)?.record(&state, "rollback")?;
     let generation = match confirm::pending(&place) {
         // What came with the trial, interfaces too, goes with it.
         Some(_) => confirm::restore(&place)?.before,

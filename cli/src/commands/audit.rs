@@ -21,18 +21,46 @@ pub fn run(command: &Audit, style: &Style) -> Result<(), Failure> {
         Audit::Show { state, last, json } => show(&State::new(state).log(), *last, *json, style),
         Audit::Verify { state, known, json } => {
             let known = known.as_deref().map(parse_head).transpose()?;
-            let head = audit::verify(&State::new(state).log(), known.as_ref())?;
+            let head = verify(&State::new(state), known.as_ref())?;
             tell_head(&head, *json, style)
         }
         Audit::Mend { state, json: as_json } => {
-            let mended = audit::mend(&State::new(state).log(), times::now())?;
+            let mended = mend(&State::new(state))?;
             if *as_json {
                 return json(&serde_json::json!({ "mended": mended }));
             }
-            let text = if mended { "a torn line was taken away" } else { "nothing to mend" };
+            let text = if mended { "what was amiss stands in the log" } else { "nothing to mend" };
             line(&format!("{} {text}", style.good("ok")))
         }
     }
+}
+
+/// Where the log ends, if it is whole, goes on from what anybody knew of it, and tells of what is trusted.
+fn verify(state: &State, known: Option<&Head>) -> Result<Head, Failure> {
+    let path = state.log();
+    let Some(held) = state.store().read()? else { return Ok(audit::verify(&path, known)?) };
+    if path.exists() {
+        if let Some(known) = known {
+            audit::verify(&path, Some(known))?;
+        }
+        let head = audit::verify(&path, held.log.as_ref())?;
+        return state.check_log_tells(&held.trust).map(|()| head);
+    }
+    // A log that is not there is an empty one.
+    state.check_log()?;
+    state.check_log_tells(&held.trust).map(|()| Head::default())
+}
+
+/// Makes the log fit to be gone on with; whether anything was amiss.
+fn mend(state: &State) -> Result<bool, Failure> {
+    let store = state.store();
+    let known = store.read()?.and_then(|held| held.log);
+    let mended = audit::mend(&state.log(), times::now(), known.as_ref())?;
+    if let Some(head) = &mended {
+        store.note_log(head, true)?;
+    }
+    state.check_log()?;
+    Ok(mended.is_some())
 }
 
 fn show(path: &Path, last: Option<usize>, as_json: bool, style: &Style) -> Result<(), Failure> {

@@ -1,12 +1,12 @@
 //! `bundle`, `sign`, `verify`: from a policy to a file that nodes take.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use govc_authority::{
     audit::Event,
     bundle::{self, Bundle, Contents, Manifest, Terms, Vocabulary},
     digest::Digest,
-    key::{KeyId, SigningKey},
+    key::KeyId,
     revocations::Revocations,
     signers::SignerSet,
     trust::Trust,
@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{
     grant, mapping, plural,
+    signature::{self, Entry, Signing},
     trust::{self, tell_signers},
 };
 use crate::{
@@ -42,6 +43,8 @@ struct Report {
     policy: String,
     image: String,
     rules: usize,
+    /// Digests of the lock files that its numbers come from, by package.
+    locks: BTreeMap<String, Digest>,
     /// Serials of grants that no longer hold, as intervals.
     revoked: Vec<(u32, u32)>,
     /// Who signs the next one.
@@ -61,6 +64,7 @@ struct Start {
 }
 
 pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure> {
+    check_output(&arguments.output)?;
     let start = start(arguments)?;
     let (image, vocabulary) = policy(arguments, style)?;
     let not_before = arguments.from.as_deref().map_or_else(|| Ok(times::now()), times::moment)?;
@@ -70,14 +74,13 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
         None => start.next,
     };
     let revoked = match &arguments.revocations {
-        Some(path) => grant::union(&start.revoked, &grant::read_revocations(path)?)?,
+        Some(path) => start.revoked.union(&grant::read_revocations(path)?)?,
         None => start.revoked,
     };
-    let contents =
-        Contents { image: &image, vocabulary: &vocabulary, carriage: b"", revocations: &revoked };
+    let contents = Contents { image: &image, vocabulary: &vocabulary, revocations: &revoked };
     let terms = Terms {
         domain: start.domain,
-        generation: arguments.generation.unwrap_or(start.generation),
+        generation: generation(arguments.generation, start.generation)?,
         previous: start.previous,
         not_before,
         not_after,
@@ -94,6 +97,34 @@ pub fn make(arguments: &arguments::Bundle, style: &Style) -> Result<(), Failure>
     }
     line(&format!("{} {}", style.good("made"), arguments.output.display()))?;
     tell(&report, &bundle.unverified_manifest()?, style)
+}
+
+/// What is no bundle is not written over: it may be the key that was to be named elsewhere.
+fn check_output(path: &Path) -> Result<(), Failure> {
+    if !path.exists() || state::is_bundle(path)? {
+        return Ok(());
+    }
+    Err(Failure::Usage {
+        message: format!("there is a `{}` already, and it is no bundle", path.display()),
+        help: "Choose another name.".into(),
+    })
+}
+
+/// The generation that was asked for, or the next one.
+fn generation(asked: Option<u64>, next: u64) -> Result<u64, Failure> {
+    match asked {
+        Some(asked) if asked < next => Err(Failure::Usage {
+            message: format!("generation {asked} is not behind that of the previous bundle"),
+            help: format!("Leave --generation out for {next}, or name a later one."),
+        }),
+        Some(asked) => {
+            if asked > next {
+                tracing::warn!("generations {next} to {} are left out for good", asked - 1);
+            }
+            Ok(asked)
+        }
+        None => Ok(next),
+    }
 }
 
 fn start(arguments: &arguments::Bundle) -> Result<Start, Failure> {
@@ -151,40 +182,35 @@ pub fn sign(arguments: &arguments::Sign, style: &Style) -> Result<(), Failure> {
     } else if !mapping {
         drop(state::read_grant(path)?)
     }
-    let key = secrets::signing_key(&arguments.signing)?;
+    let roots = arguments.roots.iter().map(|path| Ok(state::read_root(path)?.signers));
+    let roots: Vec<SignerSet> = roots.collect::<Result<_, Failure>>()?;
     let state = State::new(&arguments.state);
+    state.check_log()?;
+    let key = &secrets::signing_key(&arguments.signing)?;
+    let signing = Signing { path, key, roots: &roots, state: &state, as_json: arguments.json };
     if bundle {
-        sign_bundle(path, &key, &state, (arguments.json, style))
+        sign_bundle(&signing, style)
     } else if mapping {
-        mapping::sign(path, &key, &state, (arguments.json, style))
+        mapping::sign(&signing, style)
     } else {
-        grant::sign(path, &key, &state, (arguments.json, style))
+        grant::sign(&signing, style)
     }
 }
 
-fn sign_bundle(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+fn sign_bundle(signing: &Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
     let (mut bundle, _) = state::read_bundle(path)?;
-    bundle.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
+    let dropped = signing.drops().map(|sets| bundle.drop_unknown(sets));
+    let signed = bundle.sign(signing.key).map_err(|error| Failure::refused_in(path, &error))?;
     let report = report(path, &bundle)?;
-    input::write_whole(path, &bundle.to_bytes()?)?;
-    let note = format!("bundle {} of {}", report.generation, bundle.unverified_manifest()?.domain);
-    state.record_if_kept(
-        Event::BundleSigned,
-        note,
-        &[("manifest", report.manifest)],
-        &[key.id()],
-    )?;
-    if as_json {
+    let manifest = bundle.unverified_manifest()?;
+    let note = format!("bundle {} of {}", report.generation, manifest.domain);
+    let entry = Entry { event: Event::BundleSigned, note, digest: ("manifest", report.manifest) };
+    signature::keep(signing, &bundle.to_bytes()?, (signed, dropped), (entry, style))?;
+    if signing.as_json {
         return json(&report);
     }
-    let signatures = plural(report.signatures.len(), "signature");
-    line(&format!("{} by key {}, {signatures}", style.good("signed"), key.id()))?;
-    tell(&report, &bundle.unverified_manifest()?, style)
+    tell(&report, &manifest, style)
 }
 
 pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failure> {
@@ -193,8 +219,7 @@ pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failur
     let Some((path, before)) = arguments.files.split_last() else { return Ok(()) };
     for path in before {
         let (bundle, _) = state::read_bundle(path)?;
-        trust =
-            trust.follow(bundle.envelope()).map_err(|error| Failure::refused_in(path, &error))?;
+        trust = follow(&trust, path, &bundle, now)?;
     }
     let (bundle, _) = state::read_bundle(path)?;
     let verified = verified(path, &bundle, &trust, now)?;
@@ -205,6 +230,24 @@ pub fn verify(arguments: &arguments::Verify, style: &Style) -> Result<(), Failur
     line(&signed(&verified, &trust, style))?;
     verified.signed_by().iter().try_for_each(|key| line(&format!("   signed by key {key}")))?;
     tell(&report, verified.manifest(), style)
+}
+
+/// The trust after a bundle that comes before the one to be enforced.
+pub fn follow(trust: &Trust, path: &Path, bundle: &Bundle, now: u64) -> Result<Trust, Failure> {
+    use govc_authority::trust::TrustError;
+    trust.follow(bundle.envelope(), now).map_err(|error| match &error {
+        TrustError::NotYet { not_before, .. } => not_yet(path, *not_before, &error),
+        _ => Failure::refused_in(path, &error),
+    })
+}
+
+/// People read dates rather than seconds.
+fn not_yet(path: &Path, not_before: u64, error: &dyn std::fmt::Display) -> Failure {
+    let from = times::tell(not_before);
+    Failure::Refused {
+        message: format!("`{}`: the bundle is good from {from} only", path.display()),
+        help: Failure::refused(error).help(),
+    }
 }
 
 /// The bundle, if it may be enforced.
@@ -274,6 +317,7 @@ fn report(path: &Path, bundle: &Bundle) -> Result<Report, Failure> {
         policy: image.names().policy_name.clone(),
         image: govc_loader::publish::hex(&image.digest()),
         rules: image.rule_count(),
+        locks: bundle.unverified_vocabulary()?.locks,
         revoked: bundle.unverified_revocations()?.serials().iter().collect(),
         next: manifest.next.keys().map(|key| key.id()).collect(),
         next_threshold: manifest.next.threshold(),
@@ -297,6 +341,10 @@ fn tell(report: &Report, manifest: &Manifest, style: &Style) -> Result<(), Failu
         ("next", format!("{} sign", tell_signers(&manifest.next))),
     ];
     let rows = rows.into_iter();
+    let locks = report.locks.iter();
+    let rows = rows.chain(locks.map(|(package, digest)| {
+        ("numbers", format!("{}, lock file sha256 {digest}", package.escape_debug()))
+    }));
     let rows = rows.chain((!report.revoked.is_empty()).then(|| {
         let spans = report.revoked.iter().map(|(first, last)| match first == last {
             true => first.to_string(),

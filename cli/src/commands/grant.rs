@@ -7,11 +7,12 @@ use govc_authority::{
     digest::Digest,
     form,
     grant::{Grant, GrantError, Terms, Verified},
+    graph,
     intervals::Intervals,
-    key::{KeyId, SigningKey},
+    key::KeyId,
     lattice::{Excess, Rights},
     revocations::Revocations,
-    trust::Root,
+    trust::{Root, Trust},
 };
 use govc_image::Image;
 use serde::Serialize;
@@ -23,7 +24,7 @@ use crate::{
     input,
     output::{Style, json, line},
     rights, secrets,
-    state::{self, State},
+    state::{self, Foreign, State},
     times,
 };
 
@@ -60,6 +61,10 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
         }
         Grant::Show { grant, names, json } => {
             let image = names.as_deref().map(|path| rights::names_of(path, &[])).transpose()?;
+            let (unverified, _) = state::read_grant(grant)?;
+            let blocks = unverified.unverified_blocks()?;
+            let chain: Vec<_> = blocks.iter().map(|block| block.terms().clone()).collect();
+            warn_of_circles([chain.as_slice()]);
             tell(grant, image.as_ref(), (*json, style))
         }
         Grant::Verify { grant, authority, holder, revocations, at, json } => {
@@ -78,6 +83,7 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
                 let key = secrets::public_key(holder)?;
                 verified.check_holder(&key).map_err(|error| Failure::refused_in(grant, &error))?;
             }
+            warn_of_circles([verified.links()]);
             if !json {
                 let until = times::tell(verified.rights().not_after);
                 line(&format!(
@@ -91,8 +97,9 @@ pub fn run(command: &arguments::Grant, style: &Style) -> Result<(), Failure> {
         Grant::Revoke { serials, grants, revocations, json } => {
             revoke((serials, grants), revocations, (*json, style))
         }
-        Grant::Accept { grant, root, state, json } => {
-            accept((grant, root.as_deref()), &State::new(state), (*json, style))
+        Grant::Accept { grant, root, for_bundle, state, json } => {
+            let from = Granting { root: root.as_deref(), for_bundle: for_bundle.as_deref() };
+            accept((grant, from), &State::new(state), (*json, style))
         }
     }
 }
@@ -155,6 +162,8 @@ fn narrow(
     if let Some(excess) = terms.rights.excess(&last.terms().rights) {
         return Err(widens(excess, image.as_ref(), number));
     }
+    let state = State::new(state);
+    state.check_log()?;
     let key = secrets::signing_key(signing)?;
     let narrower = grant.hand_on(terms, &key)?;
     let bytes = narrower.to_bytes()?;
@@ -162,7 +171,7 @@ fn narrow(
     let serial = options.serial;
     let note = format!("grant {serial} narrows {}", last.terms().serial);
     let digests = [("grant", Digest::of(&bytes))];
-    State::new(state).record_if_kept(Event::GrantSigned, note, &digests, &[key.id()])?;
+    state.record_if_kept(Event::GrantSigned, note, &digests, &[key.id()])?;
     if !as_json {
         line(&format!("{} {}", style.good("made"), output.display()))?;
     }
@@ -210,40 +219,93 @@ fn terms(
 }
 
 /// Adds the signature of one of the root's keys.
-pub fn sign(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+pub fn sign(signing: &signature::Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
+    let refused = |error: GrantError| Failure::refused_in(path, &error);
     let (mut grant, _) = state::read_grant(path)?;
-    grant.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
-    let what = ("grant", Event::GrantSigned);
-    signature::keep((path, &grant.to_bytes()?), what, key, state, (as_json, style))?;
-    tell(path, None, (as_json, style))
+    let dropped = signing.drops().map(|sets| grant.drop_unknown(sets)).transpose();
+    let dropped = dropped.map_err(refused)?;
+    let signed = grant.sign(signing.key).map_err(refused)?;
+    let bytes = grant.to_bytes()?;
+    let entry = signing.entry(Event::GrantSigned, "grant", &bytes);
+    signature::keep(signing, &bytes, (signed, dropped), (entry, style))?;
+    tell(path, None, (signing.as_json, style))
+}
+
+/// Who has to have made a grant that is to be accepted; this node's present signers unless something is named.
+#[derive(Clone, Copy)]
+struct Granting<'a> {
+    /// Root of another domain.
+    root: Option<&'a Path>,
+    /// The bundle that is to come into force next.
+    for_bundle: Option<&'a Path>,
+}
+
+/// Who grants, and which grants they took back, once a bundle is in force: whoever rotates signers needs the grants of
+/// the new ones before the bundle that names them can be applied.
+fn of_bundle(path: &Path, trust: &Trust) -> Result<(Root, Revocations), Failure> {
+    let (bundle, _) = state::read_bundle(path)?;
+    // It may be from tomorrow: the grants have to be there before.
+    let now = times::now().max(bundle.unverified_manifest()?.not_before);
+    let verified = super::bundle::verified(path, &bundle, trust, now)?;
+    let signers = verified.manifest().next.clone();
+    Ok((Root { domain: trust.root().domain.clone(), signers }, verified.revocations().clone()))
+}
+
+/// A grant for a bundle that is yet to come must not take the place of one that holds by those who grant now: until
+/// then the bundle in force could not be applied again.
+fn check_place(
+    state: &State,
+    verified: &Verified,
+    (path, trust): (&Path, &Trust),
+) -> Result<(), Failure> {
+    let now = times::now();
+    let (authority, revoked) = (trust.authority(), state.last_revocations(trust)?);
+    if verify(path, &authority, &revoked, now).is_ok() {
+        return Ok(());
+    }
+    let held = state.grants(&authority, &revoked, now)?;
+    let mut held = held.into_iter().filter_map(|kept| kept.verified.ok());
+    if held.all(|one| one.serial() != verified.serial()) {
+        return Ok(());
+    }
+    let serial = verified.serial();
+    Err(Failure::Refused {
+        message: format!(
+            "`{}`: grant {serial} is held by the present signers, who did not sign this one",
+            path.display()
+        ),
+        help: Some("Have it signed by enough of both sets, or made with another serial.".into()),
+    })
 }
 
 fn accept(
-    (path, root): (&Path, Option<&Path>),
+    (path, from): (&Path, Granting<'_>),
     state: &State,
     (as_json, style): (bool, &Style),
 ) -> Result<(), Failure> {
     let _lock = state.lock()?;
     let trust = state.expect_trust()?;
+    state.check_log()?;
     let node = state.node()?.ok_or_else(|| state.nobody())?;
     // What another domain grants is kept apart; which grants it takes back, its mappings say.
-    let (authority, revoked, keeper) = match root {
-        Some(root) => {
-            let (root, keeper) = state.trust_abroad(&trust, root)?;
-            let said = mapping::abroad_of(state)?;
-            let revoked = said.get(&root.domain.number).cloned().unwrap_or_default().revoked;
-            (root, revoked, keeper)
+    let foreign = from.root.map(|root| state.root_abroad(&trust, root)).transpose()?;
+    let (authority, revoked) = match (&foreign, from.for_bundle) {
+        (Some(foreign), _) => {
+            let said = mapping::abroad_of(state, &trust)?;
+            let number = foreign.root.domain.number;
+            let revoked = said.get(&number).cloned().unwrap_or_default().revoked;
+            (foreign.root.clone(), revoked)
         }
-        None => (trust.authority(), state.revocations(&trust)?, state.clone()),
+        (None, Some(bundle)) => of_bundle(bundle, &trust)?,
+        (None, None) => (trust.authority(), state.last_revocations(&trust)?),
     };
     let verified = verify(path, &authority, &revoked, times::now());
     let verified = verified.and_then(|(bytes, verified)| {
         verified.check_holder(&node).map_err(|error| Failure::refused_in(path, &error))?;
+        if from.for_bundle.is_some() {
+            check_place(state, &verified, (path, &trust))?;
+        }
         Ok((bytes, verified))
     });
     let (bytes, verified) = match verified {
@@ -254,14 +316,28 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
-    keeper.keep_grant(verified.serial(), &bytes)?;
+    let others = foreign.as_ref().map_or(state, Foreign::state);
+    let others = others.grants(&authority, &revoked, times::now())?;
+    let others: Vec<_> = others.into_iter().filter_map(|kept| kept.verified.ok()).collect();
+    warn_of_circles(others.iter().chain([&verified]).map(Verified::links));
+    let keeper = foreign.map_or_else(|| Ok(state.clone()), |foreign| foreign.keep(state))?;
     let digests = [("grant", Digest::of(&bytes))];
     let note = format!("grant {}", verified.serial());
     state.record(Event::GrantAccepted, note, &digests, &[verified.holder().id()])?;
+    keeper.keep_grant(verified.serial(), &bytes)?;
     if !as_json {
         line(&format!("{} this node holds grant {}", style.good("ok"), verified.serial()))?;
     }
     tell(path, None, (as_json, style))
+}
+
+/// Tells keys that grant themselves in a circle. It widens nothing, so that no grant falls with it; but nobody means
+/// it, and whoever is to be taken back stands in more than one place.
+fn warn_of_circles<'a>(chains: impl IntoIterator<Item = &'a [Terms]>) {
+    for circle in graph::circles(chains) {
+        let keys: Vec<_> = circle.iter().map(ToString::to_string).collect();
+        tracing::warn!("keys grant themselves in a circle: {}", keys.join(", "));
+    }
 }
 
 /// The bytes of a grant and what it allows.
@@ -284,13 +360,13 @@ fn revoke(
 ) -> Result<(), Failure> {
     let mut revoked = Revocations::new(serials.iter().copied())?;
     for grant in grants {
-        revoked = union(&revoked, &of_grant(grant)?)?;
+        revoked = revoked.union(&of_grant(grant)?)?;
     }
     let old = match path.exists() {
         true => read_revocations(path)?,
         false => Revocations::default(),
     };
-    let all = union(&old, &revoked)?;
+    let all = old.union(&revoked)?;
     input::write_whole(path, &form::write(&all)?)?;
     if as_json {
         return json(&all);
@@ -320,13 +396,6 @@ fn of_grant(path: &Path) -> Result<Revocations, Failure> {
 pub fn read_revocations(path: &Path) -> Result<Revocations, Failure> {
     let bytes = secrets::read(path, REVOCATIONS_LEN_MAX)?;
     form::read(&bytes, REVOCATIONS_LEN_MAX).map_err(|error| Failure::refused_in(path, &error))
-}
-
-/// The grants that either set takes back.
-pub fn union(a: &Revocations, b: &Revocations) -> Result<Revocations, Failure> {
-    let serials = a.serials().iter().chain(b.serials().iter());
-    let serials = serials.flat_map(|(first, last)| first..=last);
-    Ok(Revocations::new(serials.filter_map(|serial| u16::try_from(serial).ok()))?)
 }
 
 /// A grant or mapping is not written over another file: it may be the one that it came from.

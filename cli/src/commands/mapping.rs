@@ -8,7 +8,7 @@ use govc_authority::{
     digest::Digest,
     envelope::Envelope,
     grant,
-    key::SigningKey,
+    lattice::Rights,
     mapping::{Mapping, Rules},
     revocations::Revocations,
     transit::{self, Covered, Uncovered, Why},
@@ -16,13 +16,17 @@ use govc_authority::{
 };
 use govc_image::Image;
 
-use super::{grant as grants, signature, trust};
+use super::{
+    grant as grants,
+    signature::{self, Signing},
+    trust,
+};
 use crate::{
     arguments,
     failure::Failure,
     output::{Style, json, line},
     rights,
-    state::{self, State},
+    state::{self, Foreign, State},
     times,
 };
 
@@ -34,6 +38,7 @@ pub fn run(command: &arguments::Mapping, style: &Style) -> Result<(), Failure> {
             from,
             for_policy,
             until,
+            sequence,
             include,
             revocations,
             require_grants,
@@ -46,6 +51,11 @@ pub fn run(command: &arguments::Mapping, style: &Style) -> Result<(), Failure> {
             let revoked = revocations.as_deref().map(grants::read_revocations).transpose()?;
             let ours = Ours { revoked, granted: *require_grants };
             let rules = rules((&root, from), &image, until, ours)?;
+            let sequence = match *sequence {
+                Some(sequence) => sequence,
+                None => next_sequence(&State::new(&authority.state), &rules)?,
+            };
+            let rules = Rules { sequence, ..rules };
             new(&root, rules, output, (*json, style))
         }
         Command::Show { mapping, json } => tell(mapping, (*json, style)),
@@ -87,6 +97,7 @@ fn rules(
         None if says_something => Ok(Rules {
             from,
             to: root.domain.clone(),
+            sequence: 0,
             scopes: Vec::new(),
             drop_compartments: u16::MAX,
             level_max: 0,
@@ -101,6 +112,19 @@ fn rules(
             "A mapping says what translations of a policy need: write those first.",
         ),
     }
+}
+
+/// A sequence that no mapping between two domains had yet: the time, as far as clocks go forward, and in any case more
+/// than that of the one that this node holds.
+fn next_sequence(state: &State, rules: &Rules) -> Result<u64, Failure> {
+    let kept = state.mapping_path((rules.from.number, rules.to.number));
+    let held = if kept.exists() {
+        let (held, _) = state::read_mapping(&kept)?;
+        Mapping::unverified(&held)?.rules().sequence
+    } else {
+        0
+    };
+    Ok(times::now_ms().max(held.saturating_add(1)))
 }
 
 fn new(
@@ -122,17 +146,15 @@ fn new(
 }
 
 /// Adds the signature of one of the root's keys.
-pub fn sign(
-    path: &Path,
-    key: &SigningKey,
-    state: &State,
-    (as_json, style): (bool, &Style),
-) -> Result<(), Failure> {
+pub fn sign(signing: &Signing<'_>, style: &Style) -> Result<(), Failure> {
+    let path = signing.path;
     let (mut envelope, _) = state::read_mapping(path)?;
-    envelope.sign(key).map_err(|error| Failure::refused_in(path, &error))?;
-    let what = ("mapping", Event::MappingSigned);
-    signature::keep((path, &envelope.to_bytes()?), what, key, state, (as_json, style))?;
-    tell(path, (as_json, style))
+    let dropped = signing.drops().map(|sets| envelope.drop_unknown(sets));
+    let signed = envelope.sign(signing.key).map_err(|error| Failure::refused_in(path, &error))?;
+    let bytes = envelope.to_bytes()?;
+    let entry = signing.entry(Event::MappingSigned, "mapping", &bytes);
+    signature::keep(signing, &bytes, (signed, dropped), (entry, style))?;
+    tell(path, (signing.as_json, style))
 }
 
 fn accept(
@@ -143,11 +165,10 @@ fn accept(
 ) -> Result<(), Failure> {
     let _lock = state.lock()?;
     let trust = state.expect_trust()?;
+    state.check_log()?;
     let (envelope, bytes) = state::read_mapping(path)?;
-    let authority = match root {
-        Some(root) => state.trust_abroad(&trust, root)?.0,
-        None => trust.authority(),
-    };
+    let foreign = root.map(|root| state.root_abroad(&trust, root)).transpose()?;
+    let authority = foreign.as_ref().map_or_else(|| trust.authority(), |one| one.root.clone());
     let verified = Mapping::verify(&envelope, &authority, times::now())
         .map_err(|error| Failure::refused_in(path, &error))
         .and_then(|mapping| acceptable(&mapping, path, state, root.is_some()).map(|()| mapping));
@@ -159,11 +180,22 @@ fn accept(
         }
         Err(failure) => return Err(failure),
     };
+    let revoked = match &foreign {
+        Some(_) => mapping.rules().revoked.clone(),
+        None => state.last_revocations(&trust)?,
+    };
+    let keeper = foreign.as_ref().map_or(state, Foreign::state);
+    let held = keeper.grants(&authority, &revoked, times::now())?;
+    let held: Vec<_> = held.into_iter().filter_map(|kept| kept.verified.ok()).collect();
+    warn_beyond(&mapping, &held);
+    if let Some(foreign) = foreign {
+        foreign.keep(state)?;
+    }
     let rules = mapping.rules();
-    state.keep_mapping((rules.from.number, rules.to.number), &bytes)?;
     let digests = [("mapping", Digest::of(&bytes))];
     let note = format!("{} -> {}", rules.from, rules.to);
     state.record(Event::MappingAccepted, note.clone(), &digests, &[])?;
+    state.keep_mapping((rules.from.number, rules.to.number), &bytes)?;
     if !as_json {
         line(&format!("{} this node may translate {note}", style.good("ok")))?;
         if says_of_labels(rules) {
@@ -173,12 +205,36 @@ fn accept(
     tell(path, (as_json, style))
 }
 
+/// Tells a subject or level that a mapping makes of a label and that none of the transit grants here allows. It is no
+/// fault, for translations are held to both; but the one may have been forgotten when the other was made.
+fn warn_beyond(mapping: &Mapping, held: &[grant::Verified]) {
+    let all = Rights::all();
+    let image = mapping.image(&all);
+    let mut beyond = None;
+    for grant in held {
+        let Rights { subjects, level_max, .. } = grant.rights();
+        // Grants of other subjects are there for other things.
+        if subjects.meet(&image.subjects).is_empty() {
+            continue;
+        }
+        // What else passes is counted by the numbers of the other domain here, and by those of this one there.
+        let transit = Rights { subjects: subjects.clone(), level_max: *level_max, ..Rights::all() };
+        match mapping.check(&all, &Rights { not_after: u64::MAX, ..transit }) {
+            Ok(()) => return,
+            Err(widens) => beyond = Some((grant.serial(), widens)),
+        }
+    }
+    if let Some((serial, widens)) = beyond {
+        tracing::warn!("by grant {serial}: {widens}");
+    }
+}
+
 /// Whether a mapping says what labels of the domain that it leads into have to be like.
 fn says_of_labels(rules: &Rules) -> bool {
     rules.granted || !rules.revoked.serials().is_empty()
 }
 
-/// What a mapping takes back is of another domain, and no less than the one that it replaces does.
+/// What a mapping takes back is of another domain, and it follows from the one that it replaces.
 fn acceptable(mapping: &Mapping, path: &Path, state: &State, abroad: bool) -> Result<(), Failure> {
     let rules = mapping.rules();
     if !abroad && says_of_labels(rules) {
@@ -224,7 +280,7 @@ fn tell(path: &Path, (as_json, style): (bool, &Style)) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rows(rules: &Rules) -> [[String; 2]; 7] {
+fn rows(rules: &Rules) -> [[String; 2]; 8] {
     let bits = |bits: u16| {
         let named = (0..16).filter(|bit| bits >> bit & 1 == 1).map(|bit| format!("bit {bit}"));
         match bits {
@@ -234,6 +290,7 @@ fn rows(rules: &Rules) -> [[String; 2]; 7] {
         }
     };
     [
+        ["sequence".into(), rules.sequence.to_string()],
         ["level".into(), format!("up to {}", rules.level_max)],
         ["compartments".into(), format!("without {}", bits(rules.drop_compartments))],
         ["constraints".into(), format!("with {}", bits(rules.add_constraints))],
@@ -308,7 +365,7 @@ pub fn accepted(state: &State, trust: &Trust, authority: &Root) -> Result<Accept
             Err(error) => refused.push(format!("`{}`: {error}", path.display())),
         }
     }
-    let said = abroad_of(state)?;
+    let said = abroad_of(state, trust)?;
     for (root, state) in &abroad {
         let revoked = said.get(&root.domain.number).cloned().unwrap_or_default().revoked;
         for kept in state.grants(root, &revoked, now)? {
@@ -334,8 +391,8 @@ pub struct Abroad {
 /// it is over or not.
 ///
 /// # Errors
-/// A mapping cannot be read or was not signed: without it nobody knows.
-pub fn abroad_of(state: &State) -> Result<BTreeMap<u16, Abroad>, Failure> {
+/// A mapping cannot be read, was not signed, or the root of its domain is gone: without it nobody knows.
+pub fn abroad_of(state: &State, trust: &Trust) -> Result<BTreeMap<u16, Abroad>, Failure> {
     let abroad = state.abroad()?;
     let mut all: BTreeMap<u16, Abroad> = BTreeMap::new();
     for path in state.mapping_paths()? {
@@ -343,13 +400,33 @@ pub fn abroad_of(state: &State) -> Result<BTreeMap<u16, Abroad>, Failure> {
         let refused = |error| Failure::refused_in(&path, &error);
         let to = Mapping::unverified(&envelope).map_err(refused)?.rules().to.clone();
         // Those of the own domain come in its bundles.
-        let Some((root, _)) = abroad.iter().find(|(root, _)| root.domain == to) else { continue };
+        if to == trust.root().domain {
+            continue;
+        }
+        let Some((root, _)) = abroad.iter().find(|(root, _)| root.domain == to) else {
+            return Err(rootless(&path, &to));
+        };
         let mapping = Mapping::signed(&envelope, root).map_err(refused)?;
         let said = all.entry(to.number).or_default();
-        said.revoked = grants::union(&said.revoked, &mapping.rules().revoked)?;
+        said.revoked = said.revoked.union(&mapping.rules().revoked)?;
         said.granted |= mapping.rules().granted;
     }
     Ok(all)
+}
+
+/// Why a mapping into another domain counts for nothing, and with it what that domain took back.
+fn rootless(path: &Path, to: &Domain) -> Failure {
+    Failure::Refused {
+        message: format!(
+            "`{}` leads into {to}, and this node knows no root of it: what that domain took back is not known",
+            path.display()
+        ),
+        help: Some(format!(
+            "Take its newest mapping with `govc mapping accept MAPPING --root ROOT`; remove `{}` only if nothing of \
+             the domain counts any more.",
+            path.display()
+        )),
+    }
 }
 
 /// Why a translation goes further than it may, with its place.

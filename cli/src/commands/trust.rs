@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use govc_authority::{
     Domain,
-    audit::Event,
+    audit::{self, Event},
     digest::Digest,
     signers::SignerSet,
     trust::{Root, Trust},
@@ -18,7 +18,7 @@ use crate::{
     input,
     output::{Style, json, line},
     secrets,
-    state::{self, State},
+    state::{self, Followed, State},
     times,
 };
 
@@ -140,6 +140,7 @@ fn init(
     // The same root once more may add the node's key, and changes nothing else.
     let held = state.trust()?;
     if held.as_ref().is_none_or(|trust| trust.root() != root) {
+        audit::check_end(&state.log(), None)?;
         state.store().create(root.clone())?;
         let digest = Digest::of(&root.to_bytes()?);
         let keys: Vec<_> = root.signers.keys().map(|key| key.id()).collect();
@@ -176,17 +177,29 @@ fn follow(
     let old = state.expect_trust()?;
     let mut new = old.clone();
     let mut notes = Vec::new();
+    let mut followed = None;
     for path in bundles {
         let (bundle, _) = state::read_bundle(path)?;
-        new = new.follow(bundle.envelope()).map_err(|error| Failure::refused_in(path, &error))?;
+        new = super::bundle::follow(&new, path, &bundle, times::now())?;
         let manifest = bundle.unverified_manifest()?;
+        let revoked = bundle.revocations_of_manifest();
+        let revoked = revoked.map_err(|error| Failure::refused_in(path, &error))?;
         notes.push((manifest.generation, manifest.digest()?));
+        followed = Some(Followed { manifest: manifest.digest()?, revoked });
     }
-    state.store().replace(&old, &new)?;
+    if let Some((generation, digest)) = notes.last() {
+        state.check_not_older(&old, (*generation, digest))?;
+    }
+    state.check_log()?;
     for (generation, digest) in &notes {
-        let note = format!("generation {generation} followed, not enforced");
+        let note = state::note_of(*generation, &"followed, not enforced");
         state.record(Event::BundleAccepted, note, &[("manifest", *digest)], &[])?;
     }
+    // Before the trust state goes on: without these nobody would know which grants hold.
+    if let Some(followed) = &followed {
+        state.keep_followed(followed)?;
+    }
+    state.store().replace(&old, &new)?;
     let generation = new.last().map(|last| last.generation());
     if as_json {
         return json(&serde_json::json!({ "generation": generation }));
@@ -231,7 +244,7 @@ fn show(arguments: &Authority, as_json: bool, style: &Style) -> Result<(), Failu
 }
 
 fn report(state: &State, trust: &Trust) -> Result<StateReport, Failure> {
-    let revoked = state.revocations(trust)?;
+    let revoked = state.last_revocations(trust)?;
     let kept = state.grants(&trust.authority(), &revoked, times::now())?;
     let grants = kept.into_iter().map(|kept| GrantReport {
         file: kept.path.display().to_string(),
