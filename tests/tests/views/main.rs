@@ -193,6 +193,21 @@ fn top_heeds_no_color_signals_and_what_is_no_terminal() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
+#[test]
+fn top_ends_with_its_terminal() {
+    if !kernel_available() {
+        return;
+    }
+    let busy = Busy::new();
+    let mut top = Terminal::start(busy.govc(&["top"]), &busy.lab.b.namespace);
+    top.shows("ledger.telnet");
+    assert!(busy.permits_are_reported());
+    top.go_away();
+    assert!(top.end().success());
+    let events = busy.lab.b.status().events;
+    assert!(!events.permits && !events.reader, "{events:?}");
+}
+
 /// A server, which ends with its test however that ends.
 struct Server(Child);
 
