@@ -24,6 +24,14 @@ pub enum LoadError {
         /// Why mounting failed.
         source: io::Error,
     },
+    /// What would be mounted would go with the process that mounts it.
+    #[error(
+        "there is no BPF file system at `{0}`, and one that is mounted here ends with this mount namespace"
+    )]
+    PrivateMounts(PathBuf),
+    /// Something else is where a BPF file system should be.
+    #[error("`{0}` is no BPF file system, and no empty directory to mount one on")]
+    NotBpffs(PathBuf),
     /// Another process changes the instance.
     #[error("another govc is changing instance `{0}`")]
     Locked(String),
@@ -181,6 +189,12 @@ impl LoadError {
                 "govc needs tcx and BPF links: Linux 6.6 or newer.".into()
             }
             Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
+            Self::PrivateMounts(_) => {
+                "What is in force would end with this command. Enter the network namespace alone: \
+                 nsenter --net=/run/netns/NAME govc ..; or mount a BPF file system outside, mount -t bpf bpf DIR, \
+                 and say --bpffs DIR.".into()
+            }
+            Self::NotBpffs(_) => format!("--bpffs names where the BPF file system is, which is {} mostly.", crate::instance::BPFFS),
             Self::Locked(_) => "Wait for it, or look for a govc that hangs.".into(),
             Self::EventsTaken(_) => {
                 "Two readers would share the events. Wait for the other `observe` or `top`, or end it.".into()

@@ -156,10 +156,31 @@ impl Place {
         self.dir.ancestors().nth(above).unwrap_or(Path::new(BPFFS))
     }
 
+    /// Whether a bpffs is there, or may be mounted.
+    ///
+    /// # Errors
+    /// Neither: something else is there, or what is mounted would go with this process.
+    pub fn find_bpffs(&self) -> Result<Bpffs, LoadError> {
+        let path = self.bpffs();
+        if rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC) {
+            return Ok(Bpffs::Mounted);
+        }
+        let holds_files = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        if holds_files {
+            return Err(LoadError::NotBpffs(path.into()));
+        }
+        if !keeps_mounts() {
+            return Err(LoadError::PrivateMounts(path.into()));
+        }
+        Ok(Bpffs::ToMount)
+    }
+
     fn need_bpffs(&self) -> Result<(), LoadError> {
         let path = self.bpffs();
-        let is_bpffs = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC);
-        if is_bpffs {
+        if self.find_bpffs()? == Bpffs::Mounted {
             return Ok(());
         }
         let no = |source: std::io::Error| LoadError::NoBpffs { path: path.into(), source };
@@ -172,6 +193,23 @@ impl Place {
         rustix::mount::mount("bpf", path, "bpf", flags, c"mode=0700")
             .map_err(|error| no(error.into()))
     }
+}
+
+/// Whether pins have a place to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bpffs {
+    /// It is there.
+    Mounted,
+    /// An apply mounts it.
+    ToMount,
+}
+
+/// Whether what this process mounts stays when it ends: its mount namespace is that of the machine, or of
+/// the container. `ip netns exec` makes one that lives as long as its command, and pins in it would go
+/// with that, and enforcement with them. Who may not know the namespace of process 1 may not mount either.
+fn keeps_mounts() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    namespace("self").is_some_and(|own| namespace("1") == Some(own))
 }
 
 /// Held while an instance changes.

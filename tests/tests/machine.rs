@@ -116,6 +116,72 @@ fn doctor_finds_what_is_wrong() {
     assert!(found.iter().all(|(check, _, message)| check != "keys" || !message.contains("acme")));
 }
 
+/// A directory that goes with its test.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("govc-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program that runs govc in other circumstances.
+fn run_by(node: &Node, program: &[&str], arguments: &[&str]) -> Output {
+    let [program, options @ ..] = program else { panic!("a program") };
+    let inner = node.govc(GOVC, arguments);
+    let mut command = std::process::Command::new(program);
+    command.args(options).arg(inner.get_program()).args(inner.get_args());
+    command.env("GOVC_KEYS", node.keys().ring().dir()).env_remove("GOVC_LOG");
+    node.namespace.run(|| command.output()).unwrap()
+}
+
+#[test]
+fn nothing_is_mounted_where_it_would_not_stay() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let files = Directory::new("mount");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let empty = files.0.join("bpf");
+    std::fs::create_dir(&empty).unwrap();
+    let apply = |at: &std::path::Path| {
+        let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
+        ["apply", "--image", image, "--iface", "eth0", "--bpffs", at].map(str::to_owned)
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // As under `ip netns exec`: the pins would go with the command.
+    let private = ["unshare", "--mount"];
+    let arguments = apply(&empty);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = run_by(&lab.b, &private, &arguments);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(told(&refused).contains("nsenter --net="), "{refused:?}");
+    let look = ["doctor", "--json", "--bpffs", empty.to_str().unwrap()];
+    let found = findings(&run_by(&lab.b, &private, &look));
+    assert_eq!(state(&found, "bpffs", "ends with this mount namespace"), "fail");
+    assert_eq!(state(&doctor(&lab.b, &look[2..]), "bpffs", "`apply` will mount it"), "ok");
+    // Nor over what is there.
+    let full = files.0.to_str().unwrap();
+    assert_eq!(state(&doctor(&lab.b, &["--bpffs", full]), "bpffs", "no empty directory"), "fail");
+    let arguments = apply(&files.0);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = lab.b.run_govc(GOVC, &arguments);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(image.is_file() && !files.0.join("govc").exists());
+    // What is mounted is there in such a namespace too, and stays.
+    assert_eq!(state(&findings(&run_by(&lab.b, &private, &["doctor", "--json"])), "bpffs", "mounted"), "ok");
+}
+
 /// Samples of an OpenMetrics text by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     parse_openmetrics(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
