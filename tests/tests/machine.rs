@@ -179,7 +179,101 @@ fn nothing_is_mounted_where_it_would_not_stay() {
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
     assert!(image.is_file() && !files.0.join("govc").exists());
     // What is mounted is there in such a namespace too, and stays.
-    assert_eq!(state(&findings(&run_by(&lab.b, &private, &["doctor", "--json"])), "bpffs", "mounted"), "ok");
+    assert_eq!(
+        state(&findings(&run_by(&lab.b, &private, &["doctor", "--json"])), "bpffs", "mounted"),
+        "ok"
+    );
+}
+
+#[test]
+fn what_may_not_be_seen_is_not_taken_for_absent() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let commands: &[&[&str]] = &[
+        &["status"],
+        &["observe", "--count", "0"],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["metrics"],
+        &["confirm"],
+    ];
+    for command in commands {
+        let output = run_by(&lab.b, &nobody, command);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {told}");
+        assert!(told.contains("missing privileges") && told.contains("help: "), "{told}");
+    }
+    // Whoever scrapes learns that nothing is known, not that there is no policy.
+    let inner = lab.b.govc(GOVC, &["metrics", "--listen", "127.0.0.1:0"]);
+    let mut command = std::process::Command::new("setpriv");
+    command.args(&nobody[1..]).arg(inner.get_program()).args(inner.get_args());
+    command.stdout(std::process::Stdio::piped());
+    let mut child = lab.b.namespace.run(|| command.spawn()).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().trim_start_matches("http://").trim_end_matches("/metrics");
+    let mut stream = lab.b.namespace.run(|| TcpStream::connect(address)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
+    assert!(answer.contains("missing privileges") && !answer.contains("govc_up"), "{answer}");
+}
+
+#[test]
+fn capabilities_that_suffice_suffice_and_others_are_named() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let files = Directory::new("capabilities");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let apply = ["apply", "--image", image.to_str().unwrap(), "--iface", "eth0"];
+    let with = |set: &str| [format!("--bounding-set=-all,{set}"), "--inh-caps=-all".to_owned()];
+    let by = |options: &[String; 2], arguments: &[&str]| {
+        run_by(&lab.b, &["setpriv", &options[0], &options[1]], arguments)
+    };
+    let few = with("+bpf,+net_admin");
+    let found = findings(&by(&few, &["doctor", "--json"]));
+    assert_eq!(state(&found, "privileges", "CAP_PERFMON"), "warn");
+    let output = by(&few, &apply);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("missing privileges: CAP_PERFMON"), "{told}");
+    assert!(told.contains("help: ") && told.lines().count() < 5, "{told}");
+    let enough = with("+bpf,+net_admin,+perfmon");
+    let found = findings(&by(&enough, &["doctor", "--json"]));
+    assert_eq!(state(&found, "privileges", "all"), "ok");
+    let output = by(&enough, &apply);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(lab.b.generation(), 1);
+}
+
+#[test]
+fn how_many_events_there_may_be_is_said_and_told() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let files = Directory::new("rate");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let apply = ["apply", "--image", image.to_str().unwrap()];
+    assert_eq!(lab.b.status().events.rate, 10_000);
+    let output = lab.b.run_govc(GOVC, &[&apply[..], &["--event-rate", "77"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    // It is the instance's: another policy changes nothing about it.
+    assert!(lab.b.run_govc(GOVC, &apply).status.success());
+    assert_eq!(lab.b.status().events.rate, 77);
+    let told = lab.b.run_govc(GOVC, &["status"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("77 a second and CPU"), "{told:?}");
+    let none = lab.b.run_govc(GOVC, &[&apply[..], &["--event-rate", "0"]].concat());
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
 }
 
 /// Samples of an OpenMetrics text by name and labels.
