@@ -94,10 +94,11 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
     }
     let events = status.events;
     line(&format!(
-        "{} {} delivered, {} lost to the rate limit, {} lost to a full ring",
+        "{} {} delivered, {} lost to the rate limit ({} a second and CPU), {} lost to a full ring",
         style.bold("events  "),
         events.delivered,
         events.lost_rate,
+        events.rate,
         events.lost_full
     ))?;
     if events.permits && !events.reader {
