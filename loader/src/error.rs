@@ -195,19 +195,9 @@ impl LoadError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Privileges(_) => {
-                format!("R{}", PRIVILEGES_HELP.strip_prefix('r').unwrap_or(PRIVILEGES_HELP))
-            }
             Self::KernelTooOld { .. } => {
                 "govc needs tcx and BPF links: Linux 6.6 or newer.".into()
             }
-            Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
-            Self::PrivateMounts(_) => {
-                "What is in force would end with this command. Enter the network namespace alone: \
-                 nsenter --net=/run/netns/NAME govc ..; or mount a BPF file system outside, mount -t bpf bpf DIR, \
-                 and say --bpffs DIR.".into()
-            }
-            Self::NotBpffs(_) => format!("--bpffs names where the BPF file system is, which is {} mostly.", crate::instance::BPFFS),
             Self::Locked(_) => "Wait for it, or look for a govc that hangs.".into(),
             Self::EventsTaken(_) => {
                 "Two readers would share the events. Wait for the other `observe` or `top`, or end it.".into()
@@ -257,15 +247,37 @@ impl LoadError {
             Self::Layout { .. } => {
                 "Something else is pinned there: detach the instance with the govc that made it, or use another --instance.".into()
             }
+            Self::Netlink { .. } | Self::Image(_) => return None,
+            _ => return self.machine_help(),
+        })
+    }
+
+    /// Likewise, of what the machine and its kernel offer and let this process do.
+    fn machine_help(&self) -> Option<String> {
+        Some(match self {
+            Self::Privileges(_) => PRIVILEGES_HELP.into(),
+            Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
+            Self::PrivateMounts(_) => {
+                "What is in force would end with this command. Enter the network namespace alone: nsenter \
+                 --net=/run/netns/NAME govc ..; or mount a BPF file system outside, mount -t bpf bpf DIR, and say \
+                 --bpffs DIR."
+                    .into()
+            }
+            Self::NotBpffs(_) => format!(
+                "--bpffs names where the BPF file system is, which is {} mostly.",
+                crate::instance::BPFFS
+            ),
             Self::Refused { source, .. } => {
-                let said = "`govc -v` shows all that the verifier says.";
-                match source.error.raw_os_error().and_then(kernel_help) {
-                    Some(help) => format!("{help} {said}"),
-                    None => format!("That is a mistake in govc, or a kernel that it does not know yet: please report both. {said}"),
-                }
+                let help = source.error.raw_os_error().and_then(kernel_help).unwrap_or_else(|| {
+                    "That is a mistake in govc, or a kernel that it does not know yet: please report both.".into()
+                });
+                format!("{help} `govc -v` shows all that the verifier says.")
             }
             Self::Bpf { source, .. } => return errno(&**source).and_then(kernel_help),
-            Self::Netlink { .. } | Self::File { .. } | Self::Image(_) => return None,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                PRIVILEGES_HELP.into()
+            }
+            _ => return None,
         })
     }
 }
@@ -326,8 +338,8 @@ fn kernel_help(number: i32) -> Option<String> {
                 .into()
         }
         libc::EPERM | libc::EACCES => format!(
-            "The kernel does not let this process: {PRIVILEGES_HELP} In a container they have to be those of the \
-             machine, not of a user namespace, and its seccomp filter has to let bpf(2) pass."
+            "{PRIVILEGES_HELP} In a container they have to be those of the machine, not of a user namespace, and its \
+             seccomp filter has to let bpf(2) pass."
         ),
         libc::E2BIG => "That is more than fits: use a smaller policy, or a newer kernel, which takes longer programs.".into(),
         libc::ENOMEM => "The kernel has no memory for it: make some free, or raise the limit of this cgroup \
@@ -338,7 +350,7 @@ fn kernel_help(number: i32) -> Option<String> {
 }
 
 /// What it takes to change what is in force.
-const PRIVILEGES_HELP: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.";
+const PRIVILEGES_HELP: &str = "Run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.";
 
 /// Shorthand for errors of bpf(2).
 pub(crate) fn bpf<E>(what: impl Into<String>) -> impl FnOnce(E) -> LoadError

@@ -271,7 +271,7 @@ fn how_many_events_there_may_be_is_said_and_told() {
     assert!(lab.b.run_govc(GOVC, &apply).status.success());
     assert_eq!(lab.b.status().events.rate, 77);
     let told = lab.b.run_govc(GOVC, &["status"]);
-    assert!(String::from_utf8_lossy(&told.stdout).contains("77 a second and CPU"), "{told:?}");
+    assert!(String::from_utf8_lossy(&told.stdout).contains("77 a second on each CPU"), "{told:?}");
     let none = lab.b.run_govc(GOVC, &[&apply[..], &["--event-rate", "0"]].concat());
     assert_eq!(none.status.code(), Some(2), "{none:?}");
 }
