@@ -216,8 +216,14 @@ impl Filter {
                     Some(name) => name.clone(),
                     None => format!("{index} (of another network namespace, or gone)"),
                 };
-                let list = known.interfaces.iter().map(told).collect();
-                return Err(known.unknown("interface", wanted, list));
+                let list: Vec<String> = known.interfaces.iter().map(told).collect();
+                return Err(Failure::Usage {
+                    message: format!("no events come from an interface `{wanted}`"),
+                    help: match list.as_slice() {
+                        [] => "They come from none.".into(),
+                        list => format!("They come from {}", list.join(", ")),
+                    },
+                });
             }
         }
         Ok(())
