@@ -1,10 +1,6 @@
 //! `observe --read`: events of a file, by the time that they happened at.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "the helpers of tests may panic as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may panic as tests do")]
 
 use std::{
     path::{Path, PathBuf},
