@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -522,16 +522,33 @@ pub struct Apply {
     #[arg(long)]
     pub dry_run: bool,
     /// Go back to what was in force before unless `govc confirm` is said within this time: 60s, 5m
-    #[arg(long, value_name = "DURATION", conflicts_with = "dry_run")]
-    pub confirm: Option<humantime::Duration>,
+    #[arg(long, value_name = "DURATION", conflicts_with = "dry_run", value_parser = trial_time)]
+    pub confirm: Option<Duration>,
     /// Put a policy that nobody signed in the place of what a signed bundle put in force, where this node has
     /// lost its root of trust or gives it up; noted in the audit log
     #[arg(long)]
     pub replace_signed: bool,
+    /// Let each CPU report so many events a second at most, from now on: 10000 unless said; packets
+    /// and rules are counted all the same
+    #[arg(long, value_name = "N", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
+    pub event_rate: Option<u32>,
     #[command(flatten)]
     pub state: StateArguments,
     #[command(flatten)]
     pub instance: InstanceArguments,
+}
+
+/// Shortest trial: nobody says `govc confirm` sooner, and nobody finds out sooner what is broken.
+const TRIAL_MIN: Duration = Duration::from_secs(2);
+
+/// How long a trial may take.
+fn trial_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < TRIAL_MIN {
+        let least = humantime::format_duration(TRIAL_MIN);
+        return Err(format!("that would go back before anybody can confirm it: at least {least}"));
+    }
+    Ok(time)
 }
 
 #[derive(Args)]

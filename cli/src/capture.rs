@@ -15,7 +15,7 @@ use govc_abi::{
 };
 use govc_image::{Image, LabelKind};
 use govc_loader::keyring::KeyRing;
-use pcap_file::{DataLink, pcap::PcapReader, pcapng::PcapNgReader};
+use pcap_file::{DataLink, PcapError, pcap::PcapReader, pcapng::PcapNgReader};
 
 use crate::failure::Failure;
 
@@ -143,39 +143,72 @@ pub fn is_capture(path: &Path) -> bool {
     std::io::Read::read_exact(&mut file, &mut magic).is_ok() && MAGICS.contains(&magic)
 }
 
-/// All packets of a capture.
+/// All packets of a capture. Of one that is cut off, as whoever captures leaves it when it is killed or has
+/// no room, those that are whole.
 pub fn read(path: &Path) -> Result<Vec<Captured>, Failure> {
     let bytes = fs::read(path).map_err(crate::input::file("read", path))?;
-    let wrong = |error: pcap_file::PcapError| Failure::Refused {
-        message: format!("`{}` is no capture that can be read to its end: {error}", path.display()),
-        help: None,
-    };
     let mut captured = Vec::new();
-    if bytes.starts_with(&[0x0a]) {
-        let mut reader = PcapNgReader::new(bytes.as_slice()).map_err(wrong)?;
-        while let Some(block) = reader.next_block() {
-            use pcap_file::pcapng::Block;
-            let (interface, time, data) = match block.map_err(wrong)? {
-                Block::EnhancedPacket(one) => {
-                    (one.interface_id, one.timestamp.as_nanos(), one.data.into_owned())
-                }
-                Block::SimplePacket(one) => (0, 0, one.data.into_owned()),
-                _ => continue,
-            };
-            let link = reader.interfaces().get(interface as usize).map(|one| one.linktype);
-            let link = link.unwrap_or(DataLink::ETHERNET);
-            captured.push(Captured { link, time_ns: time, bytes: data });
+    let end = if bytes.starts_with(&[0x0a]) {
+        read_pcapng(&bytes, &mut captured)
+    } else {
+        read_pcap(&bytes, &mut captured)
+    };
+    match end {
+        Ok(()) => Ok(captured),
+        Err(error) if is_cut(&error) && !captured.is_empty() => {
+            tracing::warn!(
+                "`{}` ends within a packet: the {} before it are whole",
+                path.display(),
+                captured.len()
+            );
+            Ok(captured)
         }
-        return Ok(captured);
+        Err(error) => Err(Failure::Refused {
+            message: format!(
+                "`{}` is no capture that can be read to its end: {error}",
+                path.display()
+            ),
+            help: None,
+        }),
     }
-    let mut reader = PcapReader::new(bytes.as_slice()).map_err(wrong)?;
+}
+
+/// Whether a capture ends before it should.
+fn is_cut(error: &PcapError) -> bool {
+    match error {
+        PcapError::IncompleteBuffer => true,
+        PcapError::IoError(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+        _ => false,
+    }
+}
+
+fn read_pcapng(bytes: &[u8], captured: &mut Vec<Captured>) -> Result<(), PcapError> {
+    use pcap_file::pcapng::Block;
+    let mut reader = PcapNgReader::new(bytes)?;
+    while let Some(block) = reader.next_block() {
+        let (interface, time, data) = match block? {
+            Block::EnhancedPacket(one) => {
+                (one.interface_id, one.timestamp.as_nanos(), one.data.into_owned())
+            }
+            Block::SimplePacket(one) => (0, 0, one.data.into_owned()),
+            _ => continue,
+        };
+        let link = reader.interfaces().get(interface as usize).map(|one| one.linktype);
+        let link = link.unwrap_or(DataLink::ETHERNET);
+        captured.push(Captured { link, time_ns: time, bytes: data });
+    }
+    Ok(())
+}
+
+fn read_pcap(bytes: &[u8], captured: &mut Vec<Captured>) -> Result<(), PcapError> {
+    let mut reader = PcapReader::new(bytes)?;
     let link = reader.header().datalink;
     while let Some(packet) = reader.next_packet() {
-        let packet = packet.map_err(wrong)?;
+        let packet = packet?;
         let time_ns = packet.timestamp.as_nanos();
         captured.push(Captured { link, time_ns, bytes: packet.data.into_owned() });
     }
-    Ok(captured)
+    Ok(())
 }
 
 impl Captured {

@@ -31,6 +31,8 @@ mod trial;
 mod trust;
 mod unsigned;
 
+use std::io::Write as _;
+
 use clap::CommandFactory as _;
 
 use crate::{
@@ -79,13 +81,10 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
         Command::Demo(demo) => demo::run(&demo, style),
         Command::Lsp(_) => lsp::run(),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Arguments::command(),
-                "govc",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            // Into memory: whoever reads may have had enough before the end.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "govc", &mut script);
+            Ok(std::io::stdout().lock().write_all(&script)?)
         }
         Command::Man { path } => man(&path),
     }

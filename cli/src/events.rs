@@ -4,7 +4,10 @@
 pub mod board;
 pub mod describe;
 pub mod filter;
+pub mod flows;
 pub mod history;
 pub mod pace;
 pub mod pcapng;
+#[cfg(test)]
+mod sample;
 pub mod source;

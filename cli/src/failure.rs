@@ -104,9 +104,8 @@ impl Failure {
             Self::Lab(error) => error.help().map(ToOwned::to_owned),
             Self::Machine { help, .. } | Self::Refused { help, .. } => help.clone(),
             Self::Image { .. } => Some("Images are made by `govc build`.".to_owned()),
-            Self::File { .. } | Self::Told | Self::Different(_) | Self::Ended(_) | Self::Pipe => {
-                None
-            }
+            Self::File { what, source, .. } => file_help(what, source).map(ToOwned::to_owned),
+            Self::Told | Self::Different(_) | Self::Ended(_) | Self::Pipe => None,
         }
     }
 }
@@ -116,9 +115,27 @@ impl From<std::io::Error> for Failure {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::Pipe
         } else {
-            Self::Machine { message: format!("cannot write output: {error}"), help: None }
+            let help = file_help("write", &error).map(ToOwned::to_owned);
+            Self::Machine { message: format!("cannot write output: {error}"), help }
         }
     }
+}
+
+/// What to do about a file that cannot be read or written.
+fn file_help(what: &str, source: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    Some(match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "What was written before is good. Make room, or write to another file system."
+        }
+        ErrorKind::AlreadyExists => "A file that is there is left alone: name another one.",
+        ErrorKind::ReadOnlyFilesystem => "Name a file on another file system.",
+        ErrorKind::PermissionDenied => "Look at its permissions and those of its directory.",
+        ErrorKind::NotFound if what == "create" || what == "write" => {
+            "Make the directory that it is to lie in."
+        }
+        _ => return None,
+    })
 }
 
 /// A message and the sentence that says what to do.

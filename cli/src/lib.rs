@@ -28,8 +28,8 @@ use clap::Parser as _;
 /// The program: reads the command line, runs what it asks for, and tells how that went.
 pub fn main() -> std::process::ExitCode {
     let arguments = arguments::Arguments::parse();
-    start_tracing(arguments.verbose);
     let style = output::Style::new(arguments.color);
+    start_tracing(arguments.verbose, style.is_coloured_err());
     match commands::run(arguments, &style) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => {
@@ -46,7 +46,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 /// Diagnostics of the tool itself go to standard error; `-v` says more, `GOVC_LOG` chooses.
-fn start_tracing(verbose: u8) {
+fn start_tracing(verbose: u8, coloured: bool) {
     use tracing_subscriber::EnvFilter;
     let level = ["warn", "info", "debug", "trace"].get(usize::from(verbose)).copied();
     let filter = EnvFilter::try_from_env("GOVC_LOG")
@@ -54,6 +54,7 @@ fn start_tracing(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(coloured)
         .without_time()
         .init();
 }

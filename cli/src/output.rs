@@ -69,6 +69,11 @@ impl Style {
         self.color_out
     }
 
+    /// Whether standard error takes colour.
+    pub fn is_coloured_err(&self) -> bool {
+        self.color_err
+    }
+
     /// Columns that text is wrapped to.
     pub fn width(&self) -> usize {
         self.width

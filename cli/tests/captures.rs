@@ -276,6 +276,46 @@ fn replies_are_known_by_what_came_before() {
     assert_eq!(rows[1]["assumes"], serde_json::json!(["mac"]));
     let table = case.govc(&["explain", "p.gov", "c.pcap"]);
     assert!(table.contains("--keys verifies") && table.contains("--complete"), "{table}");
+
+    // Each alone has the verdict that it has among the others, and a reason that is no rule in words.
+    for more in [&[][..], &["--complete"]] {
+        for (at, (verdict, by)) in (1..).zip(case.verdicts(more)) {
+            let number = at.to_string();
+            let one = ["explain", "p.gov", "c.pcap", "--packet", &number];
+            let told: Value =
+                serde_json::from_str(&case.govc(&[&one[..], &["--json"], more].concat())).unwrap();
+            assert_eq!(told["verdict"], verdict, "{number}: {told:#}");
+            if by == "reply" {
+                assert_eq!(told["reason"], "reply", "{told:#}");
+                assert_eq!(told["text"], "reply of a permitted flow", "{told:#}");
+            }
+            let told = case.govc(&[&one[..], more].concat());
+            let word = if verdict == "unknown" { "unknown: " } else { verdict.as_str() };
+            assert!(told.contains(word), "{number}: {told}");
+        }
+    }
+    let told = case.govc(&["explain", "p.gov", "c.pcap", "--packet", "3"]);
+    assert!(told.contains("permit by reply: ") && !told.contains("deny"), "{told}");
+}
+
+#[test]
+fn what_a_rule_would_do_stands_beside_what_is_enforced() {
+    let case = Case::new();
+    write(&case.path("c.pcap"), &[frame(Some((case.label, 0))), frame(None)], Duration::ZERO);
+    assert!(!case.govc(&["explain", "p.gov", "c.pcap"]).contains("PENDING"));
+    let observing = POLICY.replace("deny guests", "observe deny later { proto udp }\ndeny guests");
+    fs::write(case.path("p.gov"), observing).unwrap();
+    let rows: Value =
+        serde_json::from_str(&case.govc(&["explain", "p.gov", "c.pcap", "--json"])).unwrap();
+    let first = &rows[0];
+    assert_eq!((&first["verdict"], &first["by"]), (&"permit".into(), &"ledger.read".into()));
+    assert_eq!((&first["would"], &first["would_rule"]), (&"deny".into(), &"ledger.later".into()));
+    // It would also decide what is denied as it is.
+    assert_eq!((&rows[1]["verdict"], &rows[1]["by"]), (&"deny".into(), &"default".into()));
+    assert_eq!(rows[1]["would_rule"], "ledger.later");
+    let table = case.govc(&["explain", "p.gov", "c.pcap"]);
+    assert!(table.lines().next().unwrap().contains("PENDING"), "{table}");
+    assert!(table.lines().nth(1).unwrap().contains("deny by ledger.later"), "{table}");
 }
 
 #[test]
@@ -343,7 +383,18 @@ fn captures_that_cannot_be_read_are_told() {
             .unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, told) = run(&["explain", "p.gov", "cut.pcap"]);
+    // One that is cut off has what is whole.
+    let (code, told) = run(&["explain", "p.gov", "cut.pcap", "--json"]);
+    assert!(code == 0 && told.contains("the 1 before it are whole"), "{told}");
+    assert!(!told.contains('\u{1b}'), "{told:?}");
+    let rows = case.govc(&["explain", "p.gov", "cut.pcap", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&rows).unwrap().as_array().unwrap().len(), 1);
+    let mut damaged = bytes.clone();
+    // A packet of which more was captured than there was.
+    let second = 24 + 16 + frame(None).len();
+    damaged[second + 12..second + 16].fill(0);
+    fs::write(case.path("damaged.pcap"), damaged).unwrap();
+    let (code, told) = run(&["explain", "p.gov", "damaged.pcap"]);
     assert!(code == 1 && told.contains("no capture that can be read to its end"), "{told}");
     let (code, told) = run(&["explain", "p.gov", "c.pcap", "--packet", "3"]);
     assert!(code == 2 && told.contains("has 2 packets"), "{told}");

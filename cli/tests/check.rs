@@ -336,3 +336,25 @@ fn inspect_tells_vocabularies_by_number() {
     let jobs = scopes.iter().find(|scope| scope["path"] == "jobs").unwrap();
     assert!(jobs["subjects"].is_null());
 }
+
+#[test]
+fn a_reader_may_have_enough_of_completions() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_govc"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let (code, _, told) = told(&child.wait_with_output().unwrap());
+    assert_eq!((code, told.as_str()), (0, ""));
+}
+
+#[test]
+fn trials_leave_time_to_confirm_them() {
+    for time in ["0s", "500ms", "1s"] {
+        let (code, _, told) = run(WARNED, &["apply", "a.gov", "--confirm", time]);
+        assert!(code == 2 && told.contains("before anybody can confirm it"), "{time}: {told}");
+    }
+}

@@ -73,6 +73,7 @@ fn status() -> Status {
             delivered: 100,
             lost_full: 1,
             lost_rate: 2,
+            rate: 10_000,
             permits: false,
             reader: true,
         },

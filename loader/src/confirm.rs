@@ -19,7 +19,7 @@ use crate::{
     attach,
     error::{LoadError, file},
     instance::{Instance, Place},
-    publish, status,
+    publish, set, status,
 };
 
 const MARK: &str = "confirm";
@@ -151,11 +151,17 @@ fn remove(path: PathBuf) -> Result<(), LoadError> {
     }
 }
 
+/// What this process may not see it must not take for not there.
+fn may_look(place: &Place) -> Result<(), LoadError> {
+    set::list(place).map(drop)
+}
+
 /// Keeps what is in force.
 ///
 /// # Errors
 /// Nothing waits, or it is not in force yet.
 pub fn confirm(place: &Place) -> Result<(), LoadError> {
+    may_look(place)?;
     let nothing = || LoadError::NothingToConfirm(place.name().into());
     if pending(place).is_none_or(|pending| pending.before == active(place)) {
         return Err(nothing());
@@ -170,6 +176,7 @@ pub fn confirm(place: &Place) -> Result<(), LoadError> {
 /// # Errors
 /// Nothing waits, or the kernel refuses.
 pub fn restore(place: &Place) -> Result<Pending, LoadError> {
+    may_look(place)?;
     let nothing = || LoadError::NothingToConfirm(place.name().into());
     let pending = pending(place).ok_or_else(nothing)?;
     let restoring = place.pin(RESTORING);

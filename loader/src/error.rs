@@ -24,6 +24,14 @@ pub enum LoadError {
         /// Why mounting failed.
         source: io::Error,
     },
+    /// What would be mounted would go with the process that mounts it.
+    #[error(
+        "there is no BPF file system at `{0}`, and one that is mounted here ends with this mount namespace"
+    )]
+    PrivateMounts(PathBuf),
+    /// Something else is where a BPF file system should be.
+    #[error("`{0}` is no BPF file system, and no empty directory to mount one on")]
+    NotBpffs(PathBuf),
     /// Another process changes the instance.
     #[error("another govc is changing instance `{0}`")]
     Locked(String),
@@ -42,6 +50,9 @@ pub enum LoadError {
     /// Nothing is pinned for the instance.
     #[error("instance `{0}` holds no policy")]
     NoInstance(String),
+    /// The instance went away while somebody looked.
+    #[error("instance `{0}` was detached meanwhile")]
+    Detached(String),
     /// No cgroup2 hierarchy is mounted.
     #[error("no cgroup2 hierarchy is mounted")]
     NoCgroups,
@@ -132,6 +143,14 @@ pub enum LoadError {
         /// The map.
         map: &'static str,
     },
+    /// The kernel does not take a program.
+    #[error("the kernel refuses program `{program}`")]
+    Refused {
+        /// Which one.
+        program: String,
+        /// What the kernel says.
+        source: Refusal,
+    },
     /// A bpf(2) operation.
     #[error("{what}")]
     Bpf {
@@ -192,11 +211,9 @@ impl LoadError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Privileges(_) => "Run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN.".into(),
             Self::KernelTooOld { .. } => {
                 "govc needs tcx and BPF links: Linux 6.6 or newer.".into()
             }
-            Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
             Self::Locked(_) => "Wait for it, or look for a govc that hangs.".into(),
             Self::EventsTaken(_) => {
                 "Two readers would share the events. Wait for the other `observe` or `top`, or end it.".into()
@@ -210,6 +227,7 @@ impl LoadError {
             Self::NoInstance(name) => {
                 format!("Put a policy in force first: govc apply POLICY --iface IFACE --instance {name}")
             }
+            Self::Detached(_) => "What was read until then is complete. Begin again once a policy is in force.".into(),
             Self::NoCgroups => "Mount it: mount -t cgroup2 none /sys/fs/cgroup".into(),
             Self::NotGranted { subject, cgroups, .. } => format!(
                 "Say so in the node's policy: stamp on ZONE when cgroup \"{cgroups}\" {{ subject {subject}  operation .. }}"
@@ -247,10 +265,110 @@ impl LoadError {
             Self::Layout { .. } => {
                 "Something else is pinned there: detach the instance with the govc that made it, or use another --instance.".into()
             }
-            Self::Bpf { .. } | Self::Netlink { .. } | Self::File { .. } | Self::Image(_) => return None,
+            Self::Netlink { .. } | Self::Image(_) => return None,
+            _ => return self.machine_help(),
+        })
+    }
+
+    /// Likewise, of what the machine and its kernel offer and let this process do.
+    fn machine_help(&self) -> Option<String> {
+        Some(match self {
+            Self::Privileges(_) => PRIVILEGES_HELP.into(),
+            Self::NoBpffs { path, .. } => format!("Mount one: mount -t bpf bpf {}", path.display()),
+            Self::PrivateMounts(_) => {
+                "What is in force would end with this command. Enter the network namespace alone: nsenter \
+                 --net=/run/netns/NAME govc ..; or mount a BPF file system outside, mount -t bpf bpf DIR, and say \
+                 --bpffs DIR."
+                    .into()
+            }
+            Self::NotBpffs(_) => format!(
+                "--bpffs names where the BPF file system is, which is {} mostly.",
+                crate::instance::BPFFS
+            ),
+            Self::Refused { source, .. } => {
+                let help = source.error.raw_os_error().and_then(kernel_help).unwrap_or_else(|| {
+                    "That is a mistake in govc, or a kernel that it does not know yet: please report both.".into()
+                });
+                format!("{help} `govc -v` shows all that the verifier says.")
+            }
+            Self::Bpf { source, .. } => return errno(&**source).and_then(kernel_help),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                PRIVILEGES_HELP.into()
+            }
+            _ => return None,
         })
     }
 }
+
+/// What the kernel says of a program that it refuses: the last line of its verifier, if that was asked.
+#[derive(Debug, Error)]
+#[error("{}{error}", .last.as_ref().map(|last| format!("{last}: ")).unwrap_or_default())]
+pub struct Refusal {
+    last: Option<String>,
+    error: io::Error,
+}
+
+/// Names what the kernel says of a program; everything that its verifier told is for who wants to hear more.
+pub(crate) fn refused(
+    program: impl Into<String>,
+) -> impl FnOnce(aya::programs::ProgramError) -> LoadError {
+    let program = program.into();
+    move |error| match error {
+        aya::programs::ProgramError::LoadError { io_error: error, verifier_log } => {
+            let log = verifier_log.to_string();
+            if !log.trim().is_empty() {
+                tracing::info!("the verifier about `{program}`:\n{}", log.trim_end());
+            }
+            LoadError::Refused { program, source: Refusal { last: last_words(&log), error } }
+        }
+        other => bpf(format!("cannot load program `{program}`"))(other),
+    }
+}
+
+/// The line of a verifier's log that says why: the last one, but for statistics.
+fn last_words(log: &str) -> Option<String> {
+    let statistics = ["processed ", "verification time ", "stack depth "];
+    let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
+    lines.find(|line| statistics.iter().all(|start| !line.starts_with(start))).map(str::to_owned)
+}
+
+/// The number of a kernel's error underneath others.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What to do about an error of bpf(2).
+fn kernel_help(number: i32) -> Option<String> {
+    let locked = "/sys/kernel/security/lockdown";
+    let locked =
+        || std::fs::read_to_string(locked).is_ok_and(|mode| mode.contains("[confidentiality]"));
+    Some(match number {
+        libc::EPERM | libc::EACCES if locked() => {
+            "The kernel is locked down, which keeps programs from reading its memory: start it with \
+             lockdown=integrity, or without lockdown."
+                .into()
+        }
+        libc::EPERM | libc::EACCES => format!(
+            "{PRIVILEGES_HELP} In a container they have to be those of the machine, not of a user namespace, and its \
+             seccomp filter has to let bpf(2) pass."
+        ),
+        libc::E2BIG => "That is more than fits: use a smaller policy, or a newer kernel, which takes longer programs.".into(),
+        libc::ENOMEM => "The kernel has no memory for it: make some free, or raise the limit of this cgroup \
+                         (memory.max)."
+            .into(),
+        _ => return None,
+    })
+}
+
+/// What it takes to change what is in force.
+const PRIVILEGES_HELP: &str = "Run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.";
 
 /// Shorthand for errors of bpf(2).
 pub(crate) fn bpf<E>(what: impl Into<String>) -> impl FnOnce(E) -> LoadError
@@ -277,4 +395,45 @@ pub(crate) fn file(
 ) -> impl FnOnce(io::Error) -> LoadError {
     let path = path.into();
     move |source| LoadError::File { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "0: R1=ctx() R10=fp0\n; let a = b;\n1: (1f) r2 -= r3\nR2 pointer -= pointer prohibited\n\
+                       processed 332 insns (limit 1000000) max_states_per_insn 1 total_states 10\n\n";
+
+    #[test]
+    fn a_refusal_is_told_in_a_line() {
+        let log = aya_obj::VerifierLog::new(LOG.into());
+        let error = io::Error::from_raw_os_error(libc::EACCES);
+        let error = aya::programs::ProgramError::LoadError { io_error: error, verifier_log: log };
+        let error = refused("govc_tc_ingress")(error);
+        assert_eq!(error.to_string(), "the kernel refuses program `govc_tc_ingress`");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.starts_with("R2 pointer -= pointer prohibited: "), "{source}");
+        assert_eq!(source.lines().count(), 1, "{source}");
+        let help = error.help().unwrap();
+        assert!(help.contains("CAP_PERFMON") && help.contains("govc -v"), "{help}");
+        assert_eq!(last_words("processed 1 insns\n"), None);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_comes_with_advice() {
+        for (number, wanted) in
+            [(libc::EPERM, "CAP_BPF"), (libc::E2BIG, "newer kernel"), (libc::ENOMEM, "memory.max")]
+        {
+            let error = aya::maps::MapError::CreateError {
+                name: "TABLES".into(),
+                io_error: io::Error::from_raw_os_error(number),
+            };
+            let help = bpf("cannot make map")(error).help().unwrap();
+            assert!(help.contains(wanted), "{help}");
+        }
+        let other = bpf("cannot")(io::Error::from_raw_os_error(libc::EINVAL));
+        assert_eq!(other.help(), None);
+        let help = LoadError::Privileges("CAP_BPF").help().unwrap();
+        assert!(help.starts_with("Run as root"), "{help}");
+    }
 }

@@ -27,6 +27,9 @@ const LOOK_EVERY: u32 = 256;
 const READER_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Reads the events of an instance. There is one ring: two readers share its events.
+///
+/// The ring lives and dies with its instance. One that is made anew under the same name has another
+/// ring, and gives generations their numbers from 1 on again.
 pub struct Events {
     ring: RingBuf<MapData>,
     positions: Positions,
@@ -37,6 +40,8 @@ pub struct Events {
 /// The images of generations that events name.
 struct Images {
     instance: Instance,
+    /// The kernel's number for the ring: that of the instance whose images these are.
+    ring: u32,
     known: BTreeMap<u64, Option<Arc<Image>>>,
 }
 
@@ -46,11 +51,18 @@ impl Events {
     /// # Errors
     /// There is no such instance.
     pub fn open(place: &Place) -> Result<Self, LoadError> {
-        let images = Images { instance: Instance::open(place)?, known: BTreeMap::new() };
-        let (ring, positions) = open_ring(place)?;
+        let instance = Instance::open(place)?;
+        let (ring, positions, id) = open_ring(place)?;
+        let images = Images { instance, ring: id, known: BTreeMap::new() };
         let mut events = Self { ring, positions, images, taken: 0 };
         events.images.look_at_generations();
         Ok(events)
+    }
+
+    /// Whether the instance that these events are of is still there.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        is_ring_of(self.images.instance.place(), self.images.ring)
     }
 
     /// The next event, waiting for it up to `timeout`.
@@ -113,13 +125,14 @@ impl Events {
     }
 }
 
-fn open_ring(place: &Place) -> Result<(RingBuf<MapData>, Positions), LoadError> {
+fn open_ring(place: &Place) -> Result<(RingBuf<MapData>, Positions, u32), LoadError> {
     let what = "cannot read the event ring";
     let data = object::open_map(&place.pin(names::map::EVENTS))?;
+    let id = data.info().map_err(bpf(what))?.id();
     let ring =
         RingBuf::try_from(Map::from_map_data(data).map_err(bpf(what))?).map_err(bpf(what))?;
     let positions = Positions::map(ring.as_fd()).map_err(bpf(what))?;
-    Ok((ring, positions))
+    Ok((ring, positions, id))
 }
 
 /// Waits until who reads the events of an instance has read those that are published by now, and
@@ -129,7 +142,7 @@ pub(crate) fn let_reader_finish(place: &Place) {
     if !place.has_reader() {
         return;
     }
-    let Ok((_ring, positions)) = open_ring(place) else { return };
+    let Ok((_ring, positions, _)) = open_ring(place) else { return };
     let (published, began) = (positions.published(), Instant::now());
     while positions.read() < published && began.elapsed() < READER_PATIENCE {
         std::thread::sleep(Duration::from_micros(200));
@@ -156,7 +169,7 @@ impl Images {
             // It is being put together right now: the next time it may be there.
             return;
         }
-        // What the kernel has overwritten never comes back: numbers are given once.
+        // What the kernel has overwritten never comes back: numbers are given once in an instance.
         self.known.insert(generation, image);
         while self.known.len() > IMAGES_MAX {
             self.known.pop_first();
@@ -180,10 +193,21 @@ impl Images {
             let still = record(instance).is_some_and(|(now, _)| now == buffer);
             (still && image.digest() == described.digest).then(|| Arc::new(image))
         };
+        let ring = self.ring;
         find(&self.instance).or_else(|| {
             // The tables may have been replaced by larger ones.
-            self.instance = Instance::open(self.instance.place()).ok()?;
+            let instance = Instance::open(self.instance.place()).ok()?;
+            // Not by those of another instance: its numbers mean something else.
+            if !is_ring_of(instance.place(), ring) {
+                return None;
+            }
+            self.instance = instance;
             find(&self.instance)
         })
     }
+}
+
+/// Whether the instance there has this ring.
+fn is_ring_of(place: &Place, ring: u32) -> bool {
+    object::map_id(&place.pin(names::map::EVENTS)).is_ok_and(|id| id == ring)
 }

@@ -4,6 +4,7 @@
 //! there may die at any moment.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -64,7 +65,7 @@ impl Place {
         self.dir.join(name)
     }
 
-    /// Whether an instance is there.
+    /// Whether an instance is there, as far as this process may look.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.set().is_ok()
@@ -73,9 +74,9 @@ impl Place {
     /// The set in use.
     ///
     /// # Errors
-    /// There is no instance.
+    /// There is no instance, or this process may not look.
     pub fn set(&self) -> Result<Set, LoadError> {
-        set::current(self).ok_or_else(|| LoadError::NoInstance(self.name.clone()))
+        set::current(self)?.ok_or_else(|| LoadError::NoInstance(self.name.clone()))
     }
 
     /// Makes the directory, mounting bpffs when there is none, and takes the lock that keeps
@@ -113,9 +114,7 @@ impl Place {
     /// # Errors
     /// Another process is, or there is no instance.
     pub fn claim_events(&self) -> Result<Lock, LoadError> {
-        if !self.exists() {
-            return Err(LoadError::NoInstance(self.name.clone()));
-        }
+        self.set()?;
         let path = self.pin(READER);
         match fs::create_dir(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -156,10 +155,31 @@ impl Place {
         self.dir.ancestors().nth(above).unwrap_or(Path::new(BPFFS))
     }
 
+    /// Whether a bpffs is there, or may be mounted.
+    ///
+    /// # Errors
+    /// Neither: something else is there, or what is mounted would go with this process.
+    pub fn find_bpffs(&self) -> Result<Bpffs, LoadError> {
+        let path = self.bpffs();
+        if rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC) {
+            return Ok(Bpffs::Mounted);
+        }
+        let holds_files = match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        };
+        if holds_files {
+            return Err(LoadError::NotBpffs(path.into()));
+        }
+        if !keeps_mounts() {
+            return Err(LoadError::PrivateMounts(path.into()));
+        }
+        Ok(Bpffs::ToMount)
+    }
+
     fn need_bpffs(&self) -> Result<(), LoadError> {
         let path = self.bpffs();
-        let is_bpffs = rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == BPF_FS_MAGIC);
-        if is_bpffs {
+        if self.find_bpffs()? == Bpffs::Mounted {
             return Ok(());
         }
         let no = |source: std::io::Error| LoadError::NoBpffs { path: path.into(), source };
@@ -172,6 +192,34 @@ impl Place {
         rustix::mount::mount("bpf", path, "bpf", flags, c"mode=0700")
             .map_err(|error| no(error.into()))
     }
+}
+
+/// Whether pins have a place to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bpffs {
+    /// It is there.
+    Mounted,
+    /// An apply mounts it.
+    ToMount,
+}
+
+/// Whether what this process mounts stays when it ends: its mounts are those of the machine, or of the
+/// container. `ip netns exec` makes a namespace of mounts that lives as long as its command, and pins in it
+/// would go with that, and enforcement with them.
+///
+/// A mount has a number of its own in each namespace. Those of process 1 may be read where its namespace
+/// may not be asked for; who may not read them either is not to mount.
+fn keeps_mounts() -> bool {
+    let [own, first] = ["self", "1"].map(|process| {
+        let list = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
+        list.lines().filter_map(mount_number).collect::<BTreeSet<u64>>()
+    });
+    !own.is_disjoint(&first)
+}
+
+/// The number of a mount, with which a line of mountinfo begins.
+fn mount_number(line: &str) -> Option<u64> {
+    line.split(' ').next()?.parse().ok()
 }
 
 /// Held while an instance changes.

@@ -6,6 +6,7 @@ use crate::error::LoadError;
 const OLDEST: (u32, u32) = (6, 6);
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// Checks kernel version and capabilities.
@@ -34,14 +35,23 @@ pub fn release() -> (String, bool) {
 /// Capabilities that `apply` needs and this process lacks.
 #[must_use]
 pub fn missing_capabilities() -> Vec<&'static str> {
-    let effective = effective_capabilities().unwrap_or(u64::MAX);
+    missing(effective_capabilities().unwrap_or(u64::MAX))
+}
+
+fn missing(effective: u64) -> Vec<&'static str> {
     let has = |bit: u32| effective & 1 << bit != 0;
     let mut missing = Vec::new();
     if !has(CAP_NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
     }
-    if !has(CAP_SYS_ADMIN) && !has(CAP_BPF) {
+    // It stands for both of what follows, as it did before they were taken out of it.
+    let admin = has(CAP_SYS_ADMIN);
+    if !admin && !has(CAP_BPF) {
         missing.push("CAP_BPF");
+    }
+    // Programs compare and subtract pointers, which the verifier takes from nobody else.
+    if !admin && !has(CAP_PERFMON) {
+        missing.push("CAP_PERFMON");
     }
     missing
 }
@@ -92,6 +102,15 @@ fn effective_capabilities() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn capabilities_that_are_missing_are_named() {
+        let of = |bits: &[u32]| super::missing(bits.iter().map(|bit| 1 << bit).sum());
+        assert_eq!(of(&[12, 38, 39]), [""; 0]);
+        assert_eq!(of(&[12, 21]), [""; 0]);
+        assert_eq!(of(&[12, 39]), ["CAP_PERFMON"]);
+        assert_eq!(of(&[]), ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON"]);
+    }
+
     #[test]
     fn releases_are_read() {
         assert_eq!(super::version("6.18.44-fc-v595"), Some((6, 18)));

@@ -18,7 +18,7 @@ use govc_abi::{
 };
 
 use crate::{
-    error::{LoadError, bpf},
+    error::{LoadError, bpf, refused},
     instance::Instance,
 };
 
@@ -173,11 +173,8 @@ pub fn load(sizes: Sizes, pin_of: &PinOf<'_>) -> Result<Programs, LoadError> {
         .load(govc_runtime_ebpf::OBJECT)
         .map_err(bpf("the kernel refuses the enforcement point's maps"))?;
     for name in [names::program::TC_INGRESS, names::program::TC_EGRESS] {
-        classifier(&mut object, name)?
-            .load()
-            .map_err(bpf(format!("the kernel's verifier refuses program `{name}`")))?;
+        classifier(&mut object, name)?.load().map_err(refused(name))?;
     }
-    let refused = |name: &str| bpf(format!("the kernel's verifier refuses program `{name}`"));
     xdp(&mut object)?.load().map_err(refused(names::program::XDP_INGRESS))?;
     sockopt(&mut object)?.load().map_err(refused(names::program::DECLARE))?;
     for name in [names::program::CGROUP_MADE, names::program::CGROUP_GONE] {
@@ -201,8 +198,7 @@ pub fn load_run(instance: &Instance, operation: u64) -> Result<Programs, LoadErr
         .load(govc_runtime_ebpf::OBJECT)
         .map_err(bpf("the kernel refuses the enforcement point's maps"))?;
     let name = names::program::SOCKET_MADE;
-    let what = format!("the kernel's verifier refuses program `{name}`");
-    socket_made(&mut object)?.load().map_err(bpf(what))?;
+    socket_made(&mut object)?.load().map_err(refused(name))?;
     Ok(Programs { object })
 }
 
@@ -304,6 +300,15 @@ fn missing(name: &str) -> LoadError {
 /// There is none, or it cannot be opened.
 pub fn open_map(path: &Path) -> Result<MapData, LoadError> {
     MapData::from_pin(path).map_err(bpf(format!("cannot open pinned map `{}`", path.display())))
+}
+
+/// The kernel's number for a pinned map, which no other map ever gets while the machine is up.
+///
+/// # Errors
+/// As [`open_map`].
+pub fn map_id(path: &Path) -> Result<u32, LoadError> {
+    let map = open_map(path)?;
+    Ok(map.info().map_err(bpf("cannot ask the kernel about a map"))?.id())
 }
 
 /// Maps a pinned array.

@@ -6,7 +6,12 @@
 //! A set is marked when all links run its programs and all counts have been carried over, so that
 //! whoever finds a newer set without a mark knows that its maker died, and makes another one.
 
-use std::{fs, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::links::FdLink;
 use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
@@ -79,7 +84,7 @@ impl Set {
 
     fn remove(&self) -> Result<(), LoadError> {
         match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(file("cannot remove pins", &self.dir)(error))
             }
             _ => Ok(()),
@@ -88,27 +93,41 @@ impl Set {
 }
 
 /// All sets of an instance, oldest first; none when there is no instance.
-pub(crate) fn list(place: &Place) -> Vec<Set> {
-    let Ok(entries) = fs::read_dir(place.dir()) else { return Vec::new() };
-    let mut sets: Vec<Set> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let number = entry.file_name().to_str()?.strip_prefix(DIRECTORY)?.parse().ok()?;
-            let dir = entry.path();
-            let object = fs::read_dir(&dir)
-                .ok()?
-                .flatten()
-                .find_map(|mark| Some(mark.file_name().to_str()?.strip_prefix(READY)?.to_owned()));
-            Some(Set { number, dir, object })
-        })
-        .collect();
+///
+/// # Errors
+/// This process may not look.
+pub(crate) fn list(place: &Place) -> Result<Vec<Set>, LoadError> {
+    let look = |dir: &Path| match fs::read_dir(dir) {
+        Ok(entries) => Ok(entries.flatten().collect::<Vec<_>>()),
+        // Another process may just have removed it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(LoadError::Privileges("the pins of instances are for root alone"))
+        }
+        Err(error) => Err(file("cannot list pins", dir)(error)),
+    };
+    let mut sets = Vec::new();
+    for entry in look(place.dir())? {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY)?.parse().ok());
+        let Some(number) = number else { continue };
+        let dir = entry.path();
+        let marks = look(&dir)?;
+        let object = marks
+            .into_iter()
+            .find_map(|mark| Some(mark.file_name().to_str()?.strip_prefix(READY)?.to_owned()));
+        sets.push(Set { number, dir, object });
+    }
     sets.sort_unstable_by_key(|set| set.number);
-    sets
+    Ok(sets)
 }
 
-/// The set in use.
-pub(crate) fn current(place: &Place) -> Option<Set> {
-    list(place).into_iter().rev().find(|set| set.object.is_some())
+/// The set in use; none when there is no instance.
+///
+/// # Errors
+/// This process may not look.
+pub(crate) fn current(place: &Place) -> Result<Option<Set>, LoadError> {
+    Ok(list(place)?.into_iter().rev().find(|set| set.object.is_some()))
 }
 
 /// Makes sure that an instance has a set of sufficient size, loaded from this version's object,
@@ -119,7 +138,7 @@ pub(crate) fn current(place: &Place) -> Option<Set> {
 /// # Errors
 /// The kernel refuses maps or programs; the set in use stays so.
 pub fn prepare(place: &Place, wanted: Sizes) -> Result<bool, LoadError> {
-    let sets = list(place);
+    let sets = list(place)?;
     let in_use = sets.iter().rposition(|set| set.object.is_some());
     let old = in_use.map(|_| Instance::open(place)).transpose()?;
     // Sets without a mark that are newer: their makers died, and links may run their programs.

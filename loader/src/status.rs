@@ -148,6 +148,8 @@ pub struct EventCount {
     pub lost_full: u64,
     /// Lost to the rate limit.
     pub lost_rate: u64,
+    /// How many events a CPU publishes in a second at most.
+    pub rate: u32,
     /// Permitted packets are reported too.
     pub permits: bool,
     /// A process is reading events. Permits that are reported without one are left over from a
@@ -312,12 +314,13 @@ fn rule_counts(
 /// There is no such instance.
 pub fn event_count(place: &Place) -> Result<EventCount, LoadError> {
     let what = "cannot read the CPUs' state";
+    let control = Instance::open(place)?.control();
     let data = object::open_map(&place.pin(names::map::CPU))?;
     let map = aya::maps::Map::from_map_data(data).map_err(bpf(what))?;
     let map: aya::maps::PerCpuArray<_, PodCpuState> = map.try_into().map_err(bpf(what))?;
-    let flags = Instance::open(place)?.control().flags;
-    let permits = flags & control_flag::REPORT_PERMITS != 0;
-    let mut count = EventCount { permits, reader: place.has_reader(), ..EventCount::default() };
+    let permits = control.flags & control_flag::REPORT_PERMITS != 0;
+    let (rate, reader) = (control.event_rate, place.has_reader());
+    let mut count = EventCount { rate, permits, reader, ..EventCount::default() };
     for state in map.get(&0, 0).map_err(bpf(what))?.iter() {
         count.delivered += state.0.events_delivered;
         count.lost_full += state.0.events_lost_full;

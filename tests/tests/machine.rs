@@ -116,6 +116,166 @@ fn doctor_finds_what_is_wrong() {
     assert!(found.iter().all(|(check, _, message)| check != "keys" || !message.contains("acme")));
 }
 
+/// A directory that goes with its test.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("govc-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a program that runs govc in other circumstances.
+fn run_by(node: &Node, program: &[&str], arguments: &[&str]) -> Output {
+    let [program, options @ ..] = program else { panic!("a program") };
+    let inner = node.govc(GOVC, arguments);
+    let mut command = std::process::Command::new(program);
+    command.args(options).arg(inner.get_program()).args(inner.get_args());
+    command.env("GOVC_KEYS", node.keys().ring().dir()).env_remove("GOVC_LOG");
+    node.namespace.run(|| command.output()).unwrap()
+}
+
+#[test]
+fn nothing_is_mounted_where_it_would_not_stay() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let files = Directory::new("mount");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let empty = files.0.join("bpf");
+    std::fs::create_dir(&empty).unwrap();
+    let apply = |at: &std::path::Path| {
+        let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
+        ["apply", "--image", image, "--iface", "eth0", "--bpffs", at].map(str::to_owned)
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // As under `ip netns exec`: the pins would go with the command.
+    let private = ["unshare", "--mount"];
+    let arguments = apply(&empty);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = run_by(&lab.b, &private, &arguments);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(told(&refused).contains("nsenter --net="), "{refused:?}");
+    let look = ["doctor", "--json", "--bpffs", empty.to_str().unwrap()];
+    let found = findings(&run_by(&lab.b, &private, &look));
+    assert_eq!(state(&found, "bpffs", "ends with this mount namespace"), "fail");
+    assert_eq!(state(&doctor(&lab.b, &look[2..]), "bpffs", "`apply` will mount it"), "ok");
+    // Nor over what is there.
+    let full = files.0.to_str().unwrap();
+    assert_eq!(state(&doctor(&lab.b, &["--bpffs", full]), "bpffs", "no empty directory"), "fail");
+    let arguments = apply(&files.0);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let refused = lab.b.run_govc(GOVC, &arguments);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(image.is_file() && !files.0.join("govc").exists());
+    // What is mounted is there in such a namespace too, and stays.
+    assert_eq!(
+        state(&findings(&run_by(&lab.b, &private, &["doctor", "--json"])), "bpffs", "mounted"),
+        "ok"
+    );
+}
+
+#[test]
+fn what_may_not_be_seen_is_not_taken_for_absent() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let commands: &[&[&str]] = &[
+        &["status"],
+        &["observe", "--count", "0"],
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["metrics"],
+        &["confirm"],
+    ];
+    for command in commands {
+        let output = run_by(&lab.b, &nobody, command);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{command:?}: {told}");
+        assert!(told.contains("missing privileges") && told.contains("help: "), "{told}");
+    }
+    // Whoever scrapes learns that nothing is known, not that there is no policy.
+    let inner = lab.b.govc(GOVC, &["metrics", "--listen", "127.0.0.1:0"]);
+    let mut command = std::process::Command::new("setpriv");
+    command.args(&nobody[1..]).arg(inner.get_program()).args(inner.get_args());
+    command.stdout(std::process::Stdio::piped());
+    let mut child = lab.b.namespace.run(|| command.spawn()).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().trim_start_matches("http://").trim_end_matches("/metrics");
+    let mut stream = lab.b.namespace.run(|| TcpStream::connect(address)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
+    assert!(answer.contains("missing privileges") && !answer.contains("govc_up"), "{answer}");
+}
+
+#[test]
+fn capabilities_that_suffice_suffice_and_others_are_named() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let files = Directory::new("capabilities");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let apply = ["apply", "--image", image.to_str().unwrap(), "--iface", "eth0"];
+    let with = |set: &str| [format!("--bounding-set=-all,{set}"), "--inh-caps=-all".to_owned()];
+    let by = |options: &[String; 2], arguments: &[&str]| {
+        run_by(&lab.b, &["setpriv", &options[0], &options[1]], arguments)
+    };
+    let few = with("+bpf,+net_admin");
+    let found = findings(&by(&few, &["doctor", "--json"]));
+    assert_eq!(state(&found, "privileges", "CAP_PERFMON"), "warn");
+    let output = by(&few, &apply);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("missing privileges: CAP_PERFMON"), "{told}");
+    assert!(told.contains("help: ") && told.lines().count() < 5, "{told}");
+    let enough = with("+bpf,+net_admin,+perfmon");
+    let found = findings(&by(&enough, &["doctor", "--json"]));
+    assert_eq!(state(&found, "privileges", "all"), "ok");
+    let output = by(&enough, &apply);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(lab.b.generation(), 1);
+}
+
+#[test]
+fn how_many_events_there_may_be_is_said_and_told() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let files = Directory::new("rate");
+    let image = files.0.join("policy.image");
+    std::fs::write(&image, ledger().bytes()).unwrap();
+    let apply = ["apply", "--image", image.to_str().unwrap()];
+    assert_eq!(lab.b.status().events.rate, 10_000);
+    let output = lab.b.run_govc(GOVC, &[&apply[..], &["--event-rate", "77"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    // It is the instance's: another policy changes nothing about it.
+    assert!(lab.b.run_govc(GOVC, &apply).status.success());
+    assert_eq!(lab.b.status().events.rate, 77);
+    let told = lab.b.run_govc(GOVC, &["status"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("77 a second on each CPU"), "{told:?}");
+    let none = lab.b.run_govc(GOVC, &[&apply[..], &["--event-rate", "0"]].concat());
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
+}
+
 /// Samples of an OpenMetrics text by name and labels.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     parse_openmetrics(text).unwrap_or_else(|error| panic!("{error}\n{text}"));

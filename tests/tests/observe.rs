@@ -231,7 +231,6 @@ fn filters_choose_live_and_from_a_file() {
         &["--from", "acme.guest"],
         &["--operation", "ledger.write"],
         &["--verdict", "would-deny"],
-        &["--iface", "eth1"],
         &["--address", "10.99.0.0/16"],
         &["--address", "::1"],
     ];
@@ -259,9 +258,13 @@ fn filters_choose_live_and_from_a_file() {
     assert!(text(&told).contains("ledger.telnet e2e.gov:"), "{}", text(&told));
     assert!(!text(&told).contains('\u{1b}'));
 
-    // Live: a name that nobody knows would choose nothing for ever.
-    for arguments in [["--from", "acme.nobody"], ["--rule", "ledger.nothing"]] {
+    // A name that nobody knows would choose nothing for ever.
+    for arguments in [["--from", "acme.nobody"], ["--rule", "ledger.nothing"], ["--iface", "eth1"]]
+    {
         let output = lab.b.run_govc(GOVC, &[&["observe"], &arguments[..]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let command = ["observe", "--read", file];
+        let output = Command::new(GOVC).args(command).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
     let observer = observe(&lab.b, &["--json", "--rule", "ledger.telnet", "--count", "1"]);
@@ -562,4 +565,102 @@ fn claims_end_with_their_reader() {
     assert!(lab.b.run_govc(GOVC, &["observe", "--count", "0"]).status.success());
     lab.b.detach(&[]);
     assert!(!lab.b.place.dir().exists());
+}
+
+#[test]
+fn interfaces_have_their_names_where_they_are() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    // The router has interfaces with indices of its own, which may be those of B's.
+    let start = |arguments: &[&str]| {
+        let mut command = lab.b.govc(GOVC, &[&["observe"], arguments].concat());
+        lab.router.run(|| command.spawn()).unwrap()
+    };
+    let observer = start(&["--json", "--rule", "ledger.telnet", "--count", "1"]);
+    assert!(wait_until(|| lab.b.status().events.reader));
+    traffic(&lab);
+    let found = events(&observer.wait_with_output().unwrap());
+    assert_eq!(found[0]["interface"], Value::Null, "{}", found[0]);
+    let index = lab.b.status().interfaces[0].attached.index;
+    assert_eq!(found[0]["ifindex"], index);
+    for name in ["to_a", "to_b", "eth0"] {
+        let output = start(&["--iface", name, "--count", "0"]).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+    }
+    let output =
+        start(&["--iface", &index.to_string(), "--count", "0"]).wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn what_ends_an_observer_costs_no_summary() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let scratch = Scratch::new();
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    // No room for the file.
+    let kept = scratch.0.join("events");
+    let inner =
+        lab.b.govc(GOVC, &["observe", "--permits", "--json", "--write", kept.to_str().unwrap()]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let observer = lab.b.namespace.run(|| command.spawn()).unwrap();
+    assert!(wait_until(|| lab.b.status().events.permits));
+    traffic(&lab);
+    let output = observer.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let end = summary(&output);
+    assert!(end["shown"].as_u64().unwrap() > 0 && end["events"]["counted"].is_u64(), "{end}");
+    assert!(end["ended"].as_str().unwrap().starts_with("cannot write `"), "{end}");
+    assert!(told(&output).contains("help: "), "{}", told(&output));
+    assert!(!lab.b.status().events.permits);
+    // No instance any more.
+    for arguments in [&["--json"][..], &[]] {
+        lab.b.apply(&ledger(), &["eth0"]);
+        let observer = observe(&lab.b, arguments);
+        traffic(&lab);
+        lab.b.detach(&[]);
+        let output = observer.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let told = told(&output);
+        assert!(told.contains("was detached meanwhile") && told.contains("help: "), "{told}");
+        if arguments.is_empty() {
+            assert!(told.contains(" counted = ") && told.contains("ended early: "), "{told}");
+        } else {
+            let end = summary(&output);
+            let number = |field: &str| end["events"][field].as_u64().unwrap();
+            assert_eq!(number("read") + number("waiting") + number("lost_rate"), number("counted"));
+            assert_eq!((number("waiting"), number("read")), (0, end["shown"].as_u64().unwrap()));
+            assert!(number("read") >= 2, "{end}");
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_is_made_anew_is_another_one() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    let observer = observe(&lab.b, &["--json"]);
+    traffic(&lab);
+    lab.b.detach(&[]);
+    let rules = "policy other { on ingress  deny else { proto udp port 23 } }";
+    lab.b.apply(&image(&[&workload("acme.payments.ledger", "read"), rules]), &["eth0"]);
+    // Its events are somebody else's, and so is whether permits are reported.
+    status::report_permits(&lab.b.place, true).unwrap();
+    let output = observer.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let end = summary(&output);
+    assert!(end["ended"].as_str().unwrap().contains("was detached meanwhile"), "{end}");
+    for event in events(&output) {
+        assert_ne!(event["rule"], "other.else", "{event}");
+    }
+    assert!(lab.b.status().events.permits);
 }

@@ -322,7 +322,7 @@ fn publish(
     }
     let trial = arguments
         .confirm
-        .map(|timeout| Trial::begin(&arguments.instance.place, timeout.into()))
+        .map(|timeout| Trial::begin(&arguments.instance.place, timeout))
         .transpose()?;
     let applied = publish::apply(&publish::Apply {
         place: &place,
@@ -338,6 +338,9 @@ fn publish(
         set_mtu: !arguments.keep_mtu,
         dry_run: arguments.dry_run,
     });
+    if let (Ok(_), Some(rate)) = (&applied, arguments.event_rate) {
+        status::set_event_rate(&place, rate)?;
+    }
     match (applied, trial) {
         (Ok(applied), Some(trial)) => Ok((applied, Some(trial.start()?))),
         (Ok(applied), None) => Ok((applied, None)),

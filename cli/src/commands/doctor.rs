@@ -2,7 +2,7 @@
 
 use govc_loader::{
     LoadError, attach, cgroup,
-    instance::{Instance, Place},
+    instance::{Bpffs, Instance, Place},
     kernel,
     keyring::{KeyRing, slot_now},
     netdev::{self, Netdev, Overhead},
@@ -21,7 +21,6 @@ use crate::{
 
 /// Keys and bundles that end sooner deserve a look.
 const ENDS_SOON_S: u64 = 24 * 3600;
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -79,7 +78,7 @@ pub fn run(arguments: &Doctor, style: &Style) -> Result<(), Failure> {
     let place = place(&arguments.instance.place);
     let privileged = machine(&mut findings);
     cgroups(&mut findings, privileged);
-    bpffs(&mut findings, &arguments.instance.place.bpffs, privileged);
+    bpffs(&mut findings, &place, &arguments.instance.place.bpffs, privileged);
     interfaces(&mut findings, &arguments.interfaces);
     clock(&mut findings, &place, privileged);
     keys(&mut findings, &ring::open(&arguments.ring), slot_now());
@@ -181,17 +180,20 @@ fn cgroups(findings: &mut Findings, privileged: bool) {
     }
 }
 
-fn bpffs(findings: &mut Findings, path: &std::path::Path, privileged: bool) {
+fn bpffs(findings: &mut Findings, place: &Place, path: &std::path::Path, privileged: bool) {
     let shown = path.display();
-    match rustix::fs::statfs(path) {
-        Ok(fs) if fs.f_type == BPF_FS_MAGIC => findings.ok("bpffs", format!("mounted at {shown}")),
-        _ if privileged => {
+    match place.find_bpffs() {
+        Ok(Bpffs::Mounted) => findings.ok("bpffs", format!("mounted at {shown}")),
+        Ok(Bpffs::ToMount) if privileged => {
             findings.ok("bpffs", format!("not mounted at {shown}; `apply` will mount it"));
+        }
+        Err(error @ (LoadError::NotBpffs(_) | LoadError::PrivateMounts(_))) if privileged => {
+            findings.fail("bpffs", error.to_string(), error.help().unwrap_or_default());
         }
         _ => findings.warn(
             "bpffs",
             format!("not mounted at {shown}"),
-            format!("`govc apply` mounts it, or: mount -t bpf bpf {shown}"),
+            format!("`govc apply` mounts it as root, or: mount -t bpf bpf {shown}"),
         ),
     }
 }

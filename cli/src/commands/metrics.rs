@@ -302,8 +302,10 @@ async fn scrape(place: Arc<Place>) -> Response {
     });
     match read.await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        // Nobody knows then whether there is a policy: no sample says that there is none.
         Ok(Err(failure)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{failure}\n")).into_response()
+            let help = failure.help().map(|help| format!("{help}\n")).unwrap_or_default();
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n{help}")).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufWriter, IsTerminal as _, Write},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,16 +12,16 @@ use std::{
 };
 
 use govc_abi::{event::Event, node::LEAF_NONE};
-use govc_loader::instance::Instance;
+use govc_loader::{LoadError, instance::Instance};
 use serde::Serialize;
 
 use super::{apply::place, plural};
 use crate::{
     arguments::Observe,
     events::{
-        board::{Flow, Flows},
         describe::{Described, who},
-        filter::Filter,
+        filter::{Filter, Known},
+        flows::{Flow, Flows},
         history::{Reader, Writer},
         pace::{Pace, Second},
         pcapng::Capture,
@@ -41,19 +42,39 @@ pub fn run(arguments: &Observe, style: &Style) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
     let mut filter = Filter::new(&arguments.filter);
     let mut source = match &arguments.read {
-        Some(path) => Source::File(Box::new(Reader::open(path)?)),
+        Some(path) => {
+            check_file(&filter, path)?;
+            Source::File(Box::new(Reader::open(path)?))
+        }
         None => {
             let place = place(&arguments.instance.place);
             let live = Live::open(&place, arguments.backlog, arguments.permits)?;
             let (_, image) = Instance::open(&place)?.active_image()?;
-            filter.check(&image)?;
+            filter.check(&Known {
+                whose: "the policy in force",
+                images: &[Arc::new(image)],
+                interfaces: live.interfaces().all(),
+            })?;
             Source::Live(Box::new(live))
         }
     };
     let mut output = Output::open(arguments, style)?;
     let result = follow(arguments, &mut source, &mut filter, &mut output, &stop);
-    let ended = output.end(&mut source);
+    let ended = output.end(&mut source, result.as_ref().err());
     result.and(ended)
+}
+
+/// Refuses names that nothing in a file knows. One without events has nothing to choose from.
+fn check_file(filter: &Filter, path: &Path) -> Result<(), Failure> {
+    if !filter.names_anything() {
+        return Ok(());
+    }
+    let contents = Reader::contents(path)?;
+    if contents.events == 0 {
+        return Ok(());
+    }
+    let (images, interfaces) = (&contents.images, &contents.interfaces);
+    filter.check(&Known { whose: &format!("`{}`", path.display()), images, interfaces })
 }
 
 /// Set by SIGINT, SIGTERM and SIGHUP: whatever was turned on is turned off before the end.
@@ -67,6 +88,22 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
 }
 
 fn follow(
+    arguments: &Observe,
+    source: &mut Source,
+    filter: &mut Filter,
+    output: &mut Output<'_>,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let followed = follow_on(arguments, source, filter, output, stop);
+    // What lies in the ring of an instance that is gone is all that there will be of it.
+    let gone = matches!(followed, Err(Failure::Load(LoadError::Detached(_))));
+    if followed.is_ok() || gone {
+        drain(arguments, source, filter, output)?;
+    }
+    followed
+}
+
+fn follow_on(
     arguments: &Observe,
     source: &mut Source,
     filter: &mut Filter,
@@ -98,7 +135,7 @@ fn follow(
             }
         }
     }
-    drain(arguments, source, filter, output)
+    Ok(())
 }
 
 /// Reads what was in the ring when it was time to end: a file holds everything up to then, unless
@@ -110,7 +147,7 @@ fn drain(
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
     let Source::Live(live) = source else { return Ok(()) };
-    let waiting = live.tally()?.waiting;
+    let waiting = live.last_tally().waiting;
     let end = Instant::now() + DRAIN_MAX;
     for _ in 0..waiting {
         let enough = arguments.count.is_some_and(|count| output.shown >= count);
@@ -144,6 +181,10 @@ struct Output<'a> {
     /// Summaries are for whoever watches; a file alone needs none of the events on the screen.
     quiet: bool,
     pace: Option<Pace>,
+    /// Events happened when a file says so, however fast it is read.
+    from_file: bool,
+    /// The second that is counted, of a file.
+    second: Duration,
     begun: Instant,
     ticked: Instant,
     history: Option<Writer>,
@@ -169,6 +210,8 @@ impl<'a> Output<'a> {
             kept: history.is_some() || arguments.read.is_some(),
             quiet: arguments.quiet,
             pace: paced.then(|| Pace::new(arguments.aggregate, Duration::ZERO)),
+            from_file: arguments.read.is_some(),
+            second: Duration::ZERO,
             begun: Instant::now(),
             ticked: Instant::now(),
             history,
@@ -181,6 +224,9 @@ impl<'a> Output<'a> {
 
     fn event(&mut self, event: &Event, unix_ns: u64, source: &mut Source) -> Result<(), Failure> {
         self.shown += 1;
+        if self.from_file {
+            self.pass(Duration::from_nanos(unix_ns), source)?;
+        }
         if event.pending != LEAF_NONE {
             self.pending.add(event, unix_ns, source);
         }
@@ -220,10 +266,28 @@ impl<'a> Output<'a> {
         Ok(self.out.write_all(b"\n")?)
     }
 
+    /// Goes on to the second of a file's event.
+    fn pass(&mut self, time: Duration, source: &mut Source) -> Result<(), Failure> {
+        let second = Duration::from_secs(time.as_secs());
+        if let Some(counted) = self.pace.as_mut().and_then(|pace| pace.due(second)) {
+            self.second(&counted, source)?;
+        }
+        self.second = self.second.max(second);
+        Ok(())
+    }
+
+    /// When what was counted was: of a file the second's beginning, now otherwise.
+    fn counted_at(&self) -> jiff::Timestamp {
+        let of_file = i64::try_from(self.second.as_secs()).ok();
+        let of_file = of_file.and_then(|second| jiff::Timestamp::from_second(second).ok());
+        of_file.filter(|_| self.from_file).unwrap_or_else(jiff::Timestamp::now)
+    }
+
     /// Once a second: what was counted, and what was lost.
     fn tick(&mut self, source: &mut Source) -> Result<(), Failure> {
         let begun = self.begun;
-        if let Some(second) = self.pace.as_mut().and_then(|pace| pace.due(begun.elapsed())) {
+        let pace = self.pace.as_mut().filter(|_| !self.from_file);
+        if let Some(second) = pace.and_then(|pace| pace.due(begun.elapsed())) {
             self.second(&second, source)?;
         }
         if self.ticked.elapsed() >= Duration::from_secs(1) {
@@ -261,11 +325,13 @@ impl<'a> Output<'a> {
         if self.json {
             let kinds: Vec<Counted<'_>> =
                 rows.iter().map(|(count, described)| Counted::new(*count, described)).collect();
+            let time = format!("{:.0}", self.counted_at());
             return self.json(&serde_json::json!({
-                "second": { "events": second.events, "kinds": kinds, "others": rest }
+                "second": { "time": time, "events": second.events, "kinds": kinds, "others": rest }
             }));
         }
-        let now = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        let now = self.counted_at().to_zoned(jiff::tz::TimeZone::system());
+        let now = now.strftime("%H:%M:%S").to_string();
         let text = format!("{} events in a second, by kind:", second.events);
         writeln!(self.out, "{} {}", self.style.dim(now), self.style.bold(text))?;
         for (count, described) in &rows {
@@ -279,43 +345,65 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Hands everything on, also what comes after something that cannot be.
     fn flush(&mut self) -> Result<(), Failure> {
-        self.out.flush()?;
-        if let Some(history) = &mut self.history {
-            history.flush()?;
-        }
-        if let Some(capture) = &mut self.capture {
-            capture.flush()?;
-        }
-        Ok(())
+        let out = self.out.flush().map_err(Failure::from);
+        let history = self.history.as_mut().map_or(Ok(()), Writer::flush);
+        let capture = self.capture.as_mut().map_or(Ok(()), Capture::flush);
+        out.and(history).and(capture)
     }
 
-    /// The rest of the last second, and what became of all events.
-    fn end(&mut self, source: &mut Source) -> Result<(), Failure> {
-        if let Some(second) = self.pace.as_mut().and_then(Pace::end_second) {
-            self.second(&second, source)?;
-        }
-        let tally = source.tally()?;
-        let source = &*source;
-        if let (Some(history), Some(tally), Source::Live(_)) = (&mut self.history, &tally, source) {
-            history.tally(tally)?;
-        }
-        self.flush()?;
+    /// The rest of the last second, and what became of all events, whatever it was that ended it.
+    fn end(&mut self, source: &mut Source, why: Option<&Failure>) -> Result<(), Failure> {
+        let second = self.pace.as_mut().and_then(Pace::end_second);
+        let counted = second.map_or(Ok(()), |second| self.second(&second, source));
+        let tally = source.last_tally();
+        let kept = match (&mut self.history, &tally, &*source) {
+            (Some(history), Some(tally), Source::Live(_)) => history.tally(tally),
+            _ => Ok(()),
+        };
+        let flushed = self.flush();
+        let told = self.summary(source, tally.as_ref(), why);
+        counted.and(kept).and(flushed).and(told)
+    }
+
+    fn summary(
+        &mut self,
+        source: &Source,
+        tally: Option<&Tally>,
+        why: Option<&Failure>,
+    ) -> Result<(), Failure> {
         let broken = matches!(source, Source::File(reader) if reader.is_broken());
+        let (flows, others) = (self.pending.list(), self.pending.others());
+        let ended = why.map(ToString::to_string);
         if self.json {
-            let would = self.pending.list();
-            self.json(&serde_json::json!({
+            let told = self.json(&serde_json::json!({
                 "summary": {
-                    "shown": self.shown, "events": tally, "truncated": broken, "would": would
+                    "shown": self.shown, "events": tally, "truncated": broken, "would": flows,
+                    "would_others": others, "ended": ended
                 }
-            }))?;
-            return self.flush();
+            }));
+            let told = told.and_then(|()| self.flush());
+            // Where the output is what cannot be written, it has to be told beside it.
+            if !matches!(told, Err(Failure::Machine { .. })) {
+                return told;
+            }
         }
-        let mut text = summary(self.shown, tally.as_ref());
+        if matches!(why, Some(Failure::Pipe)) {
+            return Ok(());
+        }
+        let mut text = summary(self.shown, tally);
         if broken {
             text.push_str("\nthe file ends within an event: its writer was killed, and what it had not written is not here");
         }
-        text.push_str(&would(&self.pending.list()));
+        text.push_str(&would(&flows));
+        if others > 0 {
+            let events = plural(others as usize, "event");
+            text.push_str(&format!("\n{events} of flows that are too many to be told apart"));
+        }
+        if let Some(ended) = ended {
+            text.push_str(&format!("\nended early: {ended}"));
+        }
         // Beside the events: whoever pipes them wants to know too, and not in the pipe.
         let mut err = std::io::stderr().lock();
         Ok(writeln!(err, "{}", self.style.dim_err(text))?)
@@ -442,7 +530,7 @@ fn summary(shown: u64, tally: Option<&Tally>) -> String {
     }
     if tally.skipped > 0 {
         text.push_str(&format!(
-            "; {} from before left out (--backlog shows them)",
+            "; {} from before left out, which nobody can read any more (with --backlog they are shown)",
             plural(tally.skipped as usize, "event")
         ));
     }

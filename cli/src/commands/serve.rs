@@ -44,7 +44,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 #[derive(Clone, Default)]
 struct Published {
     view: Arc<str>,
-    images: Arc<BTreeMap<u64, Arc<Image>>>,
+    images: Arc<BTreeMap<String, Arc<Image>>>,
 }
 
 #[derive(Clone)]
@@ -199,16 +199,16 @@ async fn views(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Ev
 
 #[derive(Deserialize)]
 struct Asked {
-    generation: u64,
+    image: String,
     rule: u32,
 }
 
-/// The source of a rule of a generation that is shown.
+/// The source of a rule of an image that is shown.
 async fn source(State(shared): State<Shared>, Query(asked): Query<Asked>) -> Response {
     let images = shared.published.borrow().images.clone();
-    let found = match images.get(&asked.generation) {
+    let found = match images.get(&asked.image) {
         Some(image) => excerpt::excerpt(image.names(), asked.rule, &shared.below),
-        None => Err(format!("generation {} is gone", asked.generation)),
+        None => Err("its policy is gone".to_owned()),
     };
     match found {
         Ok(excerpt) => Json(excerpt).into_response(),

@@ -94,12 +94,19 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
             plural(grants.revoked as usize, "serial")
         ))?;
     }
+    events(status, style)?;
+    pending(status, style)
+}
+
+/// What became of events.
+fn events(status: &Status, style: &Style) -> Result<(), Failure> {
     let events = status.events;
     line(&format!(
-        "{} {} delivered, {} lost to the rate limit, {} lost to a full ring",
+        "{} {} delivered, {} lost to the rate limit ({} a second on each CPU), {} lost to a full ring",
         style.bold("events  "),
         events.delivered,
         events.lost_rate,
+        events.rate,
         events.lost_full
     ))?;
     if events.permits && !events.reader {
@@ -107,7 +114,7 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
                     `govc observe --count 0` turns that off";
         line(&format!("         {}", style.paint("33", text)))?;
     }
-    pending(status, style)
+    Ok(())
 }
 
 /// Until when the policy is good, if a bundle says so.

@@ -3,16 +3,30 @@
 mod screen;
 
 use std::{
-    io::IsTerminal as _, path::Path, process::Command, sync::atomic::Ordering, time::Duration,
+    io::IsTerminal as _,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
+
+use govc_loader::{instance::Place, status};
 
 use ratatui::{
     DefaultTerminal,
     crossterm::{
         event::{self, Event, KeyEventKind},
         execute,
-        terminal::{Clear, ClearType},
+        terminal::{Clear, ClearType, disable_raw_mode},
     },
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
 };
 
 use self::screen::{Ask, Screen};
@@ -21,6 +35,9 @@ use crate::{arguments::Top, events::board::Board, excerpt, failure::Failure, out
 
 /// How long keys and events wait for each other.
 const WAIT: Duration = Duration::from_millis(25);
+/// How long whoever draws may take to an end that was asked for. A terminal that takes nothing, or that
+/// is gone, may hold it for ever.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
 pub fn run(arguments: &Top, style: &Style) -> Result<(), Failure> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
@@ -29,13 +46,63 @@ pub fn run(arguments: &Top, style: &Style) -> Result<(), Failure> {
             help: "Elsewhere: govc observe --aggregate, or govc metrics".into(),
         });
     }
-    let stop = stop_on_signals()?;
-    let mut board = Board::open(place(&arguments.watched.instance), !arguments.watched.denials)?;
+    let ending = Ending { stop: stop_on_signals()?, away: Arc::default() };
+    let place = place(&arguments.watched.instance);
+    let mut board = Board::open(place.clone(), !arguments.watched.denials)?;
+    ending.insist(place);
     let mut screen = Screen::new(style.is_coloured());
     let mut terminal = ratatui::try_init()?;
-    let result = follow(arguments, &mut board, &mut screen, &mut terminal, &stop);
-    ratatui::try_restore()?;
+    let result = follow(arguments, &mut board, &mut screen, &mut terminal, &ending);
+    let restored = ratatui::try_restore();
+    if is_gone() {
+        // Nobody is left to whom anything could be told.
+        return Ok(());
+    }
+    restored?;
     result
+}
+
+/// Whether nobody is at the other end of the terminal any more: reading it would then give nothing, at once
+/// and for ever, and whoever waits for keys would never come back.
+fn is_gone() -> bool {
+    let input = std::io::stdin();
+    let mut fds = [PollFd::new(&input, PollFlags::empty())];
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok() && fds.iter().any(|fd| fd.revents().intersects(gone))
+}
+
+/// When to end.
+struct Ending {
+    stop: Arc<AtomicBool>,
+    /// An editor has the terminal: it ends first.
+    away: Arc<AtomicBool>,
+}
+
+impl Ending {
+    fn is_due(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || is_gone()
+    }
+
+    /// Ends the process when it does not come to an end that is due: there is one reader of events, and
+    /// nobody else could be it as long as this one hangs.
+    fn insist(&self, place: Place) {
+        let (stop, away) = (self.stop.clone(), self.away.clone());
+        thread::spawn(move || {
+            let mut due: Option<Instant> = None;
+            loop {
+                thread::sleep(WAIT * 4);
+                if away.load(Ordering::SeqCst) || !(stop.load(Ordering::SeqCst) || is_gone()) {
+                    due = None;
+                } else if due.get_or_insert_with(Instant::now).elapsed() > END_PATIENCE {
+                    // Fails when the instance was detached meanwhile; then nothing is reported either.
+                    let _ = status::report_permits(&place, false);
+                    let _ = disable_raw_mode();
+                    std::process::exit(0);
+                }
+            }
+        });
+    }
 }
 
 fn follow(
@@ -43,17 +110,17 @@ fn follow(
     board: &mut Board,
     screen: &mut Screen,
     terminal: &mut DefaultTerminal,
-    stop: &std::sync::atomic::AtomicBool,
+    ending: &Ending,
 ) -> Result<(), Failure> {
     let below = arguments.watched.sources.sources.as_path();
     let mut changed = true;
-    while !stop.load(Ordering::SeqCst) {
+    while !ending.is_due() {
         board.read(WAIT)?;
         if let Some(view) = board.due()? {
             let images = board.images(&view);
             changed |= screen.show(view, images);
         }
-        while event::poll(Duration::ZERO)? {
+        while !is_gone() && event::poll(Duration::ZERO)? {
             let asked = match event::read()? {
                 Event::Key(key) if key.kind == KeyEventKind::Press => screen.key(key),
                 Event::Resize(..) => Ask::Nothing,
@@ -63,7 +130,12 @@ fn follow(
             match asked {
                 Ask::Nothing => {}
                 Ask::End => return Ok(()),
-                Ask::Edit => edit(screen, below, terminal)?,
+                Ask::Edit => {
+                    ending.away.store(true, Ordering::SeqCst);
+                    let edited = edit(screen, below, terminal);
+                    ending.away.store(false, Ordering::SeqCst);
+                    edited?;
+                }
             }
         }
         if std::mem::take(&mut changed) {

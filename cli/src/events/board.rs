@@ -8,13 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use govc_abi::{
-    event::{Event, hook},
-    node::LEAF_NONE,
-    reason,
-};
+use govc_abi::reason;
 use govc_image::Image;
 use govc_loader::{
+    LoadError,
     confirm::Pending,
     instance::Place,
     status::{self, RuleCount, Status},
@@ -22,16 +19,11 @@ use govc_loader::{
 use serde::Serialize;
 
 use super::{
-    describe::{Described, describe, who},
-    pace::Kind,
+    flows::{Flow, Flows},
     source::{Live, Next, Source, Tally},
 };
 use crate::failure::Failure;
 
-/// Flows that are kept apart. Whoever forges labels makes as many as there are packets.
-const FLOWS_MAX: usize = 2000;
-/// Flows that one view lists at most.
-const FLOWS_SHOWN_MAX: usize = 200;
 /// Rules that one view lists at most.
 const RULES_SHOWN_MAX: usize = 200;
 /// Events after which a reader that never catches up looks at the clock.
@@ -59,6 +51,10 @@ pub struct View {
     pub pending: Option<Pending>,
     /// Flows, the busiest first.
     pub flows: Vec<Flow>,
+    /// Events of flows that are not kept apart, or not any more.
+    pub others: u64,
+    /// Which image the rules are of, as in [`Flow::image`].
+    pub image: Option<String>,
     /// Rules of the generation that decided or would have decided anything, the busiest first.
     pub rules: Vec<RuleRate>,
     /// Denials that no rule gave, the busiest first.
@@ -74,49 +70,6 @@ pub struct Packets {
     pub denied_per_s: u64,
     /// Rules that only observe would have decided so many otherwise, in the last second.
     pub would_per_s: u64,
-}
-
-/// Packets of one sender to one workload for one purpose, with one outcome.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Flow {
-    /// The sender.
-    pub from: String,
-    /// Whom it is for.
-    pub to: String,
-    /// The operation.
-    pub operation: Option<String>,
-    /// `ingress`, `egress`, `forward`.
-    pub hook: &'static str,
-    /// What is enforced.
-    pub verdict: &'static str,
-    /// What a rule that only observes would do.
-    pub would: Option<&'static str>,
-    /// One word.
-    pub reason: &'static str,
-    /// What that means.
-    pub because: &'static str,
-    /// `policy.rule` that decided.
-    pub rule: Option<String>,
-    /// Its `file:line:column`.
-    pub place: Option<String>,
-    /// Its number in its generation.
-    pub rule_number: Option<u32>,
-    /// `policy.rule` that would decide.
-    pub would_rule: Option<String>,
-    /// Its place.
-    pub would_place: Option<String>,
-    /// Its number.
-    pub would_number: Option<u32>,
-    /// Generation of the last event.
-    pub generation: u64,
-    /// Events that were read.
-    pub events: u64,
-    /// Of those, in the last second.
-    pub per_s: u64,
-    /// Addresses of the last packet.
-    pub last: String,
-    /// Id of the last event.
-    pub id: String,
 }
 
 /// A rule and what it did.
@@ -157,7 +110,9 @@ pub struct Denial {
 
 /// Reads events and counters of an instance, alone.
 pub struct Board {
-    source: Source,
+    /// None while there is no instance.
+    source: Option<Source>,
+    permits: bool,
     place: Place,
     flows: Flows,
     last: Option<Counted>,
@@ -208,7 +163,8 @@ impl Board {
         let live = Live::open(&place, false, permits)?;
         let status = status::status(&place)?;
         Ok(Self {
-            source: Source::Live(Box::new(live)),
+            source: Some(Source::Live(Box::new(live))),
+            permits,
             place,
             flows: Flows::default(),
             last: Some(Counted::of(&status)),
@@ -218,13 +174,17 @@ impl Board {
 
     /// Reads what there is, waiting for it up to `wait`.
     pub fn read(&mut self, wait: Duration) -> Result<(), Failure> {
+        let Some(source) = &mut self.source else {
+            std::thread::sleep(wait);
+            return Ok(());
+        };
         let mut wait = wait;
         for _ in 0..EVENTS_AT_ONCE {
-            let Next::Event(event, unix_ns) = self.source.next(wait)? else { break };
+            let Next::Event(event, unix_ns) = source.next(wait)? else { break };
             wait = Duration::ZERO;
             // Neighbours looking for each other are no flow of anybody.
             if event.reason != reason::LINK_CONTROL {
-                self.flows.add(&event, unix_ns, &mut self.source);
+                self.flows.add(&event, unix_ns, source);
             }
         }
         Ok(())
@@ -237,34 +197,49 @@ impl Board {
             return Ok(None);
         }
         self.ticked = Instant::now();
-        self.view(elapsed).map(Some)
+        match self.view(elapsed) {
+            // It may be taken down while one looks.
+            Err(Failure::Load(LoadError::NoInstance(_) | LoadError::Detached(_))) => {
+                self.forget();
+                Ok(Some(View { instance: self.place.name().into(), ..View::default() }))
+            }
+            view => view.map(Some),
+        }
     }
 
-    /// The images of the generations in a view's flows and rules.
-    pub fn images(&mut self, view: &View) -> BTreeMap<u64, Arc<Image>> {
+    /// The images of a view's flows and rules, by what flows call them.
+    pub fn images(&mut self, view: &View) -> BTreeMap<String, Arc<Image>> {
+        let Some(source) = &mut self.source else { return BTreeMap::new() };
         let mut numbers: Vec<u64> = view.flows.iter().map(|flow| flow.generation).collect();
         numbers.push(view.generation);
         numbers.sort_unstable();
         numbers.dedup();
-        numbers
-            .into_iter()
-            .filter_map(|number| Some((number, self.source.image(number)?)))
-            .collect()
+        let images = numbers.into_iter().filter_map(|number| source.image(number));
+        images.map(|image| (image_name(&image), image)).collect()
+    }
+
+    /// What belonged to an instance that is gone: its numbers are given anew in the next one.
+    fn forget(&mut self) {
+        self.source = None;
+        self.flows = Flows::default();
+        self.last = None;
     }
 
     fn view(&mut self, elapsed: Duration) -> Result<View, Failure> {
-        let status = match status::status(&self.place) {
-            Ok(status) => status,
-            Err(govc_loader::LoadError::NoInstance(_)) => {
-                return Ok(View { instance: self.place.name().into(), ..View::default() });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        // An instance that was made anew has a ring of its own. Whoever reads the old one gives up its
+        // claim first.
+        if !self.source.as_ref().is_some_and(Source::is_current) {
+            self.forget();
+            let live = Live::open(&self.place, false, self.permits)?;
+            self.source = Some(Source::Live(Box::new(live)));
+        }
+        let status = status::status(&self.place)?;
         let last = self.last.take().unwrap_or_else(|| Counted::of(&status));
         self.last = Some(last.then(&status));
         let per_s = |count: u64| per_second(count, elapsed);
         let (rules, by_rule) = rules(&status, &last, &per_s);
         let (denials, by_reason) = reasons(&status, &last, &per_s);
+        let tally = self.source.as_ref().map(Source::tally).transpose()?.flatten();
         Ok(View {
             instance: status.instance.clone(),
             policy: status.generation.policy.clone(),
@@ -274,17 +249,31 @@ impl Board {
                 denied_per_s: by_rule.denied_per_s + by_reason.denied_per_s,
                 would_per_s: by_rule.would_per_s,
             },
-            events: self.source.tally()?.unwrap_or_default(),
+            events: tally.unwrap_or_default(),
             permits: status.events.permits,
             pending: status.pending,
             flows: self.flows.end_second(elapsed),
+            others: self.flows.others(),
+            image: status.generation.digest.get(..IMAGE_NAME_LEN).map(str::to_owned),
             rules,
             denials,
         })
     }
 }
 
-fn per_second(count: u64, elapsed: Duration) -> u64 {
+/// Digits of a digest that tell an image from all others of a machine.
+const IMAGE_NAME_LEN: usize = 16;
+
+/// What views call an image: the beginning of its digest. A generation's number is given again when an
+/// instance is made anew.
+pub fn image_name(image: &Image) -> String {
+    let mut name = govc_loader::publish::hex(&image.digest());
+    name.truncate(IMAGE_NAME_LEN);
+    name
+}
+
+/// So many in a second.
+pub fn per_second(count: u64, elapsed: Duration) -> u64 {
     (count as f64 / elapsed.as_secs_f64()).round() as u64
 }
 
@@ -346,131 +335,4 @@ fn reasons(status: &Status, last: &Counted, per_s: &impl Fn(u64) -> u64) -> (Vec
     }
     denials.sort_by_key(|denial| std::cmp::Reverse((denial.per_s, denial.packets)));
     (denials, sum)
-}
-
-/// Flows since somebody looks.
-#[derive(Default)]
-pub struct Flows {
-    /// Positions of flows by what events say in numbers: no names are looked up twice.
-    known: HashMap<(Kind, u32), usize>,
-    rows: Vec<Row>,
-    /// Events of flows that are not kept apart.
-    pub others: u64,
-}
-
-struct Row {
-    flow: Flow,
-    latest: Event,
-    this_second: u64,
-}
-
-impl Flows {
-    /// Counts an event.
-    pub fn add(&mut self, event: &Event, unix_ns: u64, source: &mut Source) {
-        let key = (Kind::of(event), event.ifindex);
-        if let Some(row) = self.known.get(&key).and_then(|at| self.rows.get_mut(*at)) {
-            row.latest = *event;
-            row.this_second += 1;
-            row.flow.events += 1;
-            return;
-        }
-        if self.known.len() >= FLOWS_MAX {
-            self.others += 1;
-            return;
-        }
-        let described = source.describe(event, unix_ns);
-        self.insert(key, event, Flow::new(event, &described));
-    }
-
-    /// The same flow may have come by the numbers of another generation.
-    fn insert(&mut self, key: (Kind, u32), event: &Event, flow: Flow) {
-        let at = match self.rows.iter().position(|row| row.flow.is_same(&flow)) {
-            Some(at) => at,
-            None => {
-                let flow = Flow { events: 0, ..flow.clone() };
-                self.rows.push(Row { flow, latest: *event, this_second: 0 });
-                self.rows.len() - 1
-            }
-        };
-        self.known.insert(key, at);
-        if let Some(row) = self.rows.get_mut(at) {
-            let events = row.flow.events + 1;
-            row.flow = Flow { events, per_s: row.flow.per_s, ..flow };
-            row.latest = *event;
-            row.this_second += 1;
-        }
-    }
-
-    /// Turns counts into rates, and begins to count anew.
-    fn end_second(&mut self, elapsed: Duration) -> Vec<Flow> {
-        for row in &mut self.rows {
-            row.flow.per_s = per_second(std::mem::take(&mut row.this_second), elapsed);
-        }
-        self.list()
-    }
-
-    /// All flows, the busiest first.
-    pub fn list(&self) -> Vec<Flow> {
-        let now = |row: &Row| {
-            let described = describe(&row.latest, None);
-            Flow { last: ends(&described), id: described.id, ..row.flow.clone() }
-        };
-        let mut flows: Vec<Flow> = self.rows.iter().map(now).collect();
-        flows.sort_by_key(|flow| std::cmp::Reverse((flow.per_s, flow.events)));
-        flows.truncate(FLOWS_SHOWN_MAX);
-        flows
-    }
-}
-
-/// Transport and addresses of a packet.
-fn ends(described: &Described) -> String {
-    format!("{} {} -> {}", described.protocol, described.source, described.destination)
-}
-
-impl Flow {
-    fn new(event: &Event, described: &Described) -> Self {
-        let number = |rule: u32| (rule != LEAF_NONE).then_some(rule);
-        let interface = described.interface.as_deref().unwrap_or("an interface");
-        let to = match (&described.object, event.hook) {
-            (Some(object), _) => object.clone(),
-            // Who lives beyond an interface is not this node's to know.
-            (None, hook::EGRESS) => format!("beyond {interface}"),
-            (None, _) => "this node".to_owned(),
-        };
-        Self {
-            from: who(described.label, described.subject.as_deref()),
-            to,
-            operation: described.operation.clone(),
-            hook: described.hook,
-            verdict: described.verdict,
-            would: described.would,
-            reason: described.reason,
-            because: described.because,
-            rule: described.rule.clone(),
-            place: described.place.clone(),
-            rule_number: number(event.rule),
-            would_rule: described.would_rule.clone(),
-            would_place: described.would_place.clone(),
-            would_number: number(event.pending),
-            generation: event.generation,
-            events: 1,
-            per_s: 0,
-            last: ends(described),
-            id: described.id.clone(),
-        }
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        (self.hook, self.verdict, self.would, self.reason)
-            == (other.hook, other.verdict, other.would, other.reason)
-            && (&self.from, &self.to) == (&other.from, &other.to)
-            && (&self.operation, &self.rule, &self.would_rule)
-                == (&other.operation, &other.rule, &other.would_rule)
-    }
-
-    /// Let through, and a rule that only observes would drop it.
-    #[must_use]
-    pub fn would_break(&self) -> bool {
-        self.verdict == "permit" && self.would == Some("deny")
-    }
 }

@@ -51,7 +51,7 @@ pub struct Described {
     pub source: String,
     /// Destination address and port.
     pub destination: String,
-    /// `tcp`, `udp`, or a number.
+    /// `tcp`, `udp`, or a number; `arp`, and `unread` for what was decided before it was known.
     pub protocol: String,
     /// What it is besides one header and what it carries: `fragment`, `options` or `fragment options`;
     /// `None` for a whole packet, and where no rule speaks of any but such.
@@ -102,8 +102,16 @@ pub fn describe(event: &Event, image: Option<&Image>) -> Described {
         from_zone: zone(event.from_zone, image),
         to_zone: zone(event.to_zone, image),
         cgroup: (event.cgroup() != 0).then(|| format!("cgroup {}", event.cgroup())),
-        source: endpoint(event.source, event.source_port),
-        destination: endpoint(event.destination, event.destination_port),
+        source: if is_unread(event) {
+            UNREAD.into()
+        } else {
+            endpoint(event.source, event.source_port)
+        },
+        destination: if is_unread(event) {
+            UNREAD.into()
+        } else {
+            endpoint(event.destination, event.destination_port)
+        },
         protocol: protocol(event),
         shape: shape(event.flags),
         len: event.len,
@@ -134,6 +142,11 @@ fn name(names: &[&'static str], index: u8) -> &'static str {
 /// Whether the fields of the event's label mean anything.
 pub fn has_label(flags: u8) -> bool {
     flags & (flag::LABELLED | flag::LEGACY | flag::CLAIMED) != 0
+}
+
+/// Whether the label is one that nobody has verified.
+pub fn is_claimed(flags: u8) -> bool {
+    label(flags) == "claimed"
 }
 
 /// How much the fields of the label are worth.
@@ -242,8 +255,24 @@ pub fn is_fragment(event: &Event) -> bool {
     u32::from(event.flags >> flag::SHAPE_SHIFT) & attribute::shape::FRAGMENT != 0
 }
 
+/// What stands for an address of a packet that was decided before its addresses were read.
+const UNREAD: &str = "-";
+
+/// Whether a packet was decided before its addresses were read: it is no IP, or was cut short. IPv4 has
+/// mapped addresses, and the unspecified ones of IPv6 never stand at both ends.
+pub fn is_unread(event: &Event) -> bool {
+    (event.source, event.destination) == ([0; 2], [0; 2])
+}
+
+/// Whether it is what neighbours find each other with where there is no IP yet.
+pub fn is_arp(event: &Event) -> bool {
+    is_unread(event) && event.reason == reason::LINK_CONTROL
+}
+
 fn protocol(event: &Event) -> String {
     match event.protocol {
+        _ if is_arp(event) => "arp".into(),
+        0 if is_unread(event) => "unread".into(),
         6 => "tcp".into(),
         17 => "udp".into(),
         132 => "sctp".into(),
@@ -311,12 +340,19 @@ impl Described {
         let what = self.operation.as_deref().map(|o| format!(" {o}")).unwrap_or_default();
         let shape = self.shape.map(|shape| format!(" {shape}")).unwrap_or_default();
         format!(
-            "{time}{verdict} {at:<12} {}{shape} {} -> {}  {who}{sender}{whom}{what}  {}",
+            "{time}{verdict} {at:<12} {}{shape}{}  {who}{sender}{whom}{what}  {}",
             self.protocol,
-            self.source,
-            self.destination,
+            self.ends(),
             self.why(style)
         )
+    }
+
+    /// ` from -> to`, as far as the packet was read.
+    pub fn ends(&self) -> String {
+        match (self.source.as_str(), self.destination.as_str()) {
+            (UNREAD, UNREAD) => String::new(),
+            (source, destination) => format!(" {source} -> {destination}"),
+        }
     }
 
     /// ` under grant 11`, where the label names one.

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
@@ -15,13 +16,15 @@ use govc_abi::{
     node::LEAF_NONE,
     reason,
 };
-use govc_image::{Image, glob};
+use govc_image::{Image, Names, glob};
 
 use super::describe::{address, grant, has_label, would};
 use crate::failure::Failure;
 
 /// Generations whose names are kept looked up.
 const GENERATIONS_MAX: usize = 64;
+/// Names that are told where one is not known.
+const NAMES_TOLD_MAX: usize = 12;
 
 /// Choices that several commands offer.
 #[derive(Args, Clone, Default)]
@@ -128,6 +131,46 @@ struct Numbers {
     would_deny: Vec<bool>,
 }
 
+/// What names are looked up in.
+pub struct Known<'a> {
+    /// Who that is, to say who does not know a name.
+    pub whose: &'a str,
+    /// Of all generations that matter.
+    pub images: &'a [Arc<Image>],
+    /// By their indices; those without a name are of another network namespace, or gone.
+    pub interfaces: &'a BTreeMap<u32, Option<String>>,
+}
+
+impl Known<'_> {
+    fn unknown(&self, what: &str, name: &str, mut known: Vec<String>) -> Failure {
+        known.sort_unstable();
+        known.dedup();
+        known.truncate(NAMES_TOLD_MAX);
+        Failure::Usage {
+            message: format!("{} knows no {what} `{name}`", self.whose),
+            help: match known.as_slice() {
+                [] => format!("There is no {what} in it."),
+                names => format!("It knows, among others: {}", names.join(", ")),
+            },
+        }
+    }
+}
+
+fn scopes(names: &Names) -> Vec<String> {
+    let of = |d: &govc_image::Domain| {
+        d.scopes.iter().map(|s| format!("{}.{}", d.name, s.path)).collect::<Vec<_>>()
+    };
+    names.domains.iter().flat_map(of).collect()
+}
+
+fn operation_names(names: &Names) -> Vec<String> {
+    names.domains.iter().flat_map(|d| &d.operations).map(|o| o.name.clone()).collect()
+}
+
+fn rules(names: &Names) -> Vec<String> {
+    (0..names.rules.len() as u32).filter_map(|number| names.rule(number)).collect()
+}
+
 /// Chooses events.
 pub struct Filter {
     wanted: FilterArguments,
@@ -142,41 +185,56 @@ impl Filter {
         Self { wanted: wanted.clone(), unlabelled, numbers: BTreeMap::new() }
     }
 
-    /// Refuses names that no image knows, which would silently choose nothing.
-    pub fn check(&self, image: &Image) -> Result<(), Failure> {
-        let unknown = |what: &str, name: &str, known: Vec<String>| {
-            let list: Vec<String> = known.into_iter().take(12).collect();
-            Err(Failure::Usage {
-                message: format!("the policy in force knows no {what} `{name}`"),
-                help: format!("It knows, among others: {}", list.join(", ")),
-            })
+    /// Refuses names that nobody knows, which would silently choose nothing.
+    pub fn check(&self, known: &Known<'_>) -> Result<(), Failure> {
+        let all = |list: &dyn Fn(&Names) -> Vec<String>| {
+            known.images.iter().flat_map(|image| list(image.names())).collect::<Vec<_>>()
         };
-        let names = image.names();
-        let scopes = || {
-            let of = |d: &govc_image::Domain| {
-                d.scopes.iter().map(|s| format!("{}.{}", d.name, s.path)).collect::<Vec<_>>()
-            };
-            names.domains.iter().flat_map(of).collect::<Vec<_>>()
-        };
+        let images = || known.images.iter();
         for scope in self.wanted.from.iter().chain(&self.wanted.to) {
-            if scope != "unlabelled" && blocks(scope, image).is_empty() {
-                return unknown("scope", scope, scopes());
+            if scope != "unlabelled" && images().all(|image| blocks(scope, image).is_empty()) {
+                return Err(known.unknown("scope", scope, all(&scopes)));
             }
         }
         for operation in &self.wanted.operation {
-            if operations(operation, image).next().is_none() {
-                let all = names.domains.iter().flat_map(|d| &d.operations);
-                return unknown("operation", operation, all.map(|o| o.name.clone()).collect());
+            if images().all(|image| operations(operation, image).next().is_none()) {
+                return Err(known.unknown("operation", operation, all(&operation_names)));
             }
         }
         for rule in &self.wanted.rule {
-            let mut all = (0..names.rules.len() as u32).filter_map(|number| names.rule(number));
-            if !all.any(|name| glob(rule, &name)) {
-                let all = (0..names.rules.len() as u32).filter_map(|number| names.rule(number));
-                return unknown("rule", rule, all.collect());
+            let names = all(&rules);
+            if !names.iter().any(|name| glob(rule, name)) {
+                return Err(known.unknown("rule", rule, names));
+            }
+        }
+        for wanted in &self.wanted.interfaces {
+            let is = |(index, name): (&u32, &Option<String>)| {
+                index.to_string() == *wanted || name.as_ref() == Some(wanted)
+            };
+            if !known.interfaces.iter().any(is) {
+                let told = |(index, name): (&u32, &Option<String>)| match name {
+                    Some(name) => name.clone(),
+                    None => format!("{index} (of another network namespace, or gone)"),
+                };
+                let list: Vec<String> = known.interfaces.iter().map(told).collect();
+                return Err(Failure::Usage {
+                    message: format!("no events come from an interface `{wanted}`"),
+                    help: match list.as_slice() {
+                        [] => "They come from none.".into(),
+                        list => format!("They come from {}", list.join(", ")),
+                    },
+                });
             }
         }
         Ok(())
+    }
+
+    /// Whether names are asked for at all.
+    pub fn names_anything(&self) -> bool {
+        let wanted = &self.wanted;
+        [&wanted.from, &wanted.to, &wanted.operation, &wanted.rule, &wanted.interfaces]
+            .iter()
+            .any(|names| !names.is_empty())
     }
 
     /// Whether an event is wanted. `image` is asked for once in a generation, and only when names
@@ -185,7 +243,7 @@ impl Filter {
         &mut self,
         event: &Event,
         interface: impl FnOnce() -> Option<String>,
-        image: impl FnOnce() -> Option<std::sync::Arc<Image>>,
+        image: impl FnOnce() -> Option<Arc<Image>>,
     ) -> bool {
         self.admits_numbers(event) && self.admits_interface(event, interface) && {
             let wanted = &self.wanted;
@@ -217,11 +275,7 @@ impl Filter {
         interface().is_some_and(|name| wanted.contains(&name))
     }
 
-    fn admits_names(
-        &mut self,
-        event: &Event,
-        image: impl FnOnce() -> Option<std::sync::Arc<Image>>,
-    ) -> bool {
+    fn admits_names(&mut self, event: &Event, image: impl FnOnce() -> Option<Arc<Image>>) -> bool {
         while self.numbers.len() >= GENERATIONS_MAX && !self.numbers.contains_key(&event.generation)
         {
             self.numbers.pop_first();

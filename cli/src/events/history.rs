@@ -124,6 +124,17 @@ impl Writer {
     }
 }
 
+/// What the numbers of a file mean, all of it.
+#[derive(Default)]
+pub struct Contents {
+    /// How many events there are.
+    pub events: u64,
+    /// The images.
+    pub images: Vec<Arc<Image>>,
+    /// Interfaces of events, with their names where they are known.
+    pub interfaces: BTreeMap<u32, Option<String>>,
+}
+
 /// Reads such a file.
 pub struct Reader {
     input: BufReader<File>,
@@ -156,6 +167,19 @@ impl Reader {
             tally: None,
             broken: false,
         })
+    }
+
+    /// What a file holds, as far as it can be read.
+    pub fn contents(path: &Path) -> Result<Contents, Failure> {
+        let mut reader = Self::open(path)?;
+        let mut contents = Contents::default();
+        // Whoever reads the events is told about damage when they come to it.
+        while let Ok(Next::Event(event, _)) = reader.read() {
+            contents.events += 1;
+            contents.interfaces.insert(event.ifindex, reader.interface(event.ifindex));
+        }
+        contents.images = reader.images.into_values().collect();
+        Ok(contents)
     }
 
     /// The next event. A file whose writer was killed ends within a record; what comes before is

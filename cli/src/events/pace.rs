@@ -28,6 +28,21 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// The generation that decided.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// As [`Self::of`], but all that claim to be somebody are one sender: what is not verified is worth
+    /// nothing, and whoever forges labels makes as many as there are packets.
+    pub fn of_sender(event: &Event) -> Self {
+        let kind = Self::of(event);
+        if !super::describe::is_claimed(event.flags) {
+            return kind;
+        }
+        Self { subject: 0, domain: 0, operation: 0, ..kind }
+    }
+
     /// What an event is one of.
     pub fn of(event: &Event) -> Self {
         let label = super::describe::has_label(event.flags).then_some(event.label);
@@ -132,34 +147,10 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::sample, *};
 
     fn event(rule: u32, port: u16) -> Event {
-        Event {
-            time_ns: 0,
-            generation: 1,
-            rule,
-            pending: govc_abi::node::LEAF_NONE,
-            ifindex: 1,
-            len: 100,
-            reason: 0,
-            verdict: 2,
-            hook: 0,
-            flags: 0,
-            protocol: 17,
-            from_zone: 0,
-            icmp: 0,
-            source_port: port,
-            destination_port: 1,
-            object: 0,
-            source: [0; 2],
-            destination: [0; 2],
-            label: govc_abi::label::Label::default(),
-            cgroup_low: 0,
-            cgroup_high: 0,
-            to_zone: 0,
-            pad: 0,
-        }
+        Event { rule, source_port: port, ..sample::event() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use pcap_file::{
     },
 };
 
-use super::describe::{Described, address, is_fragment};
+use super::describe::{Described, address, is_arp, is_fragment, is_unread};
 use crate::failure::Failure;
 
 /// Timestamps count nanoseconds.
@@ -28,13 +28,14 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT: u8 = 44;
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
 /// Writes a capture.
 pub struct Capture {
     writer: PcapNgWriter<BufWriter<File>>,
     path: std::path::PathBuf,
-    /// Interface indices by their number in the file.
-    interfaces: Vec<u32>,
+    /// Interfaces by their number in the file: the index, and what the packets begin with.
+    interfaces: Vec<(u32, DataLink)>,
 }
 
 impl Capture {
@@ -67,17 +68,20 @@ impl Capture {
         unix_ns: u64,
         described: &Described,
     ) -> Result<(), PcapError> {
-        let known = self.interfaces.iter().position(|index| *index == event.ifindex);
+        // A packet that is no IP, or was not read, has no IP header to begin with.
+        let link = if is_unread(event) { DataLink::ETHERNET } else { DataLink::RAW };
+        let wanted = (event.ifindex, link);
+        let known = self.interfaces.iter().position(|known| *known == wanted);
         let interface = match known {
             Some(number) => number,
             None => {
                 let name = described.interface.clone();
                 let name = name.unwrap_or_else(|| format!("interface {}", event.ifindex));
-                let mut block = InterfaceDescriptionBlock::new(DataLink::RAW, 0);
+                let mut block = InterfaceDescriptionBlock::new(link, 0);
                 block.options.push(InterfaceDescriptionOption::IfName(Cow::Owned(name)));
                 block.options.push(InterfaceDescriptionOption::IfTsResol(NANOSECONDS));
                 self.writer.write_pcapng_block(block)?;
-                self.interfaces.push(event.ifindex);
+                self.interfaces.push(wanted);
                 self.interfaces.len() - 1
             }
         };
@@ -113,8 +117,15 @@ fn io_error(error: PcapError) -> std::io::Error {
 
 /// The headers of an event's packet: addresses, ports, and the label if one travelled or was to; that it
 /// is a fragment, the first of several. An event does not say the rest: MAC, payload, options,
-/// identification, hop limit and sequence numbers are zero.
+/// identification, hop limit and sequence numbers are zero. Of a packet that was not read there is
+/// nothing but, where it is ARP, the Ethernet header that says so.
 pub fn headers(event: &Event) -> Vec<u8> {
+    if is_arp(event) {
+        return [&[0; 12][..], &ETHERTYPE_ARP].concat();
+    }
+    if is_unread(event) {
+        return Vec::new();
+    }
     let label =
         (event.flags & (flag::LABELLED | flag::CLAIMED) != 0).then(|| event.label.encode(0));
     let transport = transport(event);
@@ -178,5 +189,73 @@ fn transport(event: &Event) -> Vec<u8> {
         UDP => [source, destination, 8, 0].map(u16::to_be_bytes).as_flattened().to_vec(),
         1 | 58 => [event.icmp, 0, 0, 0].map(u16::to_be_bytes).as_flattened().to_vec(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use govc_abi::{event::verdict, reason};
+
+    use super::{
+        super::{describe::describe, sample},
+        *,
+    };
+
+    /// What was decided before its addresses were read.
+    fn unread(reason: u8, verdict: u8) -> Event {
+        let nowhere = [0; 2];
+        Event {
+            reason,
+            verdict,
+            protocol: 0,
+            source: nowhere,
+            destination: nowhere,
+            source_port: 0,
+            destination_port: 0,
+            len: 42,
+            ..sample::event()
+        }
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_made_up() {
+        let arp = unread(reason::LINK_CONTROL, verdict::PERMIT);
+        let described = describe(&arp, None);
+        assert_eq!((described.protocol.as_str(), described.ends()), ("arp", String::new()));
+        assert_eq!(headers(&arp), [&[0; 12][..], &[8, 6]].concat());
+        let line = described.line(&crate::output::Style::plain(80));
+        assert!(line.contains(" arp  ") && !line.contains("::"), "{line}");
+        let other = unread(reason::NOT_IP, verdict::DENY);
+        assert_eq!(describe(&other, None).protocol, "unread");
+        assert_eq!(headers(&other), [0; 0]);
+        // IPv4 has an address even where that is none.
+        let none = [0, u64::to_be(0xffff_0000_0000)];
+        let discover = Event { source: none, destination: none, protocol: 17, ..arp };
+        assert_eq!(describe(&discover, None).protocol, "udp");
+        assert_eq!(headers(&discover).first(), Some(&0x45));
+    }
+
+    #[test]
+    fn captures_say_what_their_packets_begin_with() {
+        let path = std::env::temp_dir().join(format!("govc-capture-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let mut capture = Capture::create(&path).unwrap();
+        let arp = unread(reason::LINK_CONTROL, verdict::PERMIT);
+        for event in [sample::event(), arp, sample::event(), arp] {
+            capture.event(&event, 1, &describe(&event, None)).unwrap();
+        }
+        capture.flush().unwrap();
+        let kinds: Vec<DataLink> = capture.interfaces.iter().map(|(_, link)| *link).collect();
+        assert_eq!(kinds, [DataLink::RAW, DataLink::ETHERNET]);
+        let bytes = std::fs::read(&path).unwrap();
+        let mut reader = pcap_file::pcapng::PcapNgReader::new(bytes.as_slice()).unwrap();
+        let mut numbers = Vec::new();
+        while let Some(block) = reader.next_block() {
+            if let pcap_file::pcapng::Block::EnhancedPacket(one) = block.unwrap() {
+                numbers.push(one.interface_id);
+            }
+        }
+        assert_eq!(numbers, [0, 1, 0, 1]);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Where events come from: a ring in the kernel, or a file.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
@@ -9,10 +10,9 @@ use std::{
 use govc_abi::event::Event;
 use govc_image::Image;
 use govc_loader::{
-    cgroup, clock,
+    LoadError, attach, cgroup, clock,
     events::Events,
     instance::{Lock, Place},
-    netdev,
     status::{self, EventCount},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -71,6 +71,8 @@ pub struct Live {
     skipped: u64,
     published_at_start: u64,
     lost_at_start: EventCount,
+    /// To the rate limit, and to a full ring, when somebody looked last.
+    lost: Cell<(u64, u64)>,
 }
 
 impl Live {
@@ -97,30 +99,60 @@ impl Live {
             _claim: claim,
             clock: Clock::now(),
             clock_kept: Instant::now(),
-            interfaces: Interfaces::now(),
+            interfaces: Interfaces::of(place),
             cgroups: Cgroups::default(),
             backlog: published_at_start - consumed,
             read: 0,
             skipped: 0,
             published_at_start,
             lost_at_start,
+            lost: Cell::default(),
         })
+    }
+
+    /// The interfaces that the instance enforces on.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+
+    /// Whether the instance is still the one whose events these are.
+    pub fn is_current(&self) -> bool {
+        self.events.is_current()
     }
 
     /// What became of events so far.
     pub fn tally(&self) -> Result<Tally, Failure> {
-        let now = status::event_count(&self.place)?;
+        let gone = || LoadError::Detached(self.place.name().into());
+        // Losses are counted elsewhere than in the ring: both have to be of one instance, also when it
+        // goes while one looks.
+        if !self.is_current() {
+            return Err(gone().into());
+        }
+        let now = match status::event_count(&self.place) {
+            Err(_) if !self.is_current() => return Err(gone().into()),
+            now => now?,
+        };
+        if !self.is_current() {
+            return Err(gone().into());
+        }
         let lost_rate = now.lost_rate.saturating_sub(self.lost_at_start.lost_rate);
         let lost_full = now.lost_full.saturating_sub(self.lost_at_start.lost_full);
+        self.lost.set((lost_rate, lost_full));
+        Ok(self.last_tally())
+    }
+
+    /// Likewise, with the losses that were known last: an instance that is gone tells no more.
+    pub fn last_tally(&self) -> Tally {
+        let (lost_rate, lost_full) = self.lost.get();
         let published = self.events.published().saturating_sub(self.published_at_start);
-        Ok(Tally {
+        Tally {
             counted: published + lost_rate + lost_full,
             read: self.read,
             waiting: published.saturating_sub(self.read),
             lost_rate,
             lost_full,
             skipped: self.skipped,
-        })
+        }
     }
 
     fn next(&mut self, wait: Duration) -> Result<Next, Failure> {
@@ -144,8 +176,11 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        // Fails when the instance was detached meanwhile; then nothing is reported either.
-        let _ = status::report_permits(&self.place, false);
+        // An instance that was detached meanwhile reports nothing, and one that was made since is
+        // somebody else's to read.
+        if self.is_current() {
+            let _ = status::report_permits(&self.place, false);
+        }
     }
 }
 
@@ -155,6 +190,14 @@ impl Source {
         match self {
             Self::Live(live) => live.next(wait),
             Self::File(reader) => reader.read(),
+        }
+    }
+
+    /// Whether events may still come, or, of a file, be read.
+    pub fn is_current(&self) -> bool {
+        match self {
+            Self::Live(live) => live.is_current(),
+            Self::File(_) => true,
         }
     }
 
@@ -187,6 +230,14 @@ impl Source {
         match self {
             Self::Live(live) => live.tally().map(Some),
             Self::File(reader) => Ok(reader.tally()),
+        }
+    }
+
+    /// What became of events in the end, as far as anybody knows it.
+    pub fn last_tally(&self) -> Option<Tally> {
+        match self {
+            Self::Live(live) => Some(live.tally().unwrap_or_else(|_| live.last_tally())),
+            Self::File(reader) => reader.tally(),
         }
     }
 
@@ -234,24 +285,31 @@ impl Clock {
     }
 }
 
-/// Names of interfaces in this network namespace.
+/// Names of the interfaces that an instance enforces on. Indices mean nothing in another network namespace
+/// than theirs, and an event does not say which that is: where somebody else's may be meant, there is no name.
 pub struct Interfaces {
-    names: BTreeMap<u32, String>,
+    place: Place,
+    names: BTreeMap<u32, Option<String>>,
     listed: Instant,
 }
 
 impl Interfaces {
     /// Those that there are now.
-    pub fn now() -> Self {
-        let mut interfaces = Self { names: BTreeMap::new(), listed: Instant::now() };
+    pub fn of(place: &Place) -> Self {
+        let names = BTreeMap::new();
+        let mut interfaces = Self { place: place.clone(), names, listed: Instant::now() };
         interfaces.list();
         interfaces
     }
 
     fn list(&mut self) {
         self.listed = Instant::now();
-        let devices = netdev::list().unwrap_or_default();
-        self.names.extend(devices.into_iter().map(|device| (device.index, device.name)));
+        let attached = attach::attached(&self.place).unwrap_or_default();
+        for one in &attached {
+            let alone = attached.iter().filter(|other| other.index == one.index).count() == 1;
+            let name = Some(one.interface.clone()).filter(|name| alone && !name.is_empty());
+            self.names.insert(one.index, name);
+        }
     }
 
     /// The name of one.
@@ -259,7 +317,12 @@ impl Interfaces {
         if !self.names.contains_key(&index) && self.listed.elapsed() > Duration::from_secs(1) {
             self.list();
         }
-        self.names.get(&index).cloned()
+        self.names.get(&index).cloned().flatten()
+    }
+
+    /// All of them, by index.
+    pub fn all(&self) -> &BTreeMap<u32, Option<String>> {
+        &self.names
     }
 }
 

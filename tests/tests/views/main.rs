@@ -35,6 +35,31 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/policie
 const SOON: &str = "policy soon { on ingress to acme.payments.ledger\n\
                     observe deny later { proto udp port 5432 } }\n";
 
+/// Shows six denials between the same two, and somebody who claims to be a third.
+const MANY_EDGES: &str = "(() => {
+    document.getElementById('pause').click();
+    const like = { ...view.flows[0], to: 'acme.payments.ledger', verdict: 'deny', would: null, reason: 'rule' };
+    const flows = [0, 1, 2, 3, 4, 5].map((n) => (
+        { ...like, from: 'acme.payments.api', claimed: false, rule: `ledger.rule_number_${n}` }));
+    const claim = 'claims acme.payments.department_of_long_names';
+    view = { ...view, flows: [...flows, { ...like, from: claim, claimed: true, rule: 'ledger.other' }] };
+    show();
+})()";
+/// How many edges there are; whether all of their names, and all of their lines, are in the picture; whether no
+/// name lies on another.
+const EDGES_LAID_OUT: &str = "(() => {
+    const map = document.getElementById('map');
+    const { width, height } = map.viewBox.baseVal;
+    const boxes = (what) => [...map.querySelectorAll(what)].map((one) => one.getBBox());
+    const inside = (box) => box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
+    const apart = (a, b) => a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
+    const names = boxes('.edge text');
+    return [
+        names.length, names.every(inside), boxes('.edge path').every(inside),
+        names.every((a) => names.every((b) => a === b || apart(a, b))),
+    ];
+})()";
+
 /// A lab whose ledger enforces what lies in a file, and traffic of all kinds.
 struct Busy {
     lab: Lab,
@@ -113,7 +138,12 @@ fn top_shows_flows_rules_and_where_they_are_written() {
     command.env("EDITOR", &editor).env_remove("VISUAL").env_remove("NO_COLOR");
     let mut top = Terminal::start(command, &busy.lab.b.namespace);
     top.shows("acme.payments.api");
-    top.shows("would-deny");
+    // What is enforced and what is pending, side by side in every list.
+    assert!(wait_until(|| {
+        let text = top.text();
+        let row = text.lines().find(|line| line.contains("ledger.read"));
+        row.is_some_and(|row| row.contains("permit  deny    ingress"))
+    }));
     top.shows("no_rule");
     // The first row is chosen, and its rule is quoted.
     top.shows(&format!("{} |     permit read {{", busy.line("permit read")));
@@ -164,6 +194,25 @@ fn top_shows_flows_rules_and_where_they_are_written() {
 }
 
 #[test]
+fn scopes_are_told_apart_in_a_small_terminal() {
+    if !kernel_available() {
+        return;
+    }
+    let busy = Busy::new();
+    let command = busy.govc(&["top"]);
+    let mut top = Terminal::sized(command, &busy.lab.b.namespace, (24, 80));
+    top.shows("telnet");
+    let text = top.text();
+    let row = text.lines().find(|line| line.contains("telnet")).unwrap();
+    assert!(row.contains(".api ") && row.contains(".ledger "), "{text}");
+    if let Some(directory) = std::env::var_os("GOVC_SCREENSHOTS") {
+        fs::write(std::path::Path::new(&directory).join("top-small.txt"), &text).unwrap();
+    }
+    top.keys("q");
+    assert!(top.end().success());
+}
+
+#[test]
 fn top_heeds_no_color_signals_and_what_is_no_terminal() {
     if !kernel_available() {
         return;
@@ -191,6 +240,21 @@ fn top_heeds_no_color_signals_and_what_is_no_terminal() {
     }
     let output = busy.lab.b.run_govc(GOVC, &["top"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn top_ends_with_its_terminal() {
+    if !kernel_available() {
+        return;
+    }
+    let busy = Busy::new();
+    let mut top = Terminal::start(busy.govc(&["top"]), &busy.lab.b.namespace);
+    top.shows("ledger.telnet");
+    assert!(busy.permits_are_reported());
+    top.go_away();
+    assert!(top.end().success());
+    let events = busy.lab.b.status().events;
+    assert!(!events.permits && !events.reader, "{events:?}");
 }
 
 /// A server, which ends with its test however that ends.
@@ -256,15 +320,17 @@ fn serve_is_for_this_machine() {
     let broken: Vec<_> = broken.filter(|flow| flow["would"] == "deny").collect();
     assert_eq!(broken.len(), 1, "{shown:#}");
     assert_eq!(broken[0]["verdict"], "permit");
-    let number = &rule("ledger.telnet")["number"];
+    assert_eq!(shown["others"], 0);
+    let (number, image) = (&rule("ledger.telnet")["number"], shown["image"].as_str().unwrap());
     let (_, source) =
-        get(&busy, address, "localhost", &format!("/source?generation=1&rule={number}"));
+        get(&busy, address, "localhost", &format!("/source?image={image}&rule={number}"));
     let source: Value = serde_json::from_str(&source).unwrap();
     assert_eq!(
         (&source["file"], source["line"].as_u64()),
         (&json!("rules.gov"), Some(busy.line("deny telnet") as u64))
     );
-    for path in ["/source?generation=1&rule=999", "/source?generation=9&rule=0", "/rules.gov"] {
+    let no_rule = format!("/source?image={image}&rule=999");
+    for path in [&no_rule, "/source?image=0123456789abcdef&rule=0", "/rules.gov"] {
         let (head, _) = get(&busy, address, "localhost", path);
         assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
     }
@@ -273,6 +339,60 @@ fn serve_is_for_this_machine() {
     assert!(!busy.permits_are_reported());
     let elsewhere = busy.lab.b.run_govc(GOVC, &["serve", "--listen", "10.77.2.2:9401"]);
     assert_eq!(elsewhere.status.code(), Some(2), "{elsewhere:?}");
+}
+
+#[test]
+fn serve_goes_on_with_an_instance_that_is_made_anew() {
+    if !kernel_available() {
+        return;
+    }
+    let busy = Busy::new();
+    let (mut server, address) = serve(&busy, &[]);
+    let view =
+        || -> Value { serde_json::from_str(&get(&busy, address, "localhost", "/view").1).unwrap() };
+    let telnet = |view: &Value| {
+        let flows = view["flows"].as_array().unwrap().clone();
+        flows.into_iter().find(|flow| flow["rule"] == "ledger.telnet")
+    };
+    assert!(wait_until(|| telnet(&view()).is_some()), "{:#}", view());
+    let old = telnet(&view()).unwrap();
+    busy.lab.b.detach(&[]);
+    assert!(wait_until(|| view()["generation"] == 0));
+    assert_eq!(view()["flows"], json!([]));
+    // The same numbers mean other rules now, and generations are counted from 1 again.
+    let rules = fs::read_to_string(busy.scratch.0.join("rules.gov")).unwrap();
+    let moved =
+        rules.replace("    permit ping", "\n\n    deny odd { proto tcp port 7 }\n    permit ping");
+    fs::write(busy.scratch.0.join("rules.gov"), moved).unwrap();
+    let mut apply = busy.govc(&["apply", "rules.gov", "-I", EXAMPLES, "--iface", "eth0"]);
+    let output = busy.lab.b.namespace.run(|| apply.output()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(wait_until(|| telnet(&view()).is_some()), "{:#}", view());
+    let shown = view();
+    let new = telnet(&shown).unwrap();
+    assert_eq!(shown["generation"], 1);
+    assert_ne!((&new["image"], &new["place"]), (&old["image"], &old["place"]));
+    let line = busy.line("deny telnet");
+    assert!(new["place"].as_str().unwrap().starts_with(&format!("rules.gov:{line}:")), "{new}");
+    let source = |flow: &Value| {
+        let image = flow["image"].as_str().unwrap();
+        let path = format!("/source?image={image}&rule={}", flow["rule_number"]);
+        get(&busy, address, "localhost", &path)
+    };
+    let quoted: Value = serde_json::from_str(&source(&new).1).unwrap();
+    assert_eq!(quoted["line"].as_u64(), Some(line as u64), "{quoted}");
+    assert!(
+        source(&old).0.starts_with("http/1.1 404"),
+        "whoever paused is not told of another rule"
+    );
+    // The accounts are those of the new ring.
+    let number = |field: &str| shown["events"][field].as_u64().unwrap();
+    let sum = number("read") + number("waiting") + number("lost_rate") + number("lost_full");
+    assert_eq!(sum, number("counted"), "{:#}", shown["events"]);
+    assert!(busy.permits_are_reported());
+    kill_process(Pid::from_child(&server.0), Signal::INT).unwrap();
+    assert!(server.0.wait().unwrap().success());
+    assert!(!busy.permits_are_reported());
 }
 
 #[test]
@@ -351,6 +471,15 @@ fn the_page_is_seen_clicked_typed_at_and_read_out() {
     page.value("document.getElementById('filter').value = ''");
     page.ask("Input.insertText", json!({ "text": " " }));
     page.wait(&format!("{rows}.length > 2"));
+    // However many edges lead from one to the same other, they and their names stay in the picture and apart.
+    page.value(MANY_EDGES);
+    assert_eq!(page.value(EDGES_LAID_OUT), json!([7, true, true, true]));
+    page.picture("serve-edges.png");
+    let claimed = "document.querySelector('#map .node.claimed text').textContent";
+    let claimed = page.value(claimed);
+    assert!(claimed.as_str().unwrap().starts_with("claims …"), "{claimed}");
+    page.value("document.getElementById('pause').click()");
+    page.wait("document.querySelector('#map .node.claimed') === null");
     let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
     page.ask("Emulation.setEmulatedMedia", dark);
     page.picture("serve-dark.png");

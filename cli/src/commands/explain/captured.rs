@@ -11,7 +11,7 @@ use govc_abi::{
 };
 use govc_compiler::{
     analysis::{rule_name, words},
-    checked::Policy,
+    checked::{Action, Policy},
     interpret, testing,
 };
 use govc_image::Image;
@@ -40,9 +40,16 @@ struct Row {
     packet: Option<String>,
     /// `permit`, `deny`, or `unknown` where that depends on what the capture does not hold.
     verdict: &'static str,
+    /// What a rule that only observes would do.
+    would: Option<&'static str>,
+    /// That rule.
+    would_rule: Option<String>,
     /// A rule, `default`, or a reason that is none of the policy's.
     by: String,
     place: Option<String>,
+    /// The reason, where it is no rule that decides.
+    #[serde(skip)]
+    reason: Option<u8>,
     /// What its label becomes where it leaves; null where it stays what it is.
     becomes: Option<Becomes>,
     /// What the capture does not tell, and is taken to be so: `mac`, that labels are genuine; `flow`, that
@@ -74,28 +81,45 @@ pub fn tell(
         PolicyHook::Forward => (2, own, other),
     };
     let place = Place { image, hook, from_zone, to_zone, keys: ring.as_ref() };
-    if let Some(number) = arguments.packet {
-        let one = number.checked_sub(1).and_then(|at| captured.get(at));
-        let one = one.ok_or_else(|| Failure::Usage {
+    if let Some(number) = arguments.packet.filter(|number| !(1..=captured.len()).contains(number)) {
+        return Err(Failure::Usage {
             message: format!("there is no packet {number}"),
             help: format!("The capture has {} packets, counted from 1.", captured.len()),
-        })?;
-        return explain_one(arguments, &input, (one, &place), style);
+        });
     }
+    // What a packet is may depend on those before it.
+    let looked_at = captured.get(..arguments.packet.unwrap_or(captured.len())).unwrap_or_default();
     let mut flows = Flows::default();
     let grants = Grants::new(&arguments.transit, image)?;
-    let rows: Vec<Row> = (1..)
-        .zip(&captured)
+    let mut rows: Vec<Row> = (1..)
+        .zip(looked_at)
         .map(|(number, one)| {
             let mut row = row(&input, (arguments, policy), number, (one, &place), &mut flows)?;
             row.leave(&grants, (policy, &place), one)?;
             Ok::<_, Failure>(row)
         })
         .collect::<Result<_, _>>()?;
+    match (arguments.packet, looked_at.last(), rows.pop()) {
+        (Some(_), Some(one), Some(row)) => {
+            explain_one(arguments, &input, (one, &place), row, style)
+        }
+        (_, _, last) => {
+            rows.extend(last);
+            list(arguments, rows, style)
+        }
+    }
+}
+
+/// Tells what becomes of each packet.
+fn list(arguments: &Explain, rows: Vec<Row>, style: &Style) -> Result<(), Failure> {
     if arguments.json {
         return json(&rows);
     }
-    let mut table = vec![["#", "VERDICT", "BY", "AT", "PACKET"].map(str::to_owned).to_vec()];
+    // Most policies have no rule that only observes.
+    let pending = rows.iter().any(|row| row.would.is_some());
+    let head = ["#", "VERDICT", "PENDING", "BY", "AT", "PACKET"].into_iter();
+    let head = head.filter(|title| pending || *title != "PENDING").map(str::to_owned);
+    let mut table = vec![head.collect::<Vec<_>>()];
     let assumed = |what: &str| rows.iter().any(|row| row.assumes.contains(&what));
     let notes = [
         ("mac", "labels are taken to be genuine: --keys verifies them"),
@@ -117,7 +141,13 @@ pub fn tell(
         let becomes = row.becomes.filter(|becomes| becomes.refused().is_none());
         let becomes = becomes.map(|becomes| format!(", {}", becomes.tell()));
         let packet = format!("{packet}{}", becomes.unwrap_or_default());
-        table.push(vec![row.number.to_string(), verdict, row.by, place, packet]);
+        let mut cells = vec![row.number.to_string(), verdict];
+        if pending {
+            let rule = row.would_rule.map(|rule| format!(" by {rule}")).unwrap_or_default();
+            cells.push(row.would.map(|would| format!("{would}{rule}")).unwrap_or_default());
+        }
+        cells.extend([row.by, place, packet]);
+        table.push(cells);
     }
     columns(&table)?;
     notes.into_iter().try_for_each(|note| line(&style.dim(note).to_string()))
@@ -147,8 +177,11 @@ fn row(
         number,
         packet,
         verdict,
+        would: None,
+        would_rule: None,
         by: capture::reason_name(number_of).into_owned(),
         place: None,
+        reason: Some(number_of),
         becomes: None,
         assumes: Vec::new(),
     };
@@ -186,11 +219,23 @@ fn row(
             false if may_be_known => "unknown",
             false => "deny",
         },
+        would: decision.pending.and_then(|position| would(policy, position)),
+        would_rule: decision.pending.map(|position| rule_name(policy, position)),
+        reason: None,
         becomes: None,
         assumes,
         by: rule.map_or_else(|| default.into_owned(), |rule| rule_name(policy, rule)),
         place: rule.map(|rule| packet::place(input, policy, rule)),
     })
+}
+
+/// What a rule that only observes would do.
+fn would(policy: &Policy, position: usize) -> Option<&'static str> {
+    match policy.rules().get(position)?.action {
+        Action::Permit => Some("permit"),
+        Action::Deny => Some("deny"),
+        _ => None,
+    }
 }
 
 /// Whether labels of this domain leave translated by the zone that this one came in by: none comes in there.
@@ -226,6 +271,7 @@ impl Row {
             self.verdict = "deny";
             refused.clone_into(&mut self.by);
             self.place = None;
+            (self.would, self.would_rule) = (None, None);
         }
         Ok(())
     }
@@ -246,36 +292,49 @@ fn decide(input: &Input, hook: usize, request: &Request) -> Result<interpret::De
     Ok(decision)
 }
 
+/// Tells why a packet gets the verdict that the list has.
 fn explain_one(
     arguments: &Explain,
     input: &Input,
     (one, place): (&Captured, &Place<'_>),
+    row: Row,
     style: &Style,
 ) -> Result<(), Failure> {
     let Compiled { policy, image, .. } = input.compiled()?;
-    let asked = match one.asked(place) {
-        Ok(asked) => asked,
-        Err(number) => {
-            let text = reason::TEXTS.get(usize::from(number)).copied().unwrap_or_default();
-            let verdict = if number == reason::LINK_CONTROL { "permit" } else { "deny" };
-            let by = capture::reason_name(number).into_owned();
+    let refused = row.becomes.as_ref().filter(|becomes| becomes.refused().is_some());
+    let text = match (row.reason, refused) {
+        (Some(number), _) => {
+            Some(reason::TEXTS.get(usize::from(number)).copied().unwrap_or_default().to_owned())
+        }
+        (None, Some(becomes)) => Some(becomes.tell()),
+        (None, None) => None,
+    };
+    if let (false, Some(words)) = (arguments.json, &row.packet) {
+        line(&style.dim(words).to_string())?;
+    }
+    // No rule is asked: the packet is not read so far, or something else speaks for it or against it.
+    let asked = match (text, one.asked(place)) {
+        (None, Ok(asked)) => asked,
+        (text, _) => {
+            let (verdict, by, text) = (row.verdict, row.by, text.unwrap_or_default());
             if arguments.json {
                 return json(
                     &serde_json::json!({ "verdict": verdict, "reason": by, "text": text }),
                 );
             }
-            return line(&format!("{} by {by}: {text}", style.bad(verdict)));
+            let word = if verdict == "permit" { style.good(verdict) } else { style.bad(verdict) };
+            return line(&format!("{word} by {by}: {text}"));
         }
     };
-    decide(input, asked.hook, &asked.request)?;
-    if !arguments.json {
-        let words = words::packet(image.names(), Some(policy), asked.hook, &asked.request);
-        line(&style.dim(words).to_string())?;
-        if asked.may_answer(image) {
-            let text = "it may answer: where the node knows its flow, it passes without a rule";
-            line(&style.dim(text).to_string())?;
-        }
+    if !arguments.json && asked.may_answer(image) {
+        let text = if row.verdict == "unknown" {
+            "unknown: where the node knows the flow that it answers, it passes without a rule; otherwise:"
+        } else {
+            "it may answer: where the node knows its flow, it passes without a rule"
+        };
+        line(&style.dim(text).to_string())?;
     }
-    let found = packet::find(arguments, (policy, image), asked.hook, &asked.request)?;
+    let mut found = packet::find(arguments, (policy, image), asked.hook, &asked.request)?;
+    found.unknown = row.verdict == "unknown";
     packet::show_or_json(arguments, input, policy, found, style)
 }

@@ -45,6 +45,8 @@ pub struct Report {
 pub struct Found {
     pub explanation: Explanation,
     pub becomes: Option<Becomes>,
+    /// It passes all the same where the node knows the flow that it answers.
+    pub unknown: bool,
 }
 
 /// Explains, with what becomes of the label where that is let through.
@@ -60,7 +62,7 @@ pub fn find(
     } else {
         None
     };
-    Ok(Found { explanation, becomes })
+    Ok(Found { explanation, becomes, unknown: false })
 }
 
 /// Decides a packet that is given in words or in a file, and tells why.
@@ -121,10 +123,14 @@ pub fn place(input: &Input, policy: &Policy, position: usize) -> String {
 /// What was found, for programs.
 pub fn report(input: &Input, policy: &Policy, found: Found) -> Report {
     let name = |position: &usize| rule_name(policy, *position);
-    let Found { explanation: found, becomes } = found;
+    let Found { explanation: found, becomes, unknown } = found;
     Report {
         becomes,
-        verdict: if found.decision.permit { "permit" } else { "deny" },
+        verdict: match found.decision.permit {
+            _ if unknown => "unknown",
+            true => "permit",
+            false => "deny",
+        },
         rule: found.decision.rule.as_ref().map(name),
         place: found.decision.rule.map(|position| place(input, policy, position)),
         would: found.decision.pending.as_ref().map(name),
@@ -137,7 +143,7 @@ pub fn report(input: &Input, policy: &Policy, found: Found) -> Report {
 fn show(
     input: &Input,
     policy: &Policy,
-    Found { explanation: found, becomes }: &Found,
+    Found { explanation: found, becomes, .. }: &Found,
     left: usize,
     style: &Style,
 ) -> Result<(), Failure> {

@@ -7,6 +7,8 @@ const SVG = "http://www.w3.org/2000/svg";
 let view = null;
 let paused = false;
 let chosen = null;
+// Between the middles of two edges that lead from one to the same other, as far as labels are high.
+const LANE = 26;
 
 function element(name, attributes, ...children) {
   const made = name.startsWith("svg:")
@@ -72,7 +74,7 @@ function showFlows(flows) {
     cells: [
       cell(count(flow.per_s), "number"), cell(count(flow.events), "number"),
       cell(flow.verdict, flow.verdict === "permit" ? "good" : "bad"),
-      cell(flow.would ?? "", "doubt"), cell(flow.hook), cell(flow.from), cell(flow.to),
+      cell(flow.would ?? "", "doubt"), cell(flow.hook), cell(flow.from, flow.claimed ? "claimed" : ""), cell(flow.to),
       cell(flow.operation), cell(by(flow)),
     ],
   })));
@@ -80,8 +82,8 @@ function showFlows(flows) {
 
 function showRules() {
   fill(byId("rules"), view.rules.map((rule) => ({
-    key: `${view.generation} ${rule.number}`,
-    open: () => openRule(view.generation, rule.number, `${rule.action} ${rule.rule}`),
+    key: `${view.image} ${rule.number}`,
+    open: () => openRule(view.image, rule.number, `${rule.action} ${rule.rule}`),
     cells: [
       cell(count(rule.per_s), "number"), cell(count(rule.packets), "number"),
       cell(count(rule.would), "number"), cell(rule.action), cell(rule.rule), cell(rule.place),
@@ -113,23 +115,31 @@ function showMap(flows) {
   const list = [...edges.values()].sort((a, b) => b.events - a.events).slice(0, 40);
   const senders = [...new Set(list.map((edge) => edge.from))].sort();
   const receivers = [...new Set(list.map((edge) => edge.to))].sort();
+  const claims = new Set(flows.filter((flow) => flow.claimed).map((flow) => flow.from));
+  const pairOf = (edge) => `${edge.from}\u0001${edge.to}`;
+  const lanes = new Map();
+  for (const edge of list) lanes.set(pairOf(edge), (lanes.get(pairOf(edge)) || 0) + 1);
+  // Edges between the same two run beside each other: rows are as high as the most of them want.
+  const most = Math.max(1, ...lanes.values());
   const rows = Math.max(senders.length, receivers.length, 1);
   const width = map.clientWidth || 700;
-  const height = Math.max(352, rows * 64 + 24);
+  const height = Math.max(352, rows * Math.max(64, most * LANE + 24) + 24);
   const box = Math.min(200, width * 0.28);
   const y = (list, name) => ((list.indexOf(name) + 0.5) * height) / list.length;
   const focused = document.activeElement?.dataset?.edge;
   map.style.height = `${height}px`;
   map.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const drawn = [arrow()];
-  const lanes = new Map();
-  for (const [order, edge] of list.entries()) {
-    const lane = `${edge.from}\u0001${edge.to}`;
-    const nth = lanes.get(lane) || 0;
-    lanes.set(lane, nth + 1);
-    drawn.push(drawEdge(edge, order, nth, [16 + box, y(senders, edge.from)], [width - 16 - box, y(receivers, edge.to)]));
+  const room = { width, height, taken: [] };
+  const drawnOf = new Map();
+  for (const edge of list) {
+    const pair = pairOf(edge);
+    const nth = drawnOf.get(pair) || 0;
+    drawnOf.set(pair, nth + 1);
+    const lane = nth - (lanes.get(pair) - 1) / 2;
+    drawn.push(drawEdge(edge, lane, room, [16 + box, y(senders, edge.from)], [width - 16 - box, y(receivers, edge.to)]));
   }
-  senders.forEach((name) => drawn.push(drawNode(name, 16, y(senders, name), box)));
+  senders.forEach((name) => drawn.push(drawNode(name, 16, y(senders, name), box, claims.has(name))));
   receivers.forEach((name) => drawn.push(drawNode(name, width - 16 - box, y(receivers, name), box)));
   if (!list.length) drawn.push(element("svg:text", { x: 16, y: 32 }, "no flow that fits has been seen yet"));
   map.replaceChildren(...drawn);
@@ -142,29 +152,55 @@ function arrow() {
   return element("svg:defs", {}, marker);
 }
 
-function drawNode(name, x, middle, box) {
-  const letters = Math.floor(box / 7.5);
-  const short = name.length > letters ? `…${name.slice(1 - letters)}` : name;
-  return element("svg:g", { class: "node" },
-    element("svg:title", {}, name),
-    element("svg:rect", { x, y: middle - 15, width: box, height: 30, rx: 5 }),
+// Names are cut in front, where they are alike. What says that one is a claim only stays.
+function cut(name, letters, claimed) {
+  const start = claimed ? "claims " : "";
+  if (name.length <= letters) return name;
+  return `${start}…${name.slice(start.length).slice(1 + start.length - letters)}`;
+}
+
+function drawNode(name, x, middle, box, claimed) {
+  const short = cut(name, Math.floor(box / 7.5), claimed);
+  return element("svg:g", { class: claimed ? "node claimed" : "node" },
+    element("svg:title", {}, claimed ? `${name}: nobody has verified that` : name),
+    element("svg:rect", { x, y: middle - 15, width: box, height: 30, rx: claimed ? 0 : 5 }),
     element("svg:text", { x: x + box / 2, y: middle + 4, "text-anchor": "middle" }, short));
 }
 
-function drawEdge(edge, order, nth, [x1, y1], [x2, y2]) {
-  // Edges between the same two run beside each other, and are named where others are not.
-  const shift = (nth % 2 ? -1 : 1) * Math.ceil(nth / 2) * 9;
-  const [a, b] = [y1 + shift, y2 + shift];
+// Where a label is in nobody's way: on its edge, near the middle if it can be.
+function place(text, at, room) {
+  const wide = text.length * 6.8;
+  let best = null;
+  for (const t of [0.5, 0.35, 0.65, 0.25, 0.75]) {
+    const [x, y] = at(t);
+    const inside = (value, margin, end) => Math.min(Math.max(value, margin), end - margin);
+    const label = { x: inside(x, wide / 2, room.width), y: inside(y - 4, 16, room.height), wide };
+    const meets = (other) => Math.abs(other.y - label.y) < 16 && Math.abs(other.x - label.x) < (other.wide + wide) / 2;
+    const met = room.taken.filter(meets).length;
+    if (!best || met < best.met) best = { ...label, met };
+    if (!met) break;
+  }
+  room.taken.push(best);
+  return best;
+}
+
+function drawEdge(edge, lane, room, [x1, y1], [x2, y2]) {
+  // Ends stay within their boxes; in between there is room for a label on each.
+  const apart = lane * Math.min(6, 24 / (Math.abs(lane) * 2 + 1));
+  const [a, b] = [y1 + apart, y2 + apart];
   const middle = (x1 + x2) / 2;
-  const bend = shift * 5;
-  const path = `M${x1} ${a} C${middle} ${a + bend} ${middle} ${b + bend} ${x2} ${b}`;
-  const t = [0.3, 0.7, 0.5][order % 3];
-  const at = (p0, p1, p2, p3) => (1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t ** 2 * p2 + t ** 3 * p3;
+  const bent = (end) => Math.min(Math.max(end + lane * LANE, 8), room.height - 8);
+  const [c, d] = [bent(a), bent(b)];
+  const path = `M${x1} ${a} C${middle} ${c} ${middle} ${d} ${x2} ${b}`;
+  const on = (t) => (p0, p1, p2, p3) => (1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t ** 2 * p2 + t ** 3 * p3;
+  const at = (t) => [on(t)(x1, middle, middle, x2), on(t)(a, c, d, b)];
   const operations = [...new Set(edge.flows.map((flow) => flow.operation || flow.reason))];
   const named = operations.length > 2 ? `${operations[0]} and ${operations.length - 1} more` : operations.join(", ");
   const what = edge.cause && edge.cause !== named ? `${named}: ${edge.cause}` : named;
   const word = { good: "permitted", bad: "denied", doubt: "permitted, would be denied" }[edge.tone];
   const label = `${edge.from} to ${edge.to}: ${word}${edge.cause ? ` by ${edge.cause}` : ""}, ${operations.join(", ")}, ${plural(edge.events, "event")}, ${count(edge.per_s)} a second`;
+  const told = `${what} · ${edge.per_s ? `${count(edge.per_s)}/s` : count(edge.events)}`;
+  const placed = place(told, at, room);
   const made = element("svg:g", {
     class: `edge ${edge.tone}`, tabindex: 0, role: "button", "aria-label": label,
     "data-edge": edge.key,
@@ -172,8 +208,7 @@ function drawEdge(edge, order, nth, [x1, y1], [x2, y2]) {
     element("svg:title", {}, label),
     element("svg:path", { class: "reach", d: path }),
     element("svg:path", { d: path, "stroke-width": Math.min(6, 1.5 + Math.log10(1 + edge.per_s)), "marker-end": "url(#arrow)" }),
-    element("svg:text", { x: at(x1, middle, middle, x2), y: at(a, a + bend, b + bend, b) - 4, "text-anchor": "middle" },
-      `${what} · ${edge.per_s ? `${count(edge.per_s)}/s` : count(edge.events)}`));
+    element("svg:text", { x: placed.x, y: placed.y, "text-anchor": "middle" }, told));
   const open = () => openFlow(edge.flows[0]);
   made.addEventListener("click", open);
   made.addEventListener("keydown", (event) => {
@@ -191,21 +226,21 @@ function openFlow(flow) {
     flow.operation ? ` for ${flow.operation}` : "",
     flow.rule ? `, by ${by(flow)} (${flow.place ?? "place unknown"})` : `, because ${flow.because}`,
     flow.would ? `. ${flow.would_rule} only observes; enforced, it would ${flow.would} (${flow.would_place ?? "place unknown"})` : "",
-    `. Last packet: ${flow.last}, event ${flow.id}.`,
+    `. Last packet: ${flow.last}.`,
   ].join("");
   const rule = flow.would ? flow.would_number : flow.rule_number;
-  openRule(flow.generation, rule, what);
+  openRule(flow.image, rule, what);
 }
 
-async function openRule(generation, rule, what) {
+async function openRule(image, rule, what) {
   const asked = (chosen = {});
   byId("why").textContent = what;
   const source = byId("source");
   source.hidden = true;
   byId("detail").focus({ preventScroll: false });
-  if (rule === null || rule === undefined) return;
+  if (!image || rule === null || rule === undefined) return;
   try {
-    const answer = await fetch(`/source?generation=${generation}&rule=${rule}`);
+    const answer = await fetch(`/source?image=${image}&rule=${rule}`);
     if (chosen !== asked) return;
     if (!answer.ok) {
       byId("why").textContent = `${what} No source is shown: ${await answer.text()}.`;
@@ -237,7 +272,8 @@ function show() {
   byId("would").textContent = `${count(view.packets.would_per_s)}/s`;
   const lost = view.events.lost_rate + view.events.lost_full;
   byId("events").textContent = `${plural(view.events.read, "event")} read${lost ? `, ${count(lost)} lost: flows are a sample, packets and rules are exact` : ""}`
-    + (view.permits ? "" : "; permitted packets are not reported");
+    + (view.others ? `, ${count(view.others)} of flows that are not listed` : "")
+    + (view.permits || !view.generation ? "" : "; permitted packets are not reported");
   if (!view.generation) say("no policy is in force", true);
   else if (view.pending) say(`a trial: generation ${view.pending.before} returns unless it is confirmed`, true);
   else say(paused ? "paused" : "live", false);

@@ -14,7 +14,10 @@ use ratatui::{
 
 use crate::{
     commands::{keys::duration, trial::returns},
-    events::board::{Flow, View},
+    events::{
+        board::{RuleRate, View},
+        flows::Flow,
+    },
     excerpt::Excerpt,
 };
 
@@ -52,8 +55,29 @@ const TABS: [(Tab, &str); 4] = [
 struct Entry {
     cells: Vec<String>,
     tone: Tone,
-    rule: Option<(u64, u32)>,
+    rule: Option<(String, u32)>,
     detail: String,
+}
+
+/// A column of a list.
+struct Column {
+    title: &'static str,
+    width: Constraint,
+    cut: Cut,
+}
+
+/// Which end of a text that is too long tells less.
+#[derive(Clone, Copy)]
+enum Cut {
+    End,
+    /// Names begin with what all of them share.
+    Beginning,
+    /// A number.
+    Never,
+}
+
+const fn column(title: &'static str, width: Constraint, cut: Cut) -> Column {
+    Column { title, width, cut }
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +92,7 @@ enum Tone {
 pub struct Screen {
     coloured: bool,
     view: View,
-    images: BTreeMap<u64, Arc<Image>>,
+    images: BTreeMap<String, Arc<Image>>,
     tab: usize,
     table: TableState,
     filter: String,
@@ -93,7 +117,7 @@ impl Screen {
     }
 
     /// Takes a new view, unless the old one is being looked at; whether it did.
-    pub fn show(&mut self, view: View, images: BTreeMap<u64, Arc<Image>>) -> bool {
+    pub fn show(&mut self, view: View, images: BTreeMap<String, Arc<Image>>) -> bool {
         if self.paused {
             return false;
         }
@@ -174,8 +198,8 @@ impl Screen {
     /// The rule that the chosen row leads to, with the image that names it.
     pub fn chosen_rule(&self) -> Option<(&Image, u32)> {
         let at = self.table.selected()?;
-        let (generation, rule) = self.entries().get(at)?.rule?;
-        Some((self.images.get(&generation)?, rule))
+        let (image, rule) = self.entries().get(at)?.rule.clone()?;
+        Some((self.images.get(&image)?, rule))
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -198,6 +222,7 @@ impl Screen {
                 one.per_s.to_string(),
                 one.packets.to_string(),
                 "deny".into(),
+                String::new(),
                 one.hook.into(),
                 "all".into(),
                 "all".into(),
@@ -212,7 +237,7 @@ impl Screen {
     }
 
     fn rules(&self) -> Vec<Entry> {
-        let of = |rule: &crate::events::board::RuleRate| Entry {
+        let of = |rule: &RuleRate| Entry {
             cells: vec![
                 (rule.per_s + rule.would_per_s).to_string(),
                 (rule.packets + rule.would).to_string(),
@@ -226,7 +251,7 @@ impl Screen {
                 action if action.starts_with("observe") => Tone::Doubt,
                 _ => Tone::Plain,
             },
-            rule: Some((self.view.generation, rule.number)),
+            rule: self.view.image.clone().map(|image| (image, rule.number)),
             detail: format!("{}  {}", rule.rule, rule.place),
         };
         self.view.rules.iter().map(of).collect()
@@ -247,8 +272,8 @@ impl Screen {
                 flow.would_rule.clone().unwrap_or_default(),
             ],
             tone: Tone::Doubt,
-            rule: flow.would_number.map(|number| (flow.generation, number)),
-            detail: format!("{}; event {}", flow.last, flow.id),
+            rule: flow.image.clone().zip(flow.would_number),
+            detail: flow.last.clone(),
         };
         changed.map(of).collect()
     }
@@ -319,6 +344,10 @@ impl Screen {
         ]);
         let packets = view.packets;
         let lost = view.events.lost_rate + view.events.lost_full;
+        let others = match view.others {
+            0 => String::new(),
+            others => format!(", {others} of flows that are not listed"),
+        };
         let flows = match (view.permits, lost) {
             (false, _) => "  permitted packets are not reported: flows are denials".to_owned(),
             (true, 0) => format!("  {} events", view.events.read),
@@ -339,59 +368,26 @@ impl Screen {
                 self.paint(Tone::Doubt),
             ),
             Span::raw(flows),
+            Span::raw(others),
         ]);
         vec![first, second]
     }
 
     fn draw_list(&mut self, frame: &mut Frame<'_>, area: Rect, entries: &[Entry]) {
-        let number = Constraint::Length(9);
-        let (titles, widths): (&[&str], Vec<Constraint>) = match self.tab() {
-            Tab::Flows | Tab::Denials => (
-                &["/S", "TOTAL", "VERDICT", "HOOK", "FROM", "TO", "OPERATION", "BY"],
-                vec![
-                    number,
-                    number,
-                    Constraint::Length(10),
-                    Constraint::Length(7),
-                    Constraint::Fill(2),
-                    Constraint::Fill(2),
-                    Constraint::Fill(1),
-                    Constraint::Fill(2),
-                ],
-            ),
-            Tab::Rules => (
-                &["/S", "TOTAL", "ACTION", "RULE", "PLACE"],
-                vec![
-                    number,
-                    number,
-                    Constraint::Length(14),
-                    Constraint::Fill(1),
-                    Constraint::Fill(1),
-                ],
-            ),
-            Tab::Pending => (
-                &["/S", "TOTAL", "ENFORCED", "PENDING", "FROM", "TO", "OPERATION", "BY"],
-                vec![
-                    number,
-                    number,
-                    Constraint::Length(8),
-                    Constraint::Length(8),
-                    Constraint::Fill(2),
-                    Constraint::Fill(2),
-                    Constraint::Fill(1),
-                    Constraint::Fill(2),
-                ],
-            ),
-        };
+        let columns = columns(self.tab(), area.width);
+        let widths: Vec<Constraint> = columns.iter().map(|column| column.width).collect();
+        // As the table lays them out: what does not fit is cut at the end that tells less.
+        let places = Layout::horizontal(widths.clone()).spacing(1).split(area);
         let rows = entries.iter().map(|entry| {
-            let cells = entry.cells.iter().enumerate().map(|(at, text)| match at {
-                0 | 1 => Cell::from(Line::raw(text.as_str()).right_aligned()),
-                _ => Cell::from(text.as_str()),
+            let cells = entry.cells.iter().zip(&columns).zip(places.iter());
+            let cells = cells.map(|((text, column), place)| match column.cut {
+                Cut::Never => Cell::from(Line::raw(text.as_str()).right_aligned()),
+                cut => Cell::from(shortened(text, usize::from(place.width), cut)),
             });
             Row::new(cells).style(self.paint(entry.tone))
         });
-        let head =
-            Row::new(titles.iter().copied()).style(Style::new().add_modifier(Modifier::BOLD));
+        let titles = columns.iter().map(|column| column.title);
+        let head = Row::new(titles).style(Style::new().add_modifier(Modifier::BOLD));
         let table = Table::new(rows, widths)
             .header(head)
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -424,17 +420,79 @@ impl Screen {
     }
 }
 
+/// The columns of a list in a terminal of this width.
+fn columns(tab: Tab, width: u16) -> Vec<Column> {
+    let narrow = width < 110;
+    let count = |title| {
+        let width = match title {
+            "/S" if narrow => 5,
+            _ if narrow => 7,
+            _ => 9,
+        };
+        column(title, Constraint::Length(width), Cut::Never)
+    };
+    let word = |title, width| column(title, Constraint::Length(width), Cut::End);
+    let name = |title, share| column(title, Constraint::Fill(share), Cut::Beginning);
+    let start = [count("/S"), count("TOTAL")];
+    let rest = match tab {
+        Tab::Flows | Tab::Denials => vec![
+            word("VERDICT", 7),
+            word("PENDING", 7),
+            word("HOOK", if narrow { 4 } else { 7 }),
+            name("FROM", 4),
+            name("TO", 4),
+            name("OPERATION", 2),
+            name("BY", 5),
+        ],
+        Tab::Rules => vec![word("ACTION", 14), name("RULE", 1), name("PLACE", 1)],
+        Tab::Pending => vec![
+            word("ENFORCED", 8),
+            word("PENDING", 7),
+            name("FROM", 4),
+            name("TO", 4),
+            name("OPERATION", 2),
+            name("BY", 5),
+        ],
+    };
+    start.into_iter().chain(rest).collect()
+}
+
+/// A text in no more than so many letters. What says that a name is a claim only stays.
+fn shortened(text: &str, width: usize, cut: Cut) -> String {
+    let letters = text.chars().count();
+    if letters <= width {
+        return text.to_owned();
+    }
+    if let (Some(claimed), Cut::Beginning) = (text.strip_prefix(CLAIMS), cut) {
+        let rest = width.saturating_sub(CLAIMS.len());
+        return format!("{CLAIMS}{}", shortened(claimed, rest, cut)).chars().take(width).collect();
+    }
+    let kept = width.saturating_sub(1);
+    match cut {
+        // A sentence, or what a name is followed by.
+        Cut::Beginning if !text.contains(' ') => {
+            let tail: String = text.chars().skip(letters - kept).collect();
+            format!("…{tail}")
+        }
+        _ => format!("{}…", text.chars().take(kept).collect::<String>()),
+    }
+}
+
+/// How a name begins that nobody has verified.
+const CLAIMS: &str = "claims ";
+
 fn flow(flow: &Flow) -> Entry {
-    let (verdict, tone) = match (flow.would_break(), flow.verdict) {
-        (true, _) => ("would-deny", Tone::Doubt),
-        (false, "permit") => ("permit", Tone::Good),
-        (false, _) => ("deny", Tone::Bad),
+    let tone = match (flow.would_break(), flow.verdict) {
+        (true, _) => Tone::Doubt,
+        (false, "permit") => Tone::Good,
+        (false, _) => Tone::Bad,
     };
     Entry {
         cells: vec![
             flow.per_s.to_string(),
             flow.events.to_string(),
-            verdict.into(),
+            flow.verdict.into(),
+            flow.would.unwrap_or_default().into(),
             flow.hook.into(),
             flow.from.clone(),
             flow.to.clone(),
@@ -446,10 +504,49 @@ fn flow(flow: &Flow) -> Entry {
             },
         ],
         tone,
-        rule: flow.rule_number.map(|number| (flow.generation, number)),
-        detail: match &flow.rule {
-            Some(_) => format!("{}; event {}", flow.last, flow.id),
-            None => format!("{}: {}; event {}", flow.last, flow.because, flow.id),
+        rule: flow.image.clone().zip(flow.rule_number),
+        detail: match (&flow.rule, &flow.would_rule) {
+            (None, _) => format!("{}: {}", flow.last, flow.because),
+            (Some(_), Some(would)) => {
+                format!("{}; {would} would {}", flow.last, flow.would.unwrap_or("decide"))
+            }
+            (Some(_), None) => flow.last.clone(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_where_they_tell_less() {
+        let name = |text, width| shortened(text, width, Cut::Beginning);
+        assert_eq!(name("acme.payments.api", 17), "acme.payments.api");
+        assert_eq!(name("acme.payments.api", 12), "…ayments.api");
+        assert_eq!(name("acme.payments.ledger", 12), "…ents.ledger");
+        assert_eq!(name("claims acme.payments.api", 12), "claims ….api");
+        assert_eq!(name("claims acme.payments.api", 4), "clai");
+        assert_eq!(name("no_rule: no rule permits it", 10), "no_rule: …");
+        assert_eq!(shortened("ingress", 3, Cut::End), "in…");
+    }
+
+    /// The words of a list in a terminal of 80 columns.
+    #[test]
+    fn scopes_are_told_apart_in_a_small_terminal() {
+        let area = Rect::new(0, 0, 80, 10);
+        let columns = columns(Tab::Flows, area.width);
+        let widths = columns.iter().map(|column| column.width);
+        let places = Layout::horizontal(widths).spacing(1).split(area);
+        let at = |title| columns.iter().position(|column| column.title == title).unwrap();
+        let width = |title| usize::from(places[at(title)].width);
+        let cut = |title, text| shortened(text, width(title), columns[at(title)].cut);
+        for title in ["FROM", "TO"] {
+            assert!(width(title) >= 11, "{title}: {}", width(title));
+            assert!(cut(title, "acme.payments.api").ends_with(".api"));
+            assert!(cut(title, "acme.payments.ledger").ends_with(".ledger"));
+            assert!(cut(title, "claims acme.payments.api").starts_with("claims …"));
+        }
+        assert!(cut("BY", "ledger.telnet").ends_with("telnet"));
     }
 }
