@@ -19,6 +19,8 @@ pub mod query;
 mod region;
 pub mod rules;
 mod search;
+#[cfg(test)]
+mod tests;
 pub mod translations;
 mod universe;
 mod witness;

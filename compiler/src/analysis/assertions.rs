@@ -122,7 +122,7 @@ fn decide(
 /// The rule that decides a point among these rows.
 fn winner(field: &Field<'_>, rows: &[u32], point: &Classes) -> Option<usize> {
     let matching = rows.iter().copied().filter(|&row| field.matches(row, point));
-    let row = field.decide(matching, NO_RULE, |_| {})?;
+    let row = field.decide(matching, None, |_| {})?;
     Some(field.meta(row).rule).filter(|&rule| rule != NO_RULE).map(|rule| rule as usize)
 }
 
@@ -132,7 +132,7 @@ fn fails(field: &Field<'_>, rows: &[u32], question: Question, point: &Classes) -
     if matching.iter().any(|&row| row >= field.deciding()) {
         return false;
     }
-    let row = field.decide(matching, NO_RULE, |_| {});
+    let row = field.decide(matching, None, |_| {});
     let permits = row.is_some_and(|row| field.meta(row).action == Action::Permit);
     permits == (question == Question::Permitted)
 }

@@ -47,7 +47,8 @@ pub(crate) struct Meta {
     pub(crate) log: bool,
 }
 
-/// No rule of the policy.
+/// No rule of the policy. What stands under it may decide all the same: the default of a hook that no
+/// policy governs is a row.
 pub(crate) const NO_RULE: u32 = u32::MAX;
 
 /// Region of all packets that there can be.
@@ -218,18 +219,18 @@ impl<'g> Field<'g> {
         }
     }
 
-    /// What decides where these rows match: the row, unless none does. `visit` is called with
-    /// each row that passes or decides.
+    /// What decides where these rows match, as if a rule were not there: the row, unless none does.
+    /// `visit` is called with each row that passes or decides.
     pub(crate) fn decide(
         &self,
         matching: impl IntoIterator<Item = u32>,
-        without: u32,
+        without: Option<u32>,
         mut visit: impl FnMut(u32),
     ) -> Option<u32> {
         let mut passed = None;
         for row in matching {
             let meta = self.meta(row);
-            if row >= self.deciding || meta.rule == without || passed == Some(meta.tier) {
+            if row >= self.deciding || without == Some(meta.rule) || passed == Some(meta.tier) {
                 continue;
             }
             visit(row);

@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use super::{
     Progress,
     escape::Lots,
-    field::{Field, NO_RULE, POSSIBLE},
+    field::{Field, POSSIBLE},
     region::{Region, Share},
     search::{Found, Question, Reasons, Rules, region_point, search},
 };
@@ -213,12 +213,12 @@ fn try_lots(field: &Field<'_>, rule: u32) -> Tried {
         });
         let mut reached = false;
         let visit = |row: u32| reached |= own.contains(&row);
-        let with = field.decide(rows.iter().copied(), NO_RULE, visit);
+        let with = field.decide(rows.iter().copied(), None, visit);
         if !reached {
             continue;
         }
         best = Tried::Reached;
-        let without = field.decide(rows.iter().copied(), rule, |_| {});
+        let without = field.decide(rows.iter().copied(), Some(rule), |_| {});
         if field.said(with) != field.said(without) {
             return Tried::Matters;
         }

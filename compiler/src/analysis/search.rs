@@ -92,12 +92,11 @@ pub(crate) fn search(
 fn answers(field: &Field<'_>, rows: &[u32], question: Question, point: &Classes) -> bool {
     let matching = || rows.iter().copied().filter(|&row| field.matches(row, point));
     let mut reached = false;
-    let rule = if let Question::Reaches(rule) | Question::Matters(rule) = question {
-        rule
-    } else {
-        NO_RULE
+    let rule = match question {
+        Question::Reaches(rule) | Question::Matters(rule) => Some(rule),
+        Question::Permitted | Question::Denied => None,
     };
-    let with = field.decide(matching(), NO_RULE, |row| reached |= field.meta(row).rule == rule);
+    let with = field.decide(matching(), None, |row| reached |= rule == Some(field.meta(row).rule));
     let permits = with.is_some_and(|row| field.meta(row).action == Action::Permit);
     match question {
         Question::Reaches(_) => reached,
