@@ -8,7 +8,7 @@ use super::{
     field::{Field, Ground, NAMED, NO_RULE, POSSIBLE, REGIONS_FIRST},
     rule_name,
     search::{Found, Question, Reasons, search},
-    witness, words,
+    universe, witness, words,
 };
 use crate::{
     checked::{Action, Assertion, Hook, Policy},
@@ -106,6 +106,10 @@ fn decide(
                         let fails = |point: &Classes| fails(field, &rows, question, point);
                         let (point, request) =
                             witness::smallest(policy, field, &region, *point, fails);
+                        if !universe::is_real(policy, &request) {
+                            outcome = Outcome::Undecided;
+                            continue;
+                        }
                         let rule = winner(field, &rows, &point);
                         let found = Counterexample { hook, request, rule, named };
                         return Outcome::Refuted(Box::new(found));

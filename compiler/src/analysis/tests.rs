@@ -1,5 +1,6 @@
 //! What is said about small policies, word by word.
 
+use govc_abi::attribute::{self, state};
 use govc_grammar::span::FileId;
 use govc_image::Image;
 
@@ -58,4 +59,65 @@ fn where_no_policy_governs_assertions_are_about_the_default() {
         assert!(interpret::decide(&policy, hook, &found.request).permit);
     }
     assert_eq!(found[2..], [const { Outcome::Proven }; 3]);
+}
+
+#[test]
+fn legacy_packets_are_those_that_a_legacy_rule_speaks_for() {
+    let rules = "permit a { from d.a.**, d.c proto tcp port 443 }";
+    let claim = "assert q { never permit from legacy proto tcp port 443 }";
+    let ingress = |edges: &str, claim: &str| {
+        outcomes(&format!("{edges}\npolicy p {{ on ingress {rules} }}\n{claim}"))
+    };
+    assert_eq!(ingress("", claim), [Outcome::Proven]);
+    assert_eq!(
+        ingress("legacy from 10.20.0.0/16 on lan { subject d.b }", claim),
+        [Outcome::Proven]
+    );
+    // The first rule speaks for all of the second one's.
+    let two = "legacy from 10.0.0.0/8 on lan { subject d.b }
+        legacy from 10.20.0.0/16 on lan { subject d.c }";
+    assert_eq!(ingress(two, claim), [Outcome::Proven]);
+    let found = ingress("legacy from 10.20.0.0/16 on lan { subject d.c }", claim);
+    let request = refuted(&found[0]).request;
+    assert_eq!(request.scalars[usize::from(attribute::STATE)], state::LEGACY);
+    assert_eq!(request.source, [0, 0xffff_0a14_0000]);
+    // What leaves has a label.
+    let egress = "legacy from 10.20.0.0/16 on lan { subject d.c }
+        policy p { on egress permit a { from d.c } }
+        assert q { on egress never permit from legacy }";
+    assert_eq!(outcomes(egress), [Outcome::Proven]);
+}
+
+#[test]
+fn of_many_legacy_rules_none_that_is_not_there_refutes() {
+    // More labels than are told apart.
+    let bits = |number: u32| {
+        let names = (0..7).filter(|bit| number >> bit & 1 == 1).map(|bit| format!("c{bit}"));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let edges: String = (0..100)
+        .map(|number| {
+            let bits = bits(number);
+            format!(
+                "legacy from 10.2.{number}.0/24 on lan {{ subject d.b constraints {{{bits}}} }}\n"
+            )
+        })
+        .collect();
+    let claim = |label: u32, network: u32| {
+        let rule =
+            format!("from d.b source 10.2.{network}.0/24 where constraints is {{{}}}", bits(label));
+        let found = outcomes(&format!(
+            "{edges}policy p {{ on ingress permit a {{ {rule} }} }}
+             assert q {{ never permit from legacy }}"
+        ));
+        found.into_iter().next()
+    };
+    for number in [3, 99] {
+        let found = claim(number, number);
+        let found = refuted(found.as_ref().unwrap());
+        assert_eq!((found.named, found.request.source[1] & 0xffff), (true, u64::from(number) << 8));
+    }
+    assert_eq!(claim(3, 4), Some(Outcome::Proven));
+    // Among those that are put together, it stays open rather than wrong.
+    assert_eq!(claim(98, 99), Some(Outcome::Undecided));
 }
