@@ -16,6 +16,10 @@ use crate::{
 pub struct Explanation {
     /// What decides.
     pub decision: Decision,
+    /// Where.
+    pub hook: Hook,
+    /// Some policy speaks about the hook: what no rule decides is denied.
+    pub governed: bool,
     /// Rules that match the packet and pass it on, by position, in the order of tiers.
     pub passed: Vec<usize>,
     /// Rules that come before the one that decides, or before the default, and do not match:
@@ -23,6 +27,21 @@ pub struct Explanation {
     pub nearer: Vec<Nearer>,
     /// Matching rules that come later: those that would decide otherwise.
     pub overruled: Vec<usize>,
+}
+
+impl Explanation {
+    /// Why the default decides, where it does.
+    #[must_use]
+    pub fn why_default(&self) -> String {
+        if self.governed {
+            return "no rule that decides matches the packet".into();
+        }
+        let open = format!("no policy governs {}", words::hook_name(self.hook));
+        if self.decision.permit {
+            return open;
+        }
+        format!("{open}, and only whole packets with a label or a legacy rule pass there")
+    }
 }
 
 /// A rule that does not match.
@@ -75,7 +94,8 @@ pub fn explain(policy: &Policy, names: &Names, hook: Hook, request: &Request) ->
         }
     }
     nearer.sort_by_key(|one| one.failing);
-    Explanation { decision, passed, nearer, overruled }
+    let governed = policy.governed().get(hook).copied().unwrap_or(false);
+    Explanation { decision, hook, governed, passed, nearer, overruled }
 }
 
 /// What a rule asks for and the packet does not have, in the order in which rules are read.

@@ -31,6 +31,8 @@ use crate::{
 pub(crate) struct Ground {
     classification: Classification,
     metas: Vec<Meta>,
+    /// Those that decide, as values.
+    deciding: Vec<Row>,
     /// Rows that make up each region.
     regions: Vec<Range<u32>>,
 }
@@ -85,6 +87,7 @@ impl Ground {
             rows.push(universe::identified());
             metas.push(beyond);
         }
+        let deciding = rows.clone();
         let decided = Group { enforced: rows, observed: Vec::new() };
         let lists = [universe::possible(policy, hook), universe::named(policy, hook)];
         let mut asked = Group::default();
@@ -99,7 +102,12 @@ impl Ground {
         if let Some(place) = only.programs.get_mut(which) {
             *place = Program { groups: vec![decided, asked], governed: true };
         }
-        Self { classification: Classification::new(&only), metas, regions: ranges }
+        Self { classification: Classification::new(&only), metas, deciding, regions: ranges }
+    }
+
+    /// What a deciding row asks for.
+    pub(crate) fn row(&self, number: u32) -> Option<&Row> {
+        self.deciding.get(number as usize)
     }
 
     fn rows(&self) -> Vec<DiagramRow<'_>> {
