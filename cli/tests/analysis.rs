@@ -59,7 +59,7 @@ fn diff_tells_widening_from_narrowing_by_its_exit_code() {
     let at = directory.path();
     let diff = |old: &str, new: &str| govc(at, &["diff", old, new]);
     let (code, out, _) = diff("a.gov", "a.gov");
-    assert_eq!((code, out.contains("every packet gets the same verdict")), (0, true), "{out}");
+    assert_eq!((code, out.trim()), (0, "ok every packet gets the same verdict by the same rule"));
     let (code, out, _) = diff("a.gov", "wide.gov");
     assert_eq!(
         (code, out.contains("+ permitted") && out.contains("port 5433")),
@@ -131,6 +131,54 @@ fn one_change_is_one_row() {
     let [change] = told["changes"].as_array().unwrap().as_slice() else { panic!("{told}") };
     let cell = |attribute: &str, values: &str| json!({ "attribute": attribute, "values": values });
     assert_eq!(change["except"], json!([cell("proto", "tcp"), cell("port", "5000..6000")]));
+}
+
+#[test]
+fn diff_tells_how_denials_are_carried_out_and_what_is_logged() {
+    let zone = "policy ledger {";
+    let pen = "zone pen = interface \"pen0\"  cell = interface \"cell0\"\npolicy ledger {";
+    let rule = "{ from acme.guest }";
+    let directory = directory(&[("pen.gov", zone, pen)]);
+    let at = directory.path();
+    let base = fs::read_to_string(at.join("pen.gov")).unwrap();
+    for (name, answer) in [
+        ("reject", "{ from acme.guest  reject }"),
+        ("keep", "{ from acme.guest  quarantine pen }"),
+        ("elsewhere", "{ from acme.guest  quarantine cell }"),
+        ("logs", "{ from acme.guest  log 1 in 7 }"),
+    ] {
+        fs::write(at.join(format!("{name}.gov")), base.replacen(rule, answer, 1)).unwrap();
+    }
+    let diff = |old: &str, new: &str, more: &[&str]| {
+        let (code, out, _) = govc(at, &[&["diff", old, new], more].concat());
+        (code, out)
+    };
+    for (old, new, before, now) in [
+        ("pen.gov", "reject.gov", "deny by ledger.guests", "deny by ledger.guests (reject)"),
+        ("reject.gov", "keep.gov", "(reject)", "deny by ledger.guests (quarantine pen)"),
+        ("keep.gov", "elsewhere.gov", "(quarantine pen)", "(quarantine cell)"),
+    ] {
+        let (code, out) = diff(old, new, &[]);
+        let told = out.contains("~ denied otherwise") && out.contains(before) && out.contains(now);
+        assert_eq!((code, told), (14, true), "{old} {new}\n{out}");
+    }
+    let (code, out) = diff("pen.gov", "reject.gov", &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let [change] = told["changes"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!((code, &change["change"]), (14, &json!("answered")));
+    assert_eq!(change["old"], json!({ "permit": false, "rule": "ledger.guests" }));
+    assert_eq!(
+        change["new"],
+        json!({ "permit": false, "rule": "ledger.guests", "answer": "reject" })
+    );
+
+    let (code, out) = diff("pen.gov", "logs.gov", &[]);
+    assert!(!out.starts_with("ok"), "{out}");
+    let line = out.lines().last().unwrap_or_default();
+    assert_eq!((code, line), (10, "+ log 1 in 7 by ledger.guests"), "{out}");
+    let (_, out) = diff("logs.gov", "pen.gov", &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["logs"], json!({ "removed": ["log 1 in 7 by ledger.guests"], "added": [] }));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use govc_compiler::{
         rules::Finding,
         words,
     },
-    checked::{Assertion, Policy},
+    checked::{Answer, Assertion, Policy},
     class::value_of,
     interpret,
     table::IntervalSet,
@@ -289,6 +289,34 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
     assert!(open > 10 && legacies > 5, "{open} {legacies}");
 }
 
+/// A policy some of whose denials are carried out otherwise.
+fn answered(text: &str, random: &mut Random) -> String {
+    let mut answered = String::new();
+    let (mut rest, start) = (text, "\n  deny r");
+    while let Some(at) = rest.find(start) {
+        let end = at + rest[at..].find('{').unwrap() + 1;
+        answered.push_str(&rest[..end]);
+        rest = &rest[end..];
+        for answer in ["\n    reject", "\n    quarantine pen", "\n    quarantine lo"] {
+            rest = rest.strip_prefix(answer).unwrap_or(rest);
+        }
+        let answers = ["", "", "\n    reject", "\n    quarantine pen", "\n    quarantine lo"];
+        answered.push_str(random.pick::<&str>(&answers));
+    }
+    answered + rest
+}
+
+/// How a rule that denies does so, by the checked policy.
+fn carried_out(policy: &Policy, rule: usize) -> Option<String> {
+    match policy.rules()[rule].answer {
+        Answer::Silence => None,
+        Answer::Reject => Some("reject".into()),
+        Answer::Quarantine(zone) => {
+            Some(format!("quarantine {}", policy.zones()[usize::from(zone) - 1].name))
+        }
+    }
+}
+
 /// A policy that differs in one or a few rules.
 fn changed(text: &str, random: &mut Random) -> String {
     let mut changed = text.to_owned();
@@ -302,8 +330,9 @@ fn changed(text: &str, random: &mut Random) -> String {
         }
         let start = *random.pick(&starts);
         let end = start + changed[start..].find("\n  }\n").unwrap();
-        match random.below(4) {
+        match random.below(5) {
             0 => changed.replace_range(start..end + "\n  }\n".len(), ""),
+            4 => changed = answered(&changed, random),
             1 => {
                 let clauses = random_clauses(random, false);
                 changed.insert_str(
@@ -337,10 +366,12 @@ fn changed(text: &str, random: &mut Random) -> String {
 #[test]
 fn differences_are_what_the_interpreter_sees() {
     let (mut differing, mut equal, mut regions, mut folded) = (0, 0, 0, 0);
+    let mut answers = 0;
     for seed in 0..60 {
         let random = &mut Random::new(40_000 + seed);
         let count = *random.pick(&[2, 6, 15, 30]);
-        let old_text = random_policy_at(random, count, &HOOKS);
+        let zones = "zone pen = interface \"pen0\"\n";
+        let old_text = answered(&(random_policy_at(random, count, &HOOKS) + zones), random);
         let new_text = changed(&old_text, random);
         let (old, new) = (compiled(&old_text), compiled(&new_text));
         let none = diff::diff(&old.image, &old.image).unwrap();
@@ -351,6 +382,7 @@ fn differences_are_what_the_interpreter_sees() {
         let same_shapes = old.policy.shapes() == new.policy.shapes();
         assert_eq!(diff.incomplete, !same_shapes, "seed {seed}");
         regions += diff.changes.len();
+        answers += diff.changes.iter().filter(|change| change.kind == diff::Kind::Answered).count();
         folded += diff.changes.iter().filter(|change| !change.except.is_empty()).count();
         for hook in 0..3 {
             let which = program::INGRESS + hook as u32;
@@ -366,7 +398,8 @@ fn differences_are_what_the_interpreter_sees() {
                     let own = aim.under(compiled.policy.times(), &own);
                     let decision = interpret::decide(&compiled.policy, hook, &own);
                     let rule = decision.rule.map(|at| analysis::rule_name(&compiled.policy, at));
-                    diff::Verdict { permit: decision.permit, rule }
+                    let answer = decision.rule.and_then(|rule| carried_out(&compiled.policy, rule));
+                    diff::Verdict { permit: decision.permit, rule, answer }
                 };
                 let (before, now) = (verdict(&old), verdict(&new));
                 let fits = |cells: &[(Attribute, IntervalSet)]| {
@@ -396,7 +429,7 @@ fn differences_are_what_the_interpreter_sees() {
         }
     }
     assert!(differing > 500 && equal > 20_000 && regions > 100, "{differing} {equal} {regions}");
-    assert!(folded > 10, "{folded}");
+    assert!(folded > 10 && answers > 10, "{folded} {answers}");
 }
 
 #[test]
