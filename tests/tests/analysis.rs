@@ -43,6 +43,7 @@ fn found(text: &str) -> Vec<String> {
             Finding::NeverMatches => format!("{} never", name(position)),
             Finding::Shadowed(by) => format!("{} shadowed by {}", name(position), list(by)),
             Finding::Redundant(by) => format!("{} redundant by {}", name(position), list(by)),
+            Finding::Idle(others) => format!("{} idle beside {}", name(position), list(others)),
             Finding::Undecided => format!("{} undecided", name(position)),
         }
     });
@@ -109,7 +110,7 @@ fn tiers_and_passes_are_followed() {
                pass web { from acme.web.** } deny rest { from acme.ops.** } }
              policy p { on ingress permit web { from acme.web.** } permit ops { from acme.ops.** } }"
         ),
-        ["g.web redundant by ", "p.ops shadowed by g.rest"]
+        ["g.web idle beside ", "p.ops shadowed by g.rest"]
     );
     assert_eq!(
         found(
@@ -155,7 +156,7 @@ fn rules_found_wanting_decide_nothing_and_can_all_be_removed() {
                 let decision = interpret::decide(&all.policy, hook, &request);
                 for (position, finding) in &report.rules {
                     let decides = decision.rule == Some(*position);
-                    let may = matches!(finding, Finding::Redundant(_));
+                    let may = matches!(finding, Finding::Redundant(_) | Finding::Idle(_));
                     assert!(!decides || may, "seed {seed}, {position}: {request:?}\n{text}");
                 }
                 let then = aim.under(rest.policy.times(), &request);

@@ -45,9 +45,16 @@ pub(crate) struct Meta {
     pub(crate) tier: u32,
     /// What the rule says; regions say nothing.
     pub(crate) action: Action,
-    /// It does more than decide: it reports, rejects or puts into quarantine.
-    pub(crate) log: bool,
+    /// What it does besides.
+    pub(crate) besides: Besides,
 }
+
+/// What a rule does besides deciding: of how many packets it reports one, and what becomes of denied
+/// ones.
+pub(crate) type Besides = (Option<u16>, Answer);
+
+/// What a rule does to a packet.
+pub(crate) type Said = (Action, Besides);
 
 /// No rule of the policy. What stands under it may decide all the same: the default of a hook that no
 /// policy governs is a row.
@@ -77,11 +84,17 @@ impl Ground {
             let rule = position.and_then(|at| policy.rules().get(at as usize));
             let (Some(position), Some(rule)) = (position, rule) else { continue };
             let (tier, action) = (rule.tier as u32, rule.action);
-            let log = rule.log.is_some() || rule.answer != Answer::Silence;
-            metas.push(Meta { rule: position, tier, action, log });
+            // One of none and one of one are all.
+            let besides = (rule.log.map(|one_in| one_in.max(1)), rule.answer);
+            metas.push(Meta { rule: position, tier, action, besides });
             rows.push(row);
         }
-        let beyond = Meta { rule: NO_RULE, tier: u32::MAX, action: Action::Permit, log: false };
+        let beyond = Meta {
+            rule: NO_RULE,
+            tier: u32::MAX,
+            action: Action::Permit,
+            besides: (None, Answer::Silence),
+        };
         if !source.governed {
             // Where no policy speaks, whoever is known passes.
             rows.push(universe::identified());
@@ -250,9 +263,9 @@ impl<'g> Field<'g> {
         None
     }
 
-    /// What a row that decides does, and whether it is logged; nothing when none decides.
-    pub(crate) fn said(&self, row: Option<u32>) -> Option<(Action, bool)> {
-        row.map(|row| (self.meta(row).action, self.meta(row).log))
+    /// What a row that decides does; nothing when none decides.
+    pub(crate) fn said(&self, row: Option<u32>) -> Option<Said> {
+        row.map(|row| (self.meta(row).action, self.meta(row).besides))
     }
 
     /// Whether a row matches a point.

@@ -4,7 +4,10 @@ use govc_abi::attribute::{self, state};
 use govc_grammar::span::FileId;
 use govc_image::Image;
 
-use super::assertions::{self, Counterexample, Outcome};
+use super::{
+    analyse,
+    assertions::{self, Counterexample, Outcome},
+};
 use crate::{
     check::check,
     checked::{Hook, Policy},
@@ -120,4 +123,41 @@ fn of_many_legacy_rules_none_that_is_not_there_refutes() {
     assert_eq!(claim(3, 4), Some(Outcome::Proven));
     // Among those that are put together, it stays open rather than wrong.
     assert_eq!(claim(98, 99), Some(Outcome::Undecided));
+}
+
+/// What the analysis tells of rules, with its help.
+fn told(text: &str) -> Vec<(&'static str, String, String)> {
+    let (policy, table, _) = compiled(text);
+    let report = analyse(&policy, &table, &|_| {});
+    let each = report.diagnostics(&policy);
+    each.map(|one| (one.code.id, one.message, one.help.unwrap_or_default())).collect()
+}
+
+fn one(text: &str) -> (&'static str, String, String) {
+    let told = told(&format!("policy p {{ on ingress {text} }}"));
+    let [one] = told.as_slice() else { panic!("{told:?}\n{text}") };
+    one.clone()
+}
+
+#[test]
+fn what_a_pass_leaves_to_others_is_told() {
+    let found = one("deny d { from d.** except d.a.x, d.b } pass p { from d.a.** }");
+    assert_eq!(found.1, "`p.p` passes on what goes on anyway");
+    assert_eq!(found.2, "what `p.d` leaves of these packets goes on without it: remove it");
+    let found = one("pass p { from d.a.** }");
+    assert_eq!(found.2, "no other rule of its tier decides these packets: remove it");
+}
+
+#[test]
+fn what_a_rule_does_besides_deciding_keeps_it() {
+    let fine = |rules: &str| told(&format!("policy p {{ on ingress {rules} }}"));
+    // What comes first decides: the second never logs.
+    let found = one("permit all { from d.** } permit watched { from d.c log }");
+    assert_eq!(found.1, "without `p.watched` every verdict stays the same, by `p.all`");
+    assert_eq!(found.2, "these come first and report nothing: put it before them, or remove it");
+    assert_eq!(fine("permit watched { from d.c log } permit all { from d.** }"), []);
+    assert_eq!(fine("permit watched { from d.c log 1 in 9 } permit all { from d.** log }"), []);
+    assert_eq!(fine("deny a { from d.c reject } deny b { from d.** log }"), []);
+    assert_eq!(fine("deny a { from d.c reject } deny b { from d.** quarantine wan }"), []);
+    assert_eq!(fine("deny a { from d.c reject } deny b { from d.** reject }").len(), 1);
 }
