@@ -9,6 +9,7 @@ pub mod assertions;
 #[cfg(test)]
 mod brute;
 pub mod conflicts;
+mod contradiction;
 pub mod diff;
 mod escape;
 pub mod explain;
@@ -154,7 +155,7 @@ fn diagnose(policy: &Policy, position: usize, finding: &Finding) -> Option<Diagn
             rule.head,
             "never matches",
         )
-        .help("its clauses contradict each other, or ask for what this hook never knows: change or remove it"),
+        .help(why_never(policy, rule)),
         Finding::Shadowed(by) => with_rules(
             Diagnostic::new(
                 codes::SHADOWED,
@@ -208,6 +209,21 @@ fn diagnose(policy: &Policy, position: usize, finding: &Finding) -> Option<Diagn
 fn is_silenced(policy: &Policy, rule: &Rule, by: &[usize]) -> bool {
     let mut by = by.iter().filter_map(|&position| policy.rules().get(position));
     rule.log.is_some() && by.any(|other| other.log.is_none())
+}
+
+/// What to do about a rule that no packet matches.
+fn why_never(policy: &Policy, rule: &Rule) -> String {
+    let words = contradiction::contradiction(policy, rule);
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => "its clauses contradict each other, or ask for what this hook never knows: change or remove it"
+            .to_owned(),
+        Some((one, [])) => format!("its {one} asks for what is never there: change it, or remove the rule"),
+        Some((last, others)) => format!(
+            "its {} and {last} contradict each other: change one of them, or remove the rule",
+            others.join(", ")
+        ),
+    }
 }
 
 /// Tests whose packet no rule decides, although they do not say `by default`: they would pass

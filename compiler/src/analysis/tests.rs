@@ -140,6 +140,35 @@ fn one(text: &str) -> (&'static str, String, String) {
 }
 
 #[test]
+fn a_rule_that_never_matches_tells_which_clauses_contradict_each_other() {
+    let help = |text: &str| one(text).2;
+    let contradict = |words: &str| {
+        format!("its {words} contradict each other: change one of them, or remove the rule")
+    };
+    assert_eq!(
+        help("permit a { from d.c source 10.0.0.0/8 destination ::/0 proto tcp port 1 }"),
+        contradict("`source` and `destination`")
+    );
+    assert_eq!(
+        help("permit a { from d.c proto icmp source ::/0 where level is low }"),
+        contradict("`proto` and `source`")
+    );
+    assert_eq!(
+        help("permit a { from d.a.** where level is low, level is high }"),
+        "its `where` asks for what is never there: change it, or remove the rule"
+    );
+    assert_eq!(
+        help("deny a { from legacy }"),
+        "its `from` asks for what is never there: change it, or remove the rule"
+    );
+    let objects = told("policy p { on ingress to d.b permit a { from d.c to d.a.x } }");
+    assert_eq!(
+        objects[0].2,
+        "its `to` asks for what is never there: change it, or remove the rule"
+    );
+}
+
+#[test]
 fn what_a_pass_leaves_to_others_is_told() {
     let found = one("deny d { from d.** except d.a.x, d.b } pass p { from d.a.** }");
     assert_eq!(found.1, "`p.p` passes on what goes on anyway");
