@@ -7,6 +7,7 @@ use govc_image::Image;
 use super::{
     analyse,
     assertions::{self, Counterexample, Outcome},
+    conflicts,
 };
 use crate::{
     check::check,
@@ -189,4 +190,23 @@ fn what_a_rule_does_besides_deciding_keeps_it() {
     assert_eq!(fine("deny a { from d.c reject } deny b { from d.** log }"), []);
     assert_eq!(fine("deny a { from d.c reject } deny b { from d.** quarantine wan }"), []);
     assert_eq!(fine("deny a { from d.c reject } deny b { from d.** reject }").len(), 1);
+}
+
+#[test]
+fn conflicts_that_are_not_told_are_counted() {
+    let rules = |permits: usize| -> String {
+        let permits =
+            (0..permits).map(|at| format!("permit a{at} {{ from d.** proto tcp port {at} }}\n"));
+        let denials =
+            (0..10).map(|at| format!("deny b{at} {{ from d.c source 10.{at}.0.0/16 }}\n"));
+        permits.chain(denials).collect()
+    };
+    let found = |permits: usize| {
+        let (policy, table, image) =
+            compiled(&format!("policy p {{ on ingress {} }}", rules(permits)));
+        let told = conflicts::diagnose(&policy, &table, image.names());
+        (told.len(), told.last().map(|last| last.message.clone()).unwrap_or_default())
+    };
+    assert_eq!(found(5).0, 50);
+    assert_eq!(found(7), (51, "20 more conflicts are not told".to_owned()));
 }
