@@ -274,35 +274,61 @@ mod conditions {
                 let failing = if interpret::holds(a, request) { b } else { a };
                 why(names, domain, failing, request)
             }
-            Condition::Or(a, b) => format!(
-                "neither {}, nor {}",
-                why(names, domain, a, request),
-                why(names, domain, b, request)
-            ),
+            Condition::Or(..) => {
+                let each = alternatives(condition).into_iter();
+                let each = each.map(|one| why(names, domain, one, request));
+                format!("no alternative holds: {}", each.collect::<Vec<_>>().join("; "))
+            }
             Condition::Not(inner) => {
-                let attribute = looked_at(inner);
-                format!(
-                    "{} {}, which `not` leaves out",
-                    subject(attribute),
-                    value(names, domain, attribute, request)
-                )
+                let facts = facts(inner, request).into_iter();
+                let facts = facts.map(|attribute| fact(names, domain, attribute, request));
+                format!("{}, which `not` leaves out", facts.collect::<Vec<_>>().join(" and "))
             }
             _ => {
                 let attribute = looked_at(condition);
                 let wanted = wanted(names, domain, condition);
-                format!(
-                    "{} {}, and {wanted} {} wanted",
-                    subject(attribute),
-                    value(names, domain, attribute, request),
-                    verb(attribute),
-                )
+                let found = fact(names, domain, attribute, request);
+                format!("{found}, and {wanted} {} wanted", verb(attribute))
             }
         }
     }
 
-    /// `residency is`, `constraints are`.
-    fn subject(attribute: Attribute) -> String {
-        format!("{} {}", words::attribute_word(attribute), verb(attribute))
+    /// The conditions of which one has to hold.
+    fn alternatives(condition: &Condition) -> Vec<&Condition> {
+        match condition {
+            Condition::Or(a, b) => [alternatives(a), alternatives(b)].concat(),
+            _ => vec![condition],
+        }
+    }
+
+    /// What of a packet makes a condition hold, or fail.
+    fn facts(condition: &Condition, request: &Request) -> Vec<Attribute> {
+        let both = |a: &Condition, b: &Condition| {
+            let mut facts = facts(a, request);
+            facts.extend(self::facts(b, request));
+            facts
+        };
+        let mut facts = match condition {
+            Condition::And(a, b) | Condition::Or(a, b) => {
+                let needs_both = matches!(condition, Condition::And(..));
+                // Where one part suffices, it is the first that does.
+                match [a, b].map(|part| interpret::holds(part, request) == needs_both) {
+                    [true, true] => both(a, b),
+                    [false, _] => facts(a, request),
+                    [true, false] => facts(b, request),
+                }
+            }
+            Condition::Not(inner) => facts(inner, request),
+            _ => vec![looked_at(condition)],
+        };
+        facts.dedup();
+        facts
+    }
+
+    /// `residency is eu`, `constraints are {audited}`.
+    fn fact(names: &Names, domain: Option<u32>, attribute: Attribute, request: &Request) -> String {
+        let value = value(names, domain, attribute, request);
+        format!("{} {} {value}", words::attribute_word(attribute), verb(attribute))
     }
 
     fn verb(attribute: Attribute) -> &'static str {
@@ -312,7 +338,7 @@ mod conditions {
         }
     }
 
-    /// The first attribute that a condition looks at.
+    /// The attribute that a condition looks at; the first of those of its parts.
     fn looked_at(condition: &Condition) -> Attribute {
         match condition {
             Condition::And(a, _) | Condition::Or(a, _) | Condition::Not(a) => looked_at(a),

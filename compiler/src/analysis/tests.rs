@@ -7,7 +7,7 @@ use govc_image::Image;
 use super::{
     analyse,
     assertions::{self, Counterexample, Outcome},
-    conflicts,
+    conflicts, explain,
 };
 use crate::{
     check::check,
@@ -209,4 +209,39 @@ fn conflicts_that_are_not_told_are_counted() {
     };
     assert_eq!(found(5).0, 50);
     assert_eq!(found(7), (51, "20 more conflicts are not told".to_owned()));
+}
+
+/// Why the only rule of a policy does not match a packet.
+fn because(clauses: &str, packet: &str) -> String {
+    let (policy, _, image) = compiled(&format!(
+        "policy p {{ on ingress permit a {{ {clauses} }} }}
+         test \"t\" {{ packet {{ {packet} }} expect deny }}"
+    ));
+    let case = &policy.tests()[0].cases[0];
+    let found = explain::explain(&policy, image.names(), case.hook, &case.request);
+    found.nearer.into_iter().map(|nearer| nearer.because).collect()
+}
+
+#[test]
+fn conditions_are_explained_by_the_part_that_decides() {
+    let not = |inner: &str, packet: &str| because(&format!("where not ({inner})"), packet);
+    let packet = "from d.a.x constraints {c0}";
+    assert_eq!(
+        not("level is low or constraints has c0", packet),
+        "`where`: constraints are {c0}, which `not` leaves out"
+    );
+    assert_eq!(
+        not("level is mid and constraints has c0", packet),
+        "`where`: level is mid and constraints are {c0}, which `not` leaves out"
+    );
+    assert_eq!(not("not level is low", packet), "`where`: level is mid, which `not` leaves out");
+    assert_eq!(
+        not("not (level is low or constraints has c1)", packet),
+        "`where`: level is mid and constraints are {c0}, which `not` leaves out"
+    );
+    assert_eq!(
+        because("where level is high or constraints has c1 or radius is any", packet),
+        "`where`: no alternative holds: level is mid, and high is wanted; \
+         constraints are {c0}, and all of {c1} are wanted; radius is domain, and any is wanted"
+    );
 }
