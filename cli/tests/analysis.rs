@@ -182,6 +182,31 @@ fn diff_tells_how_denials_are_carried_out_and_what_is_logged() {
 }
 
 #[test]
+fn diff_writes_levels_and_addresses_as_the_language_does() {
+    let change =
+        |clause: &str| format!("{{ from acme.audit.**  operation ledger.read  {clause} }}");
+    let rule = "{ from acme.audit.**  operation ledger.read }";
+    let (levels, source) = (change("where level <= internal"), change("source 10.0.0.0/15"));
+    let directory = directory(&[
+        ("levels.gov", rule, levels.as_str()),
+        ("wide.gov", rule, &change("source 10.0.0.0/8")),
+        ("source.gov", rule, source.as_str()),
+    ]);
+    let at = directory.path();
+    let told = |old: &str, new: &str, attribute: &str| {
+        let (_, out, _) = govc(at, &["diff", "--json", old, new]);
+        let told: Value = serde_json::from_str(&out).unwrap();
+        let change = &told["changes"][0];
+        let cells = [&change["traffic"], &change["except"]].map(|cells| cells.as_array().unwrap());
+        let found = cells.into_iter().flatten().find(|cell| cell["attribute"] == attribute);
+        found.unwrap_or_else(|| panic!("{out}"))["values"].clone()
+    };
+    let level = told("a.gov", "levels.gov", "level");
+    assert!([json!("public, internal"), json!("confidential, secret")].contains(&level), "{level}");
+    assert_eq!(told("wide.gov", "source.gov", "source"), json!("10.0.0.0/8 except 10.0.0.0/15"));
+}
+
+#[test]
 fn diff_of_what_is_wrong_says_why_and_never_equal() {
     let directory = directory(&[("faulty.gov", "acme.guest", "acme.gest")]);
     let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "faulty.gov"]);

@@ -16,6 +16,7 @@ pub mod explain;
 mod field;
 pub mod gaps;
 mod index;
+mod networks;
 pub mod query;
 mod region;
 pub mod rules;
