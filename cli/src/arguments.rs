@@ -120,9 +120,10 @@ pub enum Command {
     Audit(Audit),
     /// Show what changes from one policy or image to another
     #[command(
-        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts, or labels ride \
-                            otherwise; 11 less is permitted; 12 something is permitted that was denied; 13 labels \
-                            become others where they pass through, and not 12."
+        after_help = "Exit codes: 0 nothing changes; 10 other rules give the same verdicts, labels ride \
+                            otherwise, or rules log otherwise; 11 less is permitted; 12 something is permitted that \
+                            was denied; 13 labels become others where they pass through, and not 12; 14 what was denied \
+                            is answered or kept in another way, and none of 11 to 13."
     )]
     Diff(Diff),
     /// Show who may reach whom for what

@@ -59,7 +59,7 @@ fn diff_tells_widening_from_narrowing_by_its_exit_code() {
     let at = directory.path();
     let diff = |old: &str, new: &str| govc(at, &["diff", old, new]);
     let (code, out, _) = diff("a.gov", "a.gov");
-    assert_eq!((code, out.contains("every packet gets the same verdict")), (0, true), "{out}");
+    assert_eq!((code, out.trim()), (0, "ok every packet gets the same verdict by the same rule"));
     let (code, out, _) = diff("a.gov", "wide.gov");
     assert_eq!(
         (code, out.contains("+ permitted") && out.contains("port 5433")),
@@ -134,6 +134,79 @@ fn one_change_is_one_row() {
 }
 
 #[test]
+fn diff_tells_how_denials_are_carried_out_and_what_is_logged() {
+    let zone = "policy ledger {";
+    let pen = "zone pen = interface \"pen0\"  cell = interface \"cell0\"\npolicy ledger {";
+    let rule = "{ from acme.guest }";
+    let directory = directory(&[("pen.gov", zone, pen)]);
+    let at = directory.path();
+    let base = fs::read_to_string(at.join("pen.gov")).unwrap();
+    for (name, answer) in [
+        ("reject", "{ from acme.guest  reject }"),
+        ("keep", "{ from acme.guest  quarantine pen }"),
+        ("elsewhere", "{ from acme.guest  quarantine cell }"),
+        ("logs", "{ from acme.guest  log 1 in 7 }"),
+    ] {
+        fs::write(at.join(format!("{name}.gov")), base.replacen(rule, answer, 1)).unwrap();
+    }
+    let diff = |old: &str, new: &str, more: &[&str]| {
+        let (code, out, _) = govc(at, &[&["diff", old, new], more].concat());
+        (code, out)
+    };
+    for (old, new, before, now) in [
+        ("pen.gov", "reject.gov", "deny by ledger.guests", "deny by ledger.guests (reject)"),
+        ("reject.gov", "keep.gov", "(reject)", "deny by ledger.guests (quarantine pen)"),
+        ("keep.gov", "elsewhere.gov", "(quarantine pen)", "(quarantine cell)"),
+    ] {
+        let (code, out) = diff(old, new, &[]);
+        let told = out.contains("~ denied otherwise") && out.contains(before) && out.contains(now);
+        assert_eq!((code, told), (14, true), "{old} {new}\n{out}");
+    }
+    let (code, out) = diff("pen.gov", "reject.gov", &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let [change] = told["changes"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!((code, &change["change"]), (14, &json!("answered")));
+    assert_eq!(change["old"], json!({ "permit": false, "rule": "ledger.guests" }));
+    assert_eq!(
+        change["new"],
+        json!({ "permit": false, "rule": "ledger.guests", "answer": "reject" })
+    );
+
+    let (code, out) = diff("pen.gov", "logs.gov", &[]);
+    assert!(!out.starts_with("ok"), "{out}");
+    let line = out.lines().last().unwrap_or_default();
+    assert_eq!((code, line), (10, "+ log 1 in 7 by ledger.guests"), "{out}");
+    let (_, out) = diff("logs.gov", "pen.gov", &["--json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["logs"], json!({ "removed": ["log 1 in 7 by ledger.guests"], "added": [] }));
+}
+
+#[test]
+fn diff_writes_levels_and_addresses_as_the_language_does() {
+    let change =
+        |clause: &str| format!("{{ from acme.audit.**  operation ledger.read  {clause} }}");
+    let rule = "{ from acme.audit.**  operation ledger.read }";
+    let (levels, source) = (change("where level <= internal"), change("source 10.0.0.0/15"));
+    let directory = directory(&[
+        ("levels.gov", rule, levels.as_str()),
+        ("wide.gov", rule, &change("source 10.0.0.0/8")),
+        ("source.gov", rule, source.as_str()),
+    ]);
+    let at = directory.path();
+    let told = |old: &str, new: &str, attribute: &str| {
+        let (_, out, _) = govc(at, &["diff", "--json", old, new]);
+        let told: Value = serde_json::from_str(&out).unwrap();
+        let change = &told["changes"][0];
+        let cells = [&change["traffic"], &change["except"]].map(|cells| cells.as_array().unwrap());
+        let found = cells.into_iter().flatten().find(|cell| cell["attribute"] == attribute);
+        found.unwrap_or_else(|| panic!("{out}"))["values"].clone()
+    };
+    let level = told("a.gov", "levels.gov", "level");
+    assert!([json!("public, internal"), json!("confidential, secret")].contains(&level), "{level}");
+    assert_eq!(told("wide.gov", "source.gov", "source"), json!("10.0.0.0/8 except 10.0.0.0/15"));
+}
+
+#[test]
 fn diff_of_what_is_wrong_says_why_and_never_equal() {
     let directory = directory(&[("faulty.gov", "acme.guest", "acme.gest")]);
     let (code, _, err) = govc(directory.path(), &["diff", "a.gov", "faulty.gov"]);
@@ -146,14 +219,15 @@ fn diff_of_what_is_wrong_says_why_and_never_equal() {
 fn query_tells_who_reaches_whom() {
     let directory = directory(&[]);
     let at = directory.path();
-    let (code, out, _) = govc(at, &["query", "a.gov"]);
+    let (code, out, _) = govc(at, &["query", "a.gov", "--on", "ingress"]);
     assert_eq!(code, 0);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 3, "{out}");
     assert!(lines[1].contains("acme.payments.api") && lines[1].contains("a.gov:5"), "{out}");
     assert!(lines[2].contains("acme.audit.**") && lines[2].contains("a.gov:6"), "{out}");
 
-    let (code, out, _) = govc(at, &["query", "a.gov", "--from", "acme.audit.exporter", "--json"]);
+    let asked = ["query", "a.gov", "--on", "ingress", "--from", "acme.audit.exporter", "--json"];
+    let (code, out, _) = govc(at, &asked);
     assert_eq!(code, 0);
     let told: Value = serde_json::from_str(&out).unwrap();
     let [answer] = told.as_array().unwrap().as_slice() else { panic!("{told}") };
@@ -164,8 +238,83 @@ fn query_tells_who_reaches_whom() {
     assert_eq!(code, 0);
     assert!(out.starts_with("digraph {") && out.contains("acme.payments.ledger"), "{out}");
 
-    let (_, out, _) = govc(at, &["query", "a.gov", "--from", "acme.guest", "--json"]);
+    let asked = ["query", "a.gov", "--on", "ingress", "--from", "acme.guest"];
+    let (_, out, _) = govc(at, &[&asked[..], &["--json"]].concat());
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), json!([]));
+    let (_, out, _) = govc(at, &asked);
+    assert_eq!(out.trim(), "nobody: no rule permits such traffic");
+}
+
+#[test]
+fn hooks_that_no_policy_governs_are_told_as_open() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let asked = ["query", "a.gov", "--on", "egress", "--from", "acme.guest"];
+    let (code, out, _) = govc(at, &asked);
+    let row = out.lines().nth(1).unwrap_or_default();
+    let columns: Vec<&str> = row.split("  ").map(str::trim).filter(|one| !one.is_empty()).collect();
+    assert_eq!(code, 0);
+    assert_eq!(
+        columns,
+        ["egress", "acme.guest", "any", "any", "any", "default", "no policy on egress"],
+        "{out}"
+    );
+    let told = |more: &[&str]| {
+        let asked = [&["query", "a.gov", "--on", "egress", "--on", "ingress"], more].concat();
+        govc(at, &asked).1
+    };
+    let list: Value = serde_json::from_str(&told(&["--json"])).unwrap();
+    let default: Vec<&Value> =
+        list.as_array().unwrap().iter().filter(|way| way["governed"] == json!(false)).collect();
+    let [way] = default.as_slice() else { panic!("{list}") };
+    assert_eq!((&way["from"], &way["rule"]), (&json!("labelled, legacy"), &json!("default")));
+    assert_eq!(way["hook"], json!("egress"));
+    let dot = told(&["--dot"]);
+    assert!(dot.contains("default: no policy on egress"), "{dot}");
+    // Whoever has no label passes nowhere, and no object is known on egress.
+    for more in [["--from", "unlabelled"], ["--to", "acme.payments.ledger"]] {
+        let out = govc(at, &[&["query", "a.gov", "--on", "egress"][..], &more].concat()).1;
+        assert_eq!(out.trim(), "nobody: no rule permits such traffic", "{more:?}");
+    }
+
+    let explain = |packet: &str| govc(at, &["explain", "a.gov", packet]).1;
+    let out = explain("on egress from acme.guest");
+    assert!(out.starts_with("permit by default: no policy governs egress\n"), "{out}");
+    let out = explain("on egress from unlabelled");
+    assert!(out.starts_with("deny by default: no policy governs egress, and only"), "{out}");
+    let out = explain("from acme.ops.monitor");
+    assert!(out.starts_with("deny by default: no rule that decides matches the packet"), "{out}");
+}
+
+#[test]
+fn query_tells_by_what_senders_come_and_what_is_taken_out() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let text = "package p\nuse acme.vocabulary\n\
+        zone lan = interface \"eth0\"\n\
+        legacy from 10.31.0.0/16 on lan { subject acme.guest }\n\
+        policy early { on ingress tier guardrails\n\
+        pass web { from acme.web.** } pass guests { from acme.guest } }\n\
+        policy late { on ingress\n\
+        pass front { from acme.web.front }\n\
+        permit old { from legacy source 10.31.0.0/16 proto tcp port 82 }\n\
+        permit web { from acme.web.** } }\n\
+        policy last { on ingress tier baseline deny front { from acme.web.front } }\n";
+    fs::write(at.join("b.gov"), text).unwrap();
+    let ways = |from: &str| -> Vec<(Value, Value, Value)> {
+        let (code, out, err) =
+            govc(at, &["query", "b.gov", "--on", "ingress", "--from", from, "--json"]);
+        assert_eq!(code, 0, "{err}");
+        let list: Value = serde_json::from_str(&out).unwrap();
+        let each = list.as_array().unwrap().iter();
+        each.map(|way| (way["from"].clone(), way["rule"].clone(), way["except"].clone())).collect()
+    };
+    assert_eq!(ways("acme.guest"), [(json!("acme.guest (legacy)"), json!("late.old"), json!([]))]);
+    assert_eq!(ways("legacy"), [(json!("legacy"), json!("late.old"), json!([]))]);
+    assert_eq!(
+        ways("acme.web.**"),
+        [(json!("acme.web.**"), json!("late.web"), json!(["late.front"]))]
+    );
 }
 
 #[test]

@@ -9,16 +9,20 @@ pub mod assertions;
 #[cfg(test)]
 mod brute;
 pub mod conflicts;
+mod contradiction;
 pub mod diff;
 mod escape;
 pub mod explain;
 mod field;
 pub mod gaps;
 mod index;
+mod networks;
 pub mod query;
 mod region;
 pub mod rules;
 mod search;
+#[cfg(test)]
+mod tests;
 pub mod translations;
 mod universe;
 mod witness;
@@ -29,7 +33,7 @@ use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Image;
 
 use crate::{
-    checked::{Hook, Policy},
+    checked::{Hook, Policy, Rule},
     codes,
     table::DecisionTable,
     testing::{self, CaseResult},
@@ -152,7 +156,7 @@ fn diagnose(policy: &Policy, position: usize, finding: &Finding) -> Option<Diagn
             rule.head,
             "never matches",
         )
-        .help("its clauses contradict each other, or ask for what this hook never knows: change or remove it"),
+        .help(why_never(policy, rule)),
         Finding::Shadowed(by) => with_rules(
             Diagnostic::new(
                 codes::SHADOWED,
@@ -160,17 +164,29 @@ fn diagnose(policy: &Policy, position: usize, finding: &Finding) -> Option<Diagn
                 rule.head,
                 "never decides",
             )
-            .help("narrow the rules that come first, put this one into an earlier tier, or remove it"),
+            .help(
+                "narrow the rules that come first, put this one into an earlier tier, or remove it",
+            ),
             by,
             "decides first",
         ),
-        Finding::Redundant(by) if by.is_empty() => Diagnostic::new(
-            codes::REDUNDANT,
-            format!("`{name}` passes on what goes on anyway"),
-            rule.head,
-            "changes nothing",
-        )
-        .help("no other rule of its tier decides these packets: remove it"),
+        Finding::Idle(others) => with_rules(
+            Diagnostic::new(
+                codes::REDUNDANT,
+                format!("`{name}` passes on what goes on anyway"),
+                rule.head,
+                "changes nothing",
+            )
+            .help(if others.is_empty() {
+                "no other rule of its tier decides these packets: remove it".to_owned()
+            } else {
+                let leave = if others.len() == 1 { "leaves" } else { "leave" };
+                let others = list(others);
+                format!("what {others} {leave} of these packets goes on without it: remove it")
+            }),
+            others,
+            "comes first",
+        ),
         Finding::Redundant(by) => with_rules(
             Diagnostic::new(
                 codes::REDUNDANT,
@@ -178,12 +194,37 @@ fn diagnose(policy: &Policy, position: usize, finding: &Finding) -> Option<Diagn
                 rule.head,
                 "changes nothing",
             )
-            .help("remove it, or make it say something of its own"),
+            .help(if is_silenced(policy, rule, by) {
+                "these come first and report nothing: put it before them, or remove it"
+            } else {
+                "remove it, or make it say something of its own"
+            }),
             by,
             "says the same",
         ),
         Finding::Undecided => return None,
     })
+}
+
+/// Whether a rule would log packets if rules that do not did not decide them before.
+fn is_silenced(policy: &Policy, rule: &Rule, by: &[usize]) -> bool {
+    let mut by = by.iter().filter_map(|&position| policy.rules().get(position));
+    rule.log.is_some() && by.any(|other| other.log.is_none())
+}
+
+/// What to do about a rule that no packet matches.
+fn why_never(policy: &Policy, rule: &Rule) -> String {
+    let words = contradiction::contradiction(policy, rule);
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => "its clauses contradict each other, or ask for what this hook never knows: change or remove it"
+            .to_owned(),
+        Some((one, [])) => format!("its {one} asks for what is never there: change it, or remove the rule"),
+        Some((last, others)) => format!(
+            "its {} and {last} contradict each other: change one of them, or remove the rule",
+            others.join(", ")
+        ),
+    }
 }
 
 /// Tests whose packet no rule decides, although they do not say `by default`: they would pass

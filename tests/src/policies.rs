@@ -172,6 +172,25 @@ pub fn random_edges(random: &mut Random) -> String {
     text + &random_carriages(random)
 }
 
+/// Legacy rules with labels of their own, to stand behind a random policy, whose zones they use. They
+/// overlap: the first that matches counts.
+pub fn random_legacies(random: &mut Random) -> String {
+    let mut text = String::new();
+    for _ in 0..random.below(5) {
+        let (zone, set) = (random.pick(ZONES), random.pick(SETS));
+        let (who, level) = (random.pick(OBJECTS), random.pick::<&str>(&["", "  max level public"]));
+        let fields = random.pick::<&str>(&[
+            "",
+            "  constraints {no_forward}",
+            "  constraints {confidential, audited}  residency eu",
+            "  operation ledger.read",
+            "  route backbone_eu  radius any",
+        ]);
+        let _ = writeln!(text, "legacy from {set} on {zone} {{ subject {who}{level}{fields} }}");
+    }
+    text
+}
+
 fn object(random: &mut Random) -> String {
     if random.one_in(3) { format!(" to {}", random.pick(OBJECTS)) } else { String::new() }
 }

@@ -1,7 +1,8 @@
 //! What the analysis says is compared with the interpreter, on policies that nobody chose.
 
 use govc_abi::{
-    attribute::{self, Attribute, Request},
+    attribute::{self, Attribute, Request, scope_key, state},
+    event::hook,
     image::program,
 };
 use govc_compiler::{
@@ -12,14 +13,14 @@ use govc_compiler::{
         rules::Finding,
         words,
     },
-    checked::Assertion,
+    checked::{Answer, Assertion, Policy},
     class::value_of,
     interpret,
     table::IntervalSet,
 };
 use govc_tests::{
     Compiled, compile,
-    policies::{VOCABULARY, random_clauses, random_policy_at},
+    policies::{VOCABULARY, random_clauses, random_legacies, random_policy_at},
     random::Random,
     requests::Aim,
 };
@@ -42,6 +43,7 @@ fn found(text: &str) -> Vec<String> {
             Finding::NeverMatches => format!("{} never", name(position)),
             Finding::Shadowed(by) => format!("{} shadowed by {}", name(position), list(by)),
             Finding::Redundant(by) => format!("{} redundant by {}", name(position), list(by)),
+            Finding::Idle(others) => format!("{} idle beside {}", name(position), list(others)),
             Finding::Undecided => format!("{} undecided", name(position)),
         }
     });
@@ -108,7 +110,7 @@ fn tiers_and_passes_are_followed() {
                pass web { from acme.web.** } deny rest { from acme.ops.** } }
              policy p { on ingress permit web { from acme.web.** } permit ops { from acme.ops.** } }"
         ),
-        ["g.web redundant by ", "p.ops shadowed by g.rest"]
+        ["g.web idle beside ", "p.ops shadowed by g.rest"]
     );
     assert_eq!(
         found(
@@ -154,7 +156,7 @@ fn rules_found_wanting_decide_nothing_and_can_all_be_removed() {
                 let decision = interpret::decide(&all.policy, hook, &request);
                 for (position, finding) in &report.rules {
                     let decides = decision.rule == Some(*position);
-                    let may = matches!(finding, Finding::Redundant(_));
+                    let may = matches!(finding, Finding::Redundant(_) | Finding::Idle(_));
                     assert!(!decides || may, "seed {seed}, {position}: {request:?}\n{text}");
                 }
                 let then = aim.under(rest.policy.times(), &request);
@@ -178,14 +180,49 @@ fn refutes(compiled: &Compiled, assertion: &Assertion, hook: usize, request: &Re
         && interpret::decide(&compiled.policy, hook, request).permit != assertion.always
 }
 
+/// A packet that can be, as far as legacy rules decide about it; nothing where none comes close.
+fn as_legacy_rules_say(policy: &Policy, hook: usize, mut request: Request) -> Option<Request> {
+    let place = |attribute: Attribute| usize::from(attribute);
+    if request.scalars[place(attribute::STATE)] != state::LEGACY {
+        return Some(request);
+    }
+    // What leaves has a label.
+    if hook == usize::from(hook::EGRESS) {
+        return None;
+    }
+    let zone = &mut request.scalars[place(attribute::INGRESS_ZONE)];
+    if !policy.legacies().iter().any(|legacy| u32::from(legacy.zone) == *zone) {
+        *zone = policy.legacies().first()?.zone.into();
+    }
+    let label = &policy.legacies()[interpret::legacy(policy, &request)?].label;
+    for (attribute, value) in [
+        (attribute::SUBJECT, scope_key(label.domain.0.into(), label.subject)),
+        (attribute::LEVEL, label.level.into()),
+        (attribute::RADIUS, label.radius.into()),
+        (attribute::COMPARTMENTS, label.compartments.into()),
+        (attribute::CONSTRAINTS, label.constraints.into()),
+        (attribute::OPERATION, label.operation.into()),
+        (attribute::RESIDENCY, label.residency.into()),
+        (attribute::ROUTE, label.route.into()),
+    ] {
+        request.scalars[place(attribute)] = value;
+    }
+    Some(request)
+}
+
 #[test]
 fn assertions_are_refuted_by_packets_and_proven_for_all() {
     let (mut proven, mut refuted, mut long) = (0, 0, 0);
+    let (mut open, mut legacies) = (0, 0);
     for seed in 0..120 {
         let random = &mut Random::new(30_000 + seed);
         let count = *random.pick(&[2, 6, 15]);
         let hook = random.below(3);
-        let policy = random_policy_at(random, count, &HOOKS[hook..=hook]);
+        // Some assertions are about a hook that no policy governs.
+        let governed = if random.one_in(5) { (hook + 1) % 3 } else { hook };
+        open += usize::from(governed != hook);
+        let mut policy = random_policy_at(random, count, &HOOKS[governed..=governed]);
+        policy.push_str(&random_legacies(random));
         let about = random_clauses(random, hook == 0);
         let claim = if random.one_in(4) { "always" } else { "never" };
         let unless = if random.one_in(2) {
@@ -215,6 +252,8 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
                 assert!(refutes(&compiled, assertion, hook, &found.request), "{}", shown());
                 let decision = interpret::decide(&compiled.policy, hook, &found.request);
                 assert_eq!(decision.rule, found.rule, "{}", shown());
+                let state = found.request.scalars[usize::from(attribute::STATE)];
+                legacies += usize::from(state == state::LEGACY);
                 if found.named {
                     // The packet can be pasted into a test, and is the same there.
                     let names = compiled.image.names();
@@ -238,6 +277,8 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
                 long += u32::from(packets == 100_000);
                 for _ in 0..packets {
                     let request = aim.next(hook, random);
+                    let request = as_legacy_rules_say(&compiled.policy, hook, request);
+                    let Some(request) = request else { continue };
                     let fails = refutes(&compiled, assertion, hook, &request);
                     assert!(!fails, "seed {seed}: {request:?}\n{text}");
                 }
@@ -246,6 +287,35 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         }
     }
     assert!(proven > 15 && refuted > 30, "{proven} {refuted}");
+    assert!(open > 10 && legacies > 5, "{open} {legacies}");
+}
+
+/// A policy some of whose denials are carried out otherwise.
+fn answered(text: &str, random: &mut Random) -> String {
+    let mut answered = String::new();
+    let (mut rest, start) = (text, "\n  deny r");
+    while let Some(at) = rest.find(start) {
+        let end = at + rest[at..].find('{').unwrap() + 1;
+        answered.push_str(&rest[..end]);
+        rest = &rest[end..];
+        for answer in ["\n    reject", "\n    quarantine pen", "\n    quarantine lo"] {
+            rest = rest.strip_prefix(answer).unwrap_or(rest);
+        }
+        let answers = ["", "", "\n    reject", "\n    quarantine pen", "\n    quarantine lo"];
+        answered.push_str(random.pick::<&str>(&answers));
+    }
+    answered + rest
+}
+
+/// How a rule that denies does so, by the checked policy.
+fn carried_out(policy: &Policy, rule: usize) -> Option<String> {
+    match policy.rules()[rule].answer {
+        Answer::Silence => None,
+        Answer::Reject => Some("reject".into()),
+        Answer::Quarantine(zone) => {
+            Some(format!("quarantine {}", policy.zones()[usize::from(zone) - 1].name))
+        }
+    }
 }
 
 /// A policy that differs in one or a few rules.
@@ -261,8 +331,9 @@ fn changed(text: &str, random: &mut Random) -> String {
         }
         let start = *random.pick(&starts);
         let end = start + changed[start..].find("\n  }\n").unwrap();
-        match random.below(4) {
+        match random.below(5) {
             0 => changed.replace_range(start..end + "\n  }\n".len(), ""),
+            4 => changed = answered(&changed, random),
             1 => {
                 let clauses = random_clauses(random, false);
                 changed.insert_str(
@@ -296,10 +367,12 @@ fn changed(text: &str, random: &mut Random) -> String {
 #[test]
 fn differences_are_what_the_interpreter_sees() {
     let (mut differing, mut equal, mut regions, mut folded) = (0, 0, 0, 0);
+    let mut answers = 0;
     for seed in 0..60 {
         let random = &mut Random::new(40_000 + seed);
         let count = *random.pick(&[2, 6, 15, 30]);
-        let old_text = random_policy_at(random, count, &HOOKS);
+        let zones = "zone pen = interface \"pen0\"\n";
+        let old_text = answered(&(random_policy_at(random, count, &HOOKS) + zones), random);
         let new_text = changed(&old_text, random);
         let (old, new) = (compiled(&old_text), compiled(&new_text));
         let none = diff::diff(&old.image, &old.image).unwrap();
@@ -310,6 +383,7 @@ fn differences_are_what_the_interpreter_sees() {
         let same_shapes = old.policy.shapes() == new.policy.shapes();
         assert_eq!(diff.incomplete, !same_shapes, "seed {seed}");
         regions += diff.changes.len();
+        answers += diff.changes.iter().filter(|change| change.kind == diff::Kind::Answered).count();
         folded += diff.changes.iter().filter(|change| !change.except.is_empty()).count();
         for hook in 0..3 {
             let which = program::INGRESS + hook as u32;
@@ -325,7 +399,8 @@ fn differences_are_what_the_interpreter_sees() {
                     let own = aim.under(compiled.policy.times(), &own);
                     let decision = interpret::decide(&compiled.policy, hook, &own);
                     let rule = decision.rule.map(|at| analysis::rule_name(&compiled.policy, at));
-                    diff::Verdict { permit: decision.permit, rule }
+                    let answer = decision.rule.and_then(|rule| carried_out(&compiled.policy, rule));
+                    diff::Verdict { permit: decision.permit, rule, answer }
                 };
                 let (before, now) = (verdict(&old), verdict(&new));
                 let fits = |cells: &[(Attribute, IntervalSet)]| {
@@ -355,7 +430,7 @@ fn differences_are_what_the_interpreter_sees() {
         }
     }
     assert!(differing > 500 && equal > 20_000 && regions > 100, "{differing} {equal} {regions}");
-    assert!(folded > 10, "{folded}");
+    assert!(folded > 10 && answers > 10, "{folded} {answers}");
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! `diff`: what changes from one policy to another.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use govc_abi::attribute::{Attribute, STATE, SUBJECT};
+use govc_abi::{
+    attribute::{Attribute, STATE, SUBJECT},
+    image::rule,
+};
 use govc_compiler::{
     analysis::{
         diff::{self, Change, Diff, Kind, Verdict},
@@ -27,6 +33,7 @@ const ATTRIBUTED: u8 = 10;
 const NARROWED: u8 = 11;
 const WIDENED: u8 = 12;
 const TRANSLATED: u8 = 13;
+const ANSWERED: u8 = 14;
 
 #[derive(Serialize)]
 struct Report<'d> {
@@ -34,6 +41,29 @@ struct Report<'d> {
     complete: bool,
     carriages: &'d Sides,
     translations: &'d Sides,
+    logs: &'d Sides,
+}
+
+/// What is compared besides verdicts.
+struct Besides {
+    carriages: Sides,
+    translations: Sides,
+    logs: Sides,
+}
+
+impl Besides {
+    fn between(old: &Image, new: &Image) -> Self {
+        let (logs_old, logs_new) = logs(old, new);
+        Self {
+            carriages: Sides::between(&carriages(old.names()), &carriages(new.names())),
+            translations: Sides::between(&translations::lines(old), &translations::lines(new)),
+            logs: Sides::between(&logs_old, &logs_new),
+        }
+    }
+
+    fn all(&self) -> [&Sides; 3] {
+        [&self.carriages, &self.translations, &self.logs]
+    }
 }
 
 /// What only one side says.
@@ -74,6 +104,33 @@ fn carriages(names: &Names) -> Vec<String> {
     rules.collect()
 }
 
+/// What rules report, of those that both images have: a rule that only one has is told by what it decides.
+fn logs(old: &Image, new: &Image) -> (Vec<String>, Vec<String>) {
+    let by_name = |image: &Image| -> BTreeMap<String, Option<String>> {
+        let numbers = 0..u32::try_from(image.names().rules.len()).unwrap_or(u32::MAX);
+        let named = numbers.filter_map(|number| {
+            let (name, record) = (image.names().rule(number)?, image.rule(number)?);
+            (record & rule::OBSERVE == 0).then(|| (name, log(record)))
+        });
+        named.collect()
+    };
+    let (old, new) = (by_name(old), by_name(new));
+    let told = |ours: &BTreeMap<String, Option<String>>, theirs: &BTreeMap<_, _>| {
+        let both = ours.iter().filter(|(name, _)| theirs.contains_key(*name));
+        both.filter_map(|(name, log)| Some(format!("{} by {name}", log.as_deref()?))).collect()
+    };
+    (told(&old, &new), told(&new, &old))
+}
+
+/// What a rule's record says of reports.
+fn log(record: u32) -> Option<String> {
+    match record >> rule::SAMPLING_SHIFT {
+        _ if record & rule::LOG == 0 => None,
+        0 | 1 => Some("log".to_owned()),
+        one_in => Some(format!("log 1 in {one_in}")),
+    }
+}
+
 #[derive(Serialize)]
 struct ChangeReport<'d> {
     change: Kind,
@@ -106,16 +163,14 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
         help: Some("Build both images from the same lock file.".into()),
     })?;
     let names = Names { times: diff.times.clone(), ..new.names().clone() };
-    let carriages = Sides::between(&carriages(old.names()), &carriages(new.names()));
-    let translations = Sides::between(&translations::lines(&old), &translations::lines(&new));
+    let besides = Besides::between(&old, &new);
     if arguments.instance.json {
-        json(&report(&diff, &names, (&carriages, &translations)))?;
+        json(&report(&diff, &names, &besides))?;
     } else {
-        tell(&diff, &names, style)?;
-        carriages.tell()?;
-        translations.tell()?;
+        tell(&diff, &names, &besides, style)?;
     }
     let has = |kind| diff.changes.iter().any(|change| change.kind == kind);
+    let differ = |sides: &Sides| sides.differ();
     match () {
         () if has(Kind::Permitted) => Err(Failure::Different(WIDENED)),
         () if diff.incomplete => Err(Failure::Machine {
@@ -123,9 +178,12 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
             help: Some("Compare smaller steps.".into()),
         }),
         // Whether labels become more or less by it, whoever reads it has to say.
-        () if translations.differ() => Err(Failure::Different(TRANSLATED)),
+        () if besides.translations.differ() => Err(Failure::Different(TRANSLATED)),
         () if has(Kind::Denied) => Err(Failure::Different(NARROWED)),
-        () if has(Kind::Attributed) || carriages.differ() => Err(Failure::Different(ATTRIBUTED)),
+        () if has(Kind::Answered) => Err(Failure::Different(ANSWERED)),
+        () if has(Kind::Attributed) || besides.all().into_iter().any(differ) => {
+            Err(Failure::Different(ATTRIBUTED))
+        }
         () => Ok(()),
     }
 }
@@ -170,11 +228,7 @@ fn in_words((attribute, set): &(Attribute, IntervalSet), change: &Change, names:
     Cell { attribute: attribute_word, values: words::values(names, *attribute, domain, set) }
 }
 
-fn report<'d>(
-    diff: &'d Diff,
-    names: &Names,
-    (carriages, translations): (&'d Sides, &'d Sides),
-) -> Report<'d> {
+fn report<'d>(diff: &'d Diff, names: &Names, besides: &'d Besides) -> Report<'d> {
     let changes = diff.changes.iter().map(|change| ChangeReport {
         change: change.kind,
         hook: words::hook_name(change.hook),
@@ -183,25 +237,39 @@ fn report<'d>(
         old: &change.old,
         new: &change.new,
     });
-    Report { changes: changes.collect(), complete: !diff.incomplete, carriages, translations }
+    let Besides { carriages, translations, logs } = besides;
+    let changes = changes.collect();
+    Report { changes, complete: !diff.incomplete, carriages, translations, logs }
 }
 
-fn tell(diff: &Diff, names: &Names, style: &Style) -> Result<(), Failure> {
-    if diff.changes.is_empty() && !diff.incomplete {
-        return line(&format!(
-            "{} every packet gets the same verdict by the same rule",
-            style.good("ok")
-        ));
+fn tell(diff: &Diff, names: &Names, besides: &Besides, style: &Style) -> Result<(), Failure> {
+    let differ = besides.all().into_iter().any(Sides::differ);
+    if !diff.changes.is_empty() || diff.incomplete {
+        tell_changes(diff, names)?;
+    } else if differ {
+        line(
+            "verdicts and rules stay the same for every packet, and what comes with them changes:",
+        )?;
+    } else {
+        let ok = style.good("ok");
+        line(&format!("{ok} every packet gets the same verdict by the same rule"))?;
     }
+    besides.all().into_iter().try_for_each(Sides::tell)
+}
+
+fn tell_changes(diff: &Diff, names: &Names) -> Result<(), Failure> {
     let verdict = |verdict: &Verdict| {
         let word = if verdict.permit { "permit" } else { "deny" };
-        format!("{word} by {}", verdict.rule.as_deref().unwrap_or("default"))
+        let answer = verdict.answer.as_ref().map(|answer| format!(" ({answer})"));
+        let rule = verdict.rule.as_deref().unwrap_or("default");
+        format!("{word} by {rule}{}", answer.unwrap_or_default())
     };
     let mut rows = vec![["CHANGE", "HOOK", "TRAFFIC", "OLD", "NEW"].map(str::to_owned).to_vec()];
     for change in &diff.changes {
         let word = match change.kind {
             Kind::Permitted => "+ permitted",
             Kind::Denied => "- denied",
+            Kind::Answered => "~ denied otherwise",
             Kind::Attributed => "~ attributed",
         };
         let text = |cells: Vec<Cell>| {

@@ -32,7 +32,7 @@ pub fn run(arguments: &Query, style: &Style) -> Result<(), Failure> {
     let head = ["HOOK", "FROM", "TO", "OPERATION", "OVER", "IF", "BY", "AT", "EXCEPT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for way in &ways {
-        let span = policy.rules().get(way.position).map(|rule| rule.head);
+        let span = way.position.and_then(|at| policy.rules().get(at)).map(|rule| rule.head);
         let place = span.and_then(|span| place_of(&input.sources, span));
         rows.push(vec![
             way.hook.to_owned(),
@@ -42,7 +42,7 @@ pub fn run(arguments: &Query, style: &Style) -> Result<(), Failure> {
             way.transport.clone(),
             way.conditions.clone(),
             way.rule.clone(),
-            place.map(|(file, row, _)| format!("{file}:{row}")).unwrap_or_default(),
+            place.map(|(file, row, _)| format!("{file}:{row}")).or(way.open()).unwrap_or_default(),
             way.except.join(", "),
         ]);
     }

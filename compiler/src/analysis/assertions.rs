@@ -8,7 +8,7 @@ use super::{
     field::{Field, Ground, NAMED, NO_RULE, POSSIBLE, REGIONS_FIRST},
     rule_name,
     search::{Found, Question, Reasons, search},
-    witness, words,
+    universe, witness, words,
 };
 use crate::{
     checked::{Action, Assertion, Hook, Policy},
@@ -106,6 +106,10 @@ fn decide(
                         let fails = |point: &Classes| fails(field, &rows, question, point);
                         let (point, request) =
                             witness::smallest(policy, field, &region, *point, fails);
+                        if !universe::is_real(policy, &request) {
+                            outcome = Outcome::Undecided;
+                            continue;
+                        }
                         let rule = winner(field, &rows, &point);
                         let found = Counterexample { hook, request, rule, named };
                         return Outcome::Refuted(Box::new(found));
@@ -122,7 +126,7 @@ fn decide(
 /// The rule that decides a point among these rows.
 fn winner(field: &Field<'_>, rows: &[u32], point: &Classes) -> Option<usize> {
     let matching = rows.iter().copied().filter(|&row| field.matches(row, point));
-    let row = field.decide(matching, NO_RULE, |_| {})?;
+    let row = field.decide(matching, None, |_| {})?;
     Some(field.meta(row).rule).filter(|&rule| rule != NO_RULE).map(|rule| rule as usize)
 }
 
@@ -132,7 +136,7 @@ fn fails(field: &Field<'_>, rows: &[u32], question: Question, point: &Classes) -
     if matching.iter().any(|&row| row >= field.deciding()) {
         return false;
     }
-    let row = field.decide(matching, NO_RULE, |_| {});
+    let row = field.decide(matching, None, |_| {});
     let permits = row.is_some_and(|row| field.meta(row).action == Action::Permit);
     permits == (question == Question::Permitted)
 }

@@ -4,31 +4,33 @@
 //! a denial is found as shadowed. What is left are rules that meet without one holding the other:
 //! the order of actions decides there, and perhaps neither author has thought of it.
 
-use govc_abi::walk::Classes;
 use govc_grammar::diagnostic::Diagnostic;
 use govc_image::Names;
+use rustc_hash::FxHashSet;
 
 use super::{
     field::{Field, Ground, NAMED},
     hooks_with_rows, rule_name,
     search::region_point,
-    witness, words,
+    universe, witness, words,
 };
 use crate::{
-    checked::{Action, Hook, Policy},
+    checked::{Action, Policy},
     codes,
     table::{DecisionTable, Row},
 };
 
-/// Conflicts that are told.
+/// Conflicts that are told, and that are counted.
 const CONFLICTS_MAX: usize = 50;
+const CONFLICTS_COUNTED: usize = 10_000;
 
-/// All conflicts, up to a limit, each with a packet that both rules match.
+/// All conflicts, up to a limit, each with a packet that both rules match; then how many there are
+/// besides.
 #[must_use]
 pub fn diagnose(policy: &Policy, table: &DecisionTable, names: &Names) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    let mut told: Vec<(u32, u32)> = Vec::new();
-    for hook in hooks_with_rows(table) {
+    let mut told = FxHashSet::default();
+    'hooks: for hook in hooks_with_rows(table) {
         let ground = Ground::new(policy, table, hook, Vec::new());
         let field = Field::new(&ground, policy.rules().len());
         let which = govc_abi::image::program::INGRESS as usize + hook;
@@ -50,18 +52,44 @@ pub fn diagnose(policy: &Policy, table: &DecisionTable, names: &Names) -> Vec<Di
                         continue;
                     }
                     let Some(both) = region.narrowed(&field.table, deny) else { continue };
-                    if told.len() == CONFLICTS_MAX {
-                        return diagnostics;
+                    if told.len() >= CONFLICTS_MAX {
+                        told.insert(pair);
+                        if told.len() > CONFLICTS_MAX + CONFLICTS_COUNTED {
+                            break 'hooks;
+                        }
+                        continue;
                     }
-                    told.push(pair);
                     let point = region_point(&field, &both);
-                    let packet = packet(policy, names, &field, hook, &both, point);
+                    let (_, request) = witness::smallest(policy, &field, &both, point, |_| true);
+                    if !universe::is_real(policy, &request) {
+                        continue;
+                    }
+                    told.insert(pair);
+                    let packet = words::packet(names, Some(policy), hook, &request);
                     diagnostics.extend(conflict(policy, pair, &packet));
                 }
             }
         }
     }
+    diagnostics.extend(left_out(told.len().saturating_sub(CONFLICTS_MAX)));
     diagnostics
+}
+
+/// How many conflicts are not told.
+fn left_out(count: usize) -> Option<Diagnostic> {
+    let many = match count {
+        0 => return None,
+        1 => "1 more conflict is".to_owned(),
+        count if count > CONFLICTS_COUNTED => {
+            format!("more than {CONFLICTS_COUNTED} more conflicts are")
+        }
+        count => format!("{count} more conflicts are"),
+    };
+    let message = format!("{many} not told");
+    Some(
+        Diagnostic::without_place(codes::CONFLICT, message)
+            .help(format!("the first {CONFLICTS_MAX} are: settle those, and ask again")),
+    )
 }
 
 /// Whether a row matches all that another one does, attribute by attribute.
@@ -70,18 +98,6 @@ fn holds(outer: &Row, inner: &Row) -> bool {
         let own = inner.cells.iter().find(|(other, _)| other == attribute);
         own.is_some_and(|(_, own)| own.intersect(set) == *own)
     })
-}
-
-fn packet(
-    policy: &Policy,
-    names: &Names,
-    field: &Field<'_>,
-    hook: Hook,
-    region: &super::region::Region,
-    point: Classes,
-) -> String {
-    let (_, request) = witness::smallest(policy, field, region, point, |_| true);
-    words::packet(names, Some(policy), hook, &request)
 }
 
 fn conflict(policy: &Policy, (permit, deny): (u32, u32), packet: &str) -> Option<Diagnostic> {

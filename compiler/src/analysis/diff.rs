@@ -1,5 +1,5 @@
-//! What changes from one image to another: regions of packets that become permitted, denied, or
-//! decided by other rules.
+//! What changes from one image to another: regions of packets that become permitted, denied, denied in
+//! another way, or decided by other rules.
 //!
 //! Both images are read back into diagrams, the values of the old one are numbered as those of the
 //! new one by their names, and the diagrams are walked together. Each diagram has a fingerprint
@@ -51,6 +51,10 @@ pub struct Verdict {
     pub permit: bool,
     /// `policy.rule`; `None` for the default.
     pub rule: Option<String>,
+    /// How a denial is carried out: `reject`, or `quarantine` with the zone; `None` where the packet is
+    /// dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
 }
 
 /// How a region changes.
@@ -61,6 +65,8 @@ pub enum Kind {
     Permitted,
     /// Permitted before, denied now.
     Denied,
+    /// Denied before and now, and the sender is told, or the packet kept, otherwise.
+    Answered,
     /// The same verdict by another rule.
     Attributed,
 }
@@ -205,6 +211,25 @@ impl<'i> Side<'i> {
 
     fn rule_name(&self, number: u32) -> Option<String> {
         if number == node::LEAF_NONE { None } else { self.image.names().rule(number) }
+    }
+
+    /// What becomes of packets that a rule denies, if more than nothing. Zones have numbers of their own
+    /// on each side, and the same names.
+    fn carried_out(&self, number: u32) -> Option<String> {
+        let record = self.image.rule(number).filter(|_| number != node::LEAF_NONE)?;
+        if record & rule::QUARANTINE != 0 {
+            let zone = record >> rule::ZONE_SHIFT & 0xff;
+            return Some(format!("quarantine {}", self.image.names().zone(zone).unwrap_or("?")));
+        }
+        (record & rule::REJECT != 0).then(|| "reject".to_owned())
+    }
+
+    fn verdict(&self, answer: Answer) -> Verdict {
+        Verdict {
+            permit: answer.permit,
+            rule: self.rule_name(answer.rule),
+            answer: self.carried_out(answer.rule),
+        }
     }
 }
 
@@ -369,9 +394,8 @@ impl<'i> Pair<'i> {
         let mut found = Vec::new();
         for (absent, classes) in [(true, absent), (false, others)] {
             let answers = [0, 1].map(|at: usize| self.sides[at].answer(&state[at], absent));
-            let names = [0, 1].map(|at: usize| self.sides[at].rule_name(answers[at].rule));
-            let same = answers[0].permit == answers[1].permit && names[0] == names[1];
-            if !same && !classes.is_empty() {
+            let [old, new] = [0, 1].map(|at: usize| self.sides[at].verdict(answers[at]));
+            if old != new && !classes.is_empty() {
                 let mut cells = cells.clone();
                 cells.insert(attribute::STATE, classes.into());
                 found.push((cells, answers));
@@ -410,14 +434,11 @@ impl<'i> Pair<'i> {
         regions.retain(|(cells, _)| exists(&named(cells, None)));
         let mut changes = Vec::new();
         for Folded { cells, except, answers } in fold::folded(regions, &values) {
-            let verdict = |at: usize| Verdict {
-                permit: answers[at].permit,
-                rule: sides[at].rule_name(answers[at].rule),
-            };
-            let (old, new) = (verdict(0), verdict(1));
+            let [old, new] = [0, 1].map(|at: usize| sides[at].verdict(answers[at]));
             let kind = match (old.permit, new.permit) {
                 (false, true) => Kind::Permitted,
                 (true, false) => Kind::Denied,
+                _ if old.answer != new.answer => Kind::Answered,
                 _ => Kind::Attributed,
             };
             let except = except.map_or(Vec::new(), |except| named(&except, Some(&cells)));
@@ -522,8 +543,8 @@ fn shares(attribute: Attribute, count: usize) -> Vec<u64> {
     shares
 }
 
-/// The fingerprint of a leaf or a node. Leaves are told apart by name and action, as their
-/// numbers are the image's own.
+/// The fingerprint of a leaf or a node. Leaves are told apart by name, action and how that is carried
+/// out, as their numbers are the image's own.
 fn print_of(side: &Side<'_>, prints: &[u64], entry: u32) -> u64 {
     if entry & node::LEAF == 0 {
         return prints[entry as usize];
@@ -534,7 +555,9 @@ fn print_of(side: &Side<'_>, prints: &[u64], entry: u32) -> u64 {
     }
     let names: &Names = side.image.names();
     let Some(rule) = names.rules.get(number as usize) else { return 0 };
+    let answer = side.carried_out(number).unwrap_or_default();
     let bytes = rule.policy.bytes().chain([0]).chain(rule.name.bytes());
+    let bytes = bytes.chain([0]).chain(answer.bytes());
     let start = u64::from(side.action(number));
     bytes.fold(mix(1, start), |print, byte| mix(print, u64::from(byte))) % PRIME
 }

@@ -16,6 +16,10 @@ use crate::{
 pub struct Explanation {
     /// What decides.
     pub decision: Decision,
+    /// Where.
+    pub hook: Hook,
+    /// Some policy speaks about the hook: what no rule decides is denied.
+    pub governed: bool,
     /// Rules that match the packet and pass it on, by position, in the order of tiers.
     pub passed: Vec<usize>,
     /// Rules that come before the one that decides, or before the default, and do not match:
@@ -23,6 +27,21 @@ pub struct Explanation {
     pub nearer: Vec<Nearer>,
     /// Matching rules that come later: those that would decide otherwise.
     pub overruled: Vec<usize>,
+}
+
+impl Explanation {
+    /// Why the default decides, where it does.
+    #[must_use]
+    pub fn why_default(&self) -> String {
+        if self.governed {
+            return "no rule that decides matches the packet".into();
+        }
+        let open = format!("no policy governs {}", words::hook_name(self.hook));
+        if self.decision.permit {
+            return open;
+        }
+        format!("{open}, and only whole packets with a label or a legacy rule pass there")
+    }
 }
 
 /// A rule that does not match.
@@ -75,7 +94,8 @@ pub fn explain(policy: &Policy, names: &Names, hook: Hook, request: &Request) ->
         }
     }
     nearer.sort_by_key(|one| one.failing);
-    Explanation { decision, passed, nearer, overruled }
+    let governed = policy.governed().get(hook).copied().unwrap_or(false);
+    Explanation { decision, hook, governed, passed, nearer, overruled }
 }
 
 /// What a rule asks for and the packet does not have, in the order in which rules are read.
@@ -254,35 +274,61 @@ mod conditions {
                 let failing = if interpret::holds(a, request) { b } else { a };
                 why(names, domain, failing, request)
             }
-            Condition::Or(a, b) => format!(
-                "neither {}, nor {}",
-                why(names, domain, a, request),
-                why(names, domain, b, request)
-            ),
+            Condition::Or(..) => {
+                let each = alternatives(condition).into_iter();
+                let each = each.map(|one| why(names, domain, one, request));
+                format!("no alternative holds: {}", each.collect::<Vec<_>>().join("; "))
+            }
             Condition::Not(inner) => {
-                let attribute = looked_at(inner);
-                format!(
-                    "{} {}, which `not` leaves out",
-                    subject(attribute),
-                    value(names, domain, attribute, request)
-                )
+                let facts = facts(inner, request).into_iter();
+                let facts = facts.map(|attribute| fact(names, domain, attribute, request));
+                format!("{}, which `not` leaves out", facts.collect::<Vec<_>>().join(" and "))
             }
             _ => {
                 let attribute = looked_at(condition);
                 let wanted = wanted(names, domain, condition);
-                format!(
-                    "{} {}, and {wanted} {} wanted",
-                    subject(attribute),
-                    value(names, domain, attribute, request),
-                    verb(attribute),
-                )
+                let found = fact(names, domain, attribute, request);
+                format!("{found}, and {wanted} {} wanted", verb(attribute))
             }
         }
     }
 
-    /// `residency is`, `constraints are`.
-    fn subject(attribute: Attribute) -> String {
-        format!("{} {}", words::attribute_word(attribute), verb(attribute))
+    /// The conditions of which one has to hold.
+    fn alternatives(condition: &Condition) -> Vec<&Condition> {
+        match condition {
+            Condition::Or(a, b) => [alternatives(a), alternatives(b)].concat(),
+            _ => vec![condition],
+        }
+    }
+
+    /// What of a packet makes a condition hold, or fail.
+    fn facts(condition: &Condition, request: &Request) -> Vec<Attribute> {
+        let both = |a: &Condition, b: &Condition| {
+            let mut facts = facts(a, request);
+            facts.extend(self::facts(b, request));
+            facts
+        };
+        let mut facts = match condition {
+            Condition::And(a, b) | Condition::Or(a, b) => {
+                let needs_both = matches!(condition, Condition::And(..));
+                // Where one part suffices, it is the first that does.
+                match [a, b].map(|part| interpret::holds(part, request) == needs_both) {
+                    [true, true] => both(a, b),
+                    [false, _] => facts(a, request),
+                    [true, false] => facts(b, request),
+                }
+            }
+            Condition::Not(inner) => facts(inner, request),
+            _ => vec![looked_at(condition)],
+        };
+        facts.dedup();
+        facts
+    }
+
+    /// `residency is eu`, `constraints are {audited}`.
+    fn fact(names: &Names, domain: Option<u32>, attribute: Attribute, request: &Request) -> String {
+        let value = value(names, domain, attribute, request);
+        format!("{} {} {value}", words::attribute_word(attribute), verb(attribute))
     }
 
     fn verb(attribute: Attribute) -> &'static str {
@@ -292,7 +338,7 @@ mod conditions {
         }
     }
 
-    /// The first attribute that a condition looks at.
+    /// The attribute that a condition looks at; the first of those of its parts.
     fn looked_at(condition: &Condition) -> Attribute {
         match condition {
             Condition::And(a, _) | Condition::Or(a, _) | Condition::Not(a) => looked_at(a),

@@ -31,6 +31,8 @@ use crate::{
 pub(crate) struct Ground {
     classification: Classification,
     metas: Vec<Meta>,
+    /// Those that decide, as values.
+    deciding: Vec<Row>,
     /// Rows that make up each region.
     regions: Vec<Range<u32>>,
 }
@@ -43,11 +45,19 @@ pub(crate) struct Meta {
     pub(crate) tier: u32,
     /// What the rule says; regions say nothing.
     pub(crate) action: Action,
-    /// It does more than decide: it reports, rejects or puts into quarantine.
-    pub(crate) log: bool,
+    /// What it does besides.
+    pub(crate) besides: Besides,
 }
 
-/// No rule of the policy.
+/// What a rule does besides deciding: of how many packets it reports one, and what becomes of denied
+/// ones.
+pub(crate) type Besides = (Option<u16>, Answer);
+
+/// What a rule does to a packet.
+pub(crate) type Said = (Action, Besides);
+
+/// No rule of the policy. What stands under it may decide all the same: the default of a hook that no
+/// policy governs is a row.
 pub(crate) const NO_RULE: u32 = u32::MAX;
 
 /// Region of all packets that there can be.
@@ -74,16 +84,23 @@ impl Ground {
             let rule = position.and_then(|at| policy.rules().get(at as usize));
             let (Some(position), Some(rule)) = (position, rule) else { continue };
             let (tier, action) = (rule.tier as u32, rule.action);
-            let log = rule.log.is_some() || rule.answer != Answer::Silence;
-            metas.push(Meta { rule: position, tier, action, log });
+            // One of none and one of one are all.
+            let besides = (rule.log.map(|one_in| one_in.max(1)), rule.answer);
+            metas.push(Meta { rule: position, tier, action, besides });
             rows.push(row);
         }
-        let beyond = Meta { rule: NO_RULE, tier: u32::MAX, action: Action::Permit, log: false };
+        let beyond = Meta {
+            rule: NO_RULE,
+            tier: u32::MAX,
+            action: Action::Permit,
+            besides: (None, Answer::Silence),
+        };
         if !source.governed {
             // Where no policy speaks, whoever is known passes.
             rows.push(universe::identified());
             metas.push(beyond);
         }
+        let deciding = rows.clone();
         let decided = Group { enforced: rows, observed: Vec::new() };
         let lists = [universe::possible(policy, hook), universe::named(policy, hook)];
         let mut asked = Group::default();
@@ -98,7 +115,12 @@ impl Ground {
         if let Some(place) = only.programs.get_mut(which) {
             *place = Program { groups: vec![decided, asked], governed: true };
         }
-        Self { classification: Classification::new(&only), metas, regions: ranges }
+        Self { classification: Classification::new(&only), metas, deciding, regions: ranges }
+    }
+
+    /// What a deciding row asks for.
+    pub(crate) fn row(&self, number: u32) -> Option<&Row> {
+        self.deciding.get(number as usize)
     }
 
     fn rows(&self) -> Vec<DiagramRow<'_>> {
@@ -218,18 +240,18 @@ impl<'g> Field<'g> {
         }
     }
 
-    /// What decides where these rows match: the row, unless none does. `visit` is called with
-    /// each row that passes or decides.
+    /// What decides where these rows match, as if a rule were not there: the row, unless none does.
+    /// `visit` is called with each row that passes or decides.
     pub(crate) fn decide(
         &self,
         matching: impl IntoIterator<Item = u32>,
-        without: u32,
+        without: Option<u32>,
         mut visit: impl FnMut(u32),
     ) -> Option<u32> {
         let mut passed = None;
         for row in matching {
             let meta = self.meta(row);
-            if row >= self.deciding || meta.rule == without || passed == Some(meta.tier) {
+            if row >= self.deciding || without == Some(meta.rule) || passed == Some(meta.tier) {
                 continue;
             }
             visit(row);
@@ -241,9 +263,9 @@ impl<'g> Field<'g> {
         None
     }
 
-    /// What a row that decides does, and whether it is logged; nothing when none decides.
-    pub(crate) fn said(&self, row: Option<u32>) -> Option<(Action, bool)> {
-        row.map(|row| (self.meta(row).action, self.meta(row).log))
+    /// What a row that decides does; nothing when none decides.
+    pub(crate) fn said(&self, row: Option<u32>) -> Option<Said> {
+        row.map(|row| (self.meta(row).action, self.meta(row).besides))
     }
 
     /// Whether a row matches a point.

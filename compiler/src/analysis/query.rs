@@ -1,9 +1,6 @@
 //! Who may reach whom for what.
 
-use govc_abi::{
-    attribute::{self, Attribute},
-    image::program,
-};
+use govc_abi::attribute::{self, Attribute};
 use govc_image::Names;
 use petgraph::{
     dot::{Config, Dot},
@@ -13,7 +10,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::{
-    field::{Field, Ground, POSSIBLE, REGIONS_FIRST},
+    field::{Field, Ground, NO_RULE, POSSIBLE, REGIONS_FIRST},
     rule_name,
     search::{Found, Question, Reasons, Rules, search},
     words,
@@ -39,13 +36,29 @@ pub struct Way {
     pub transport: String,
     /// What else must hold.
     pub conditions: String,
-    /// `policy.rule`.
+    /// `policy.rule`; `default` where no policy governs the hook.
     pub rule: String,
     /// Position of the rule in the policy.
     #[serde(skip)]
-    pub position: usize,
+    pub position: Option<usize>,
+    /// Some policy speaks about the hook.
+    pub governed: bool,
     /// Rules that take some of these packets away.
     pub except: Vec<String>,
+}
+
+impl Way {
+    /// Why there is no rule: `no policy on egress`.
+    #[must_use]
+    pub fn open(&self) -> Option<String> {
+        (!self.governed).then(|| no_policy(self.hook))
+    }
+}
+
+/// Why a hook is open.
+#[must_use]
+pub fn no_policy(hook: &str) -> String {
+    format!("no policy on {hook}")
 }
 
 /// Rows that the search for one way may look at.
@@ -69,20 +82,17 @@ pub fn ways(
     for &hook in &filter.hooks {
         let ground = Ground::new(policy, table, hook, vec![asked.clone()]);
         let field = Field::new(&ground, policy.rules().len());
-        let which = program::INGRESS as usize + hook;
-        let groups = table.programs.get(which).map_or(&[][..], |program| &program.groups);
-        let rows = groups.iter().flat_map(|group| &group.enforced);
-        for (number, row) in (0..).zip(rows) {
-            let rule = field.meta(number).rule;
-            if field.meta(number).action != Action::Permit {
+        for number in 0..field.deciding() {
+            let meta = field.meta(number);
+            if meta.action != Action::Permit {
                 continue;
             }
-            for (region_row, wanted) in field.region_rows(REGIONS_FIRST).zip(&asked) {
-                if let Some(way) =
-                    way(policy, &field, names, hook, (number, row), (region_row, wanted))
-                    && !ways.contains(&way)
-                {
-                    ways.push(Way { position: rule as usize, ..way });
+            let found = field.region_rows(REGIONS_FIRST).zip(&asked).filter_map(|region| {
+                way(policy, &field, names, hook, (number, ground.row(number)?), region)
+            });
+            for way in found {
+                if !ways.contains(&way) {
+                    ways.push(way);
                 }
             }
         }
@@ -98,7 +108,8 @@ fn way(
     (number, row): (u32, &Row),
     (region_row, wanted): (u32, &Row),
 ) -> Option<Way> {
-    let rule = field.meta(number).rule;
+    let meta = field.meta(number);
+    let rule = meta.rule;
     let mut except = Rules::default();
     let mut open = false;
     for part in field.within(Some(region_row), POSSIBLE) {
@@ -106,8 +117,13 @@ fn way(
         let mut rows = field.meeting(&region);
         rows.retain(|&other| other <= number || field.meta(other).rule == rule);
         let before = rows.iter().map(|&row| field.meta(row));
-        let takes = before.filter(|meta| meta.rule != rule && meta.action != Action::Permit);
-        except.extend(takes.map(|meta| meta.rule));
+        // What an earlier tier passes comes to this one all the same.
+        let takes = before.filter(|other| match other.action {
+            Action::Permit => false,
+            Action::Deny => true,
+            Action::Pass => other.tier == meta.tier,
+        });
+        except.extend(takes.map(|other| other.rule));
         let mut budget = BUDGET;
         let question = Question::Reaches(rule);
         let found = search(field, &region, &rows, question, &mut budget, &mut Reasons::default());
@@ -128,24 +144,33 @@ fn way(
     };
     let senders = cell(attribute::SUBJECT);
     let domain = senders.as_ref().and_then(|set| Some((set.intervals().first()?.0 >> 24) as u32));
+    // Where no rule speaks of other shapes, only whole packets are asked about.
+    let asked = |attribute| attribute != attribute::SHAPE || policy.shapes() != 0;
     let word = |attribute: Attribute| {
-        cell(attribute).map(|set| words::values(names, attribute, domain.or(Some(0)), &set))
+        cell(attribute)
+            .filter(|_| asked(attribute))
+            .map(|set| words::values(names, attribute, domain.or(Some(0)), &set))
     };
     let or_any = |text: Option<String>| text.unwrap_or_else(|| "any".into());
     let mut except: Vec<u32> = except.into_iter().collect();
     except.sort_unstable();
     Some(Way {
         hook: words::hook_name(hook),
-        from: match senders {
-            Some(_) => or_any(word(attribute::SUBJECT)),
-            None => or_any(cell(attribute::STATE).map(|set| senders_of(&set))),
+        from: match (senders, cell(attribute::STATE).map(|set| senders_of(&set))) {
+            // Whether it has a label is told where it matters.
+            (Some(_), Some(states)) if states == "legacy" || states == "labelled" => {
+                format!("{} ({states})", or_any(word(attribute::SUBJECT)))
+            }
+            (Some(_), _) => or_any(word(attribute::SUBJECT)),
+            (None, states) => or_any(states),
         },
         to: or_any(word(attribute::OBJECT)),
         operation: or_any(word(attribute::OPERATION)),
         transport: transport(&word),
         conditions: conditions(&word),
         rule: rule_name(policy, rule as usize),
-        position: rule as usize,
+        position: (rule != NO_RULE).then_some(rule as usize),
+        governed: rule != NO_RULE,
         except: (except.iter().take(EXCEPTIONS_MAX))
             .map(|&rule| rule_name(policy, rule as usize))
             .collect(),
@@ -207,7 +232,9 @@ pub fn dot(ways: &[Way]) -> String {
     for way in ways {
         let mut node = |name| *nodes.entry(name).or_insert_with(|| graph.add_node(name));
         let (from, to) = (node(way.from.as_str()), node(way.to.as_str()));
-        graph.add_edge(from, to, format!("{} {}\n{}", way.operation, way.transport, way.rule));
+        let rule =
+            way.open().map_or_else(|| way.rule.clone(), |open| format!("{}: {open}", way.rule));
+        graph.add_edge(from, to, format!("{} {}\n{rule}", way.operation, way.transport));
     }
     let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let edge = |_, edge: petgraph::graph::EdgeReference<'_, String>| {

@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use super::{
     Progress,
     escape::Lots,
-    field::{Field, NO_RULE, POSSIBLE},
+    field::{Field, POSSIBLE},
     region::{Region, Share},
     search::{Found, Question, Reasons, Rules, region_point, search},
 };
@@ -25,6 +25,9 @@ pub enum Finding {
     Shadowed(Vec<usize>),
     /// Without it, these rules give all of its packets the same verdict. By position.
     Redundant(Vec<usize>),
+    /// It passes on what no other rule of its tier decides. By position, those of its tier that decide
+    /// others of the packets that it matches.
+    Idle(Vec<usize>),
     /// It would take too long to find out.
     Undecided,
 }
@@ -97,7 +100,11 @@ pub(super) fn judge(
                 match replaced {
                     Replaced::By(by, _) => {
                         gone.insert(rule);
-                        Finding::Redundant(by)
+                        if by.is_empty() && action == Some(Action::Pass) {
+                            Finding::Idle(before(fields, rule))
+                        } else {
+                            Finding::Redundant(by)
+                        }
                     }
                     Replaced::No => continue,
                     Replaced::Undecided => Finding::Undecided,
@@ -107,6 +114,28 @@ pub(super) fn judge(
         findings.push((rule as usize, finding));
     }
     findings
+}
+
+/// Rules that decide some of the packets that a rule matches before it does, in its own tier.
+fn before(fields: &[Field<'_>], rule: u32) -> Vec<usize> {
+    let mut before = Vec::new();
+    for field in fields {
+        for row in field.rows_of(rule) {
+            let own = field.meta(row);
+            for region in field.within(Some(row), POSSIBLE) {
+                field.each_meeting(&region, |other, _| {
+                    let meta = field.meta(other);
+                    if meta.tier == own.tier && meta.action != Action::Pass && other < row {
+                        before.push(meta.rule as usize);
+                    }
+                    other < row
+                });
+            }
+        }
+    }
+    before.sort_unstable();
+    before.dedup();
+    before
 }
 
 fn look_at_all(
@@ -213,12 +242,12 @@ fn try_lots(field: &Field<'_>, rule: u32) -> Tried {
         });
         let mut reached = false;
         let visit = |row: u32| reached |= own.contains(&row);
-        let with = field.decide(rows.iter().copied(), NO_RULE, visit);
+        let with = field.decide(rows.iter().copied(), None, visit);
         if !reached {
             continue;
         }
         best = Tried::Reached;
-        let without = field.decide(rows.iter().copied(), rule, |_| {});
+        let without = field.decide(rows.iter().copied(), Some(rule), |_| {});
         if field.said(with) != field.said(without) {
             return Tried::Matters;
         }

@@ -15,7 +15,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     escape::escape,
-    field::{Field, Meta, NO_RULE},
+    field::{Field, Meta, NO_RULE, Said},
     region::{Region, Share},
 };
 use crate::checked::Action;
@@ -25,8 +25,8 @@ use crate::checked::Action;
 pub(crate) enum Question {
     /// A packet that this rule decides, or passes on.
     Reaches(u32),
-    /// A packet that gets another verdict, or is not logged, or is left to the default, when
-    /// this rule is not there. The region is within a row of the rule.
+    /// A packet that gets another verdict, or is reported or answered otherwise, or is left to the
+    /// default, when this rule is not there. The region is within a row of the rule.
     Matters(u32),
     /// A packet that is permitted.
     Permitted,
@@ -92,12 +92,11 @@ pub(crate) fn search(
 fn answers(field: &Field<'_>, rows: &[u32], question: Question, point: &Classes) -> bool {
     let matching = || rows.iter().copied().filter(|&row| field.matches(row, point));
     let mut reached = false;
-    let rule = if let Question::Reaches(rule) | Question::Matters(rule) = question {
-        rule
-    } else {
-        NO_RULE
+    let rule = match question {
+        Question::Reaches(rule) | Question::Matters(rule) => Some(rule),
+        Question::Permitted | Question::Denied => None,
     };
-    let with = field.decide(matching(), NO_RULE, |row| reached |= field.meta(row).rule == rule);
+    let with = field.decide(matching(), None, |row| reached |= rule == Some(field.meta(row).rule));
     let permits = with.is_some_and(|row| field.meta(row).action == Action::Permit);
     match question {
         Question::Reaches(_) => reached,
@@ -149,9 +148,6 @@ enum Aim {
     Denied,
 }
 
-/// What a rule does to a packet.
-type Said = (Action, bool);
-
 /// What a row does about an aim.
 enum Step {
     /// Nothing.
@@ -171,7 +167,7 @@ enum Step {
 }
 
 fn said(meta: Meta) -> Said {
-    (meta.action, meta.log)
+    (meta.action, meta.besides)
 }
 
 impl Aim {

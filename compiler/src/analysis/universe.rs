@@ -1,7 +1,10 @@
 //! Which packets there can be: what is said about others matters to nobody.
 
+use std::collections::BTreeMap;
+
 use govc_abi::{
-    attribute::{self, Attribute, SCOPE_NONE, scope_key, shape, state},
+    attribute::{self, Attribute, Request, SCOPE_NONE, scope_key, shape, state},
+    event::hook,
     label::radius,
     limits::SUBJECTS_MAX,
 };
@@ -10,6 +13,8 @@ use smol_str::SmolStr;
 
 use crate::{
     checked::{Domain, Hook, Legacy, Policy},
+    class::value_of,
+    interpret,
     lower::prefixes,
     table::{IntervalSet, Row, max_of},
 };
@@ -22,8 +27,10 @@ const ICMPV6: u128 = 58;
 const SCTP: u128 = 132;
 /// Largest level and radius that a label has room for.
 const NIBBLE_MAX: u128 = 15;
-/// Legacy rules that are told apart; the packets of further ones are asked about by label only.
+/// Labels of legacy neighbours that are told apart, and rules that are read for them.
 const LEGACIES_TOLD: usize = 64;
+const LEGACIES_READ: usize = 1 << 10;
+const ADDRESS_BITS: u8 = 128;
 
 type Cells = Vec<(Attribute, IntervalSet)>;
 
@@ -37,30 +44,36 @@ pub(super) fn identified() -> Row {
 
 /// All packets that there can be at a hook, whatever the vocabulary becomes.
 pub(super) fn possible(policy: &Policy, hook: Hook) -> Vec<Row> {
-    let constraints = policy.domains().iter().map(|domain| bits(&domain.constraints));
-    possible_with(constraints, (policy.times().len(), policy.shapes()), hook)
+    let valid = one(state::VALID.into());
+    let mut origins = vec![unlabelled()];
+    for (index, domain) in (0..).zip(policy.domains()) {
+        origins.push(any_label(index, bits(&domain.constraints), valid.clone()));
+    }
+    origins.extend(legacies(policy, hook));
+    at_hook(origins, (policy.times().len(), policy.shapes()), hook)
 }
 
-/// All packets that there can be, given the constraints that each domain names, how many moments
-/// there are, and what is let through besides whole packets.
+/// All packets that there can be by the vocabulary alone, whoever the legacy neighbours are: given the
+/// constraints that each domain names, how many moments there are, and what is let through besides
+/// whole packets.
 pub(super) fn possible_with(
     domains: impl Iterator<Item = u16>,
     limits: (usize, u32),
     hook: Hook,
 ) -> Vec<Row> {
-    let mut origins = vec![unlabelled()];
-    for (index, constraints) in (0..).zip(domains) {
-        let last = scope_key(index, SUBJECTS_MAX - 1);
-        origins.push(vec![
-            (attribute::STATE, between(state::LEGACY.into(), state::VALID.into())),
-            (attribute::SUBJECT, between(scope_key(index, 0).into(), last.into())),
-            (attribute::LEVEL, between(0, NIBBLE_MAX)),
-            (attribute::RADIUS, between(0, NIBBLE_MAX)),
-            // A label with others is dropped before any rule.
-            (attribute::CONSTRAINTS, within(constraints)),
-        ]);
+    let states = between(state::LEGACY.into(), state::VALID.into());
+    let labels = (0..).zip(domains).map(|(index, bits)| any_label(index, bits, states.clone()));
+    at_hook(std::iter::once(unlabelled()).chain(labels).collect(), limits, hook)
+}
+
+/// Whether a packet can be, as far as legacy rules decide about it.
+pub(super) fn is_real(policy: &Policy, request: &Request) -> bool {
+    let get = |attribute| value_of(request, attribute);
+    if get(attribute::STATE) != u128::from(state::LEGACY) {
+        return true;
     }
-    at_hook(origins, limits, hook)
+    let speaks = interpret::legacy(policy, request).and_then(|at| policy.legacies().get(at));
+    speaks.is_some_and(|rule| said(rule).iter().all(|&(attribute, value)| get(attribute) == value))
 }
 
 /// Packets that can be written down: every value has a name.
@@ -69,10 +82,7 @@ pub(super) fn named(policy: &Policy, hook: Hook) -> Vec<Row> {
     for (index, domain) in (0..).zip(policy.domains()) {
         origins.push(labelled(index, domain));
     }
-    if hook == 0 {
-        let legacies = policy.legacies().iter().take(LEGACIES_TOLD);
-        origins.extend(legacies.map(legacy));
-    }
+    origins.extend(legacies(policy, hook));
     let zones = between(0, policy.zones().len() as u128);
     let objects = policy.domains().iter().zip(0..).flat_map(|(domain, index)| {
         subjects(index, domain).into_iter().chain([(SCOPE_NONE.into(), SCOPE_NONE.into())])
@@ -212,22 +222,90 @@ fn labelled(index: u32, domain: &Domain) -> Cells {
     ]
 }
 
-fn legacy(legacy: &Legacy) -> Cells {
-    let label = &legacy.label;
-    let subject = scope_key(label.domain.0.into(), label.subject);
+/// A label of a domain with any values in it.
+fn any_label(index: u32, constraints: u16, states: IntervalSet) -> Cells {
+    let last = scope_key(index, SUBJECTS_MAX - 1);
     vec![
-        (attribute::STATE, one(state::LEGACY.into())),
-        (attribute::SUBJECT, one(subject.into())),
-        (attribute::LEVEL, one(label.level.into())),
-        (attribute::RADIUS, one(label.radius.into())),
-        (attribute::COMPARTMENTS, one(label.compartments.into())),
-        (attribute::CONSTRAINTS, one(label.constraints.into())),
-        (attribute::OPERATION, one(label.operation.into())),
-        (attribute::RESIDENCY, one(label.residency.into())),
-        (attribute::ROUTE, one(label.route.into())),
-        (attribute::INGRESS_ZONE, one(legacy.zone.into())),
-        (attribute::SOURCE, prefixes(&legacy.addresses)),
+        (attribute::STATE, states),
+        (attribute::SUBJECT, between(scope_key(index, 0).into(), last.into())),
+        (attribute::LEVEL, between(0, NIBBLE_MAX)),
+        (attribute::RADIUS, between(0, NIBBLE_MAX)),
+        // A label with others is dropped before any rule.
+        (attribute::CONSTRAINTS, within(constraints)),
     ]
+}
+
+/// What a legacy rule says of its neighbours' packets: their zone, and the label that they count as.
+type Said = [(Attribute, u128); 9];
+
+/// Packets of legacy neighbours. They arrive: what leaves has a label, or does not leave. The first rule
+/// that matches counts, so that each speaks for what is left by those before it. Where there are very many,
+/// the last ones are put together, to more packets than there are.
+fn legacies(policy: &Policy, hook: Hook) -> Vec<Cells> {
+    if hook == usize::from(hook::EGRESS) {
+        return Vec::new();
+    }
+    let mut told: Vec<(Said, IntervalSet)> = Vec::new();
+    let mut taken: BTreeMap<u8, IntervalSet> = BTreeMap::new();
+    let mut rules = policy.legacies().iter();
+    for rule in rules.by_ref().take(LEGACIES_READ) {
+        let all = prefixes(&rule.addresses);
+        let before = taken.entry(rule.zone).or_insert_with(|| IntervalSet::new(Vec::new()));
+        let own = all.intersect(&before.complement(ADDRESS_BITS));
+        *before = union(before, &all);
+        if own.is_empty() {
+            continue;
+        }
+        let said = said(rule);
+        match told.iter_mut().find(|(other, _)| *other == said) {
+            Some((_, addresses)) => *addresses = union(addresses, &own),
+            None => told.push((said, own)),
+        }
+        if told.len() == LEGACIES_TOLD {
+            break;
+        }
+    }
+    let each = told.into_iter().map(|(said, addresses)| {
+        let label = said.iter().map(|&(attribute, value)| (attribute, one(value)));
+        legacy(label.collect(), addresses)
+    });
+    each.chain(together(rules.as_slice())).collect()
+}
+
+/// One box around all packets that these rules speak for.
+fn together(rules: &[Legacy]) -> Option<Cells> {
+    let mut label: BTreeMap<Attribute, Vec<(u128, u128)>> = BTreeMap::new();
+    for (attribute, value) in rules.iter().flat_map(said) {
+        label.entry(attribute).or_default().push((value, value));
+    }
+    let label = label.into_iter().map(|(attribute, values)| (attribute, IntervalSet::new(values)));
+    let addresses = rules.iter().flat_map(|rule| prefixes(&rule.addresses).intervals().to_vec());
+    let addresses = IntervalSet::new(addresses.collect());
+    (!rules.is_empty()).then(|| legacy(label.collect(), addresses))
+}
+
+fn legacy(mut label: Cells, addresses: IntervalSet) -> Cells {
+    label.extend([(attribute::STATE, one(state::LEGACY.into())), (attribute::SOURCE, addresses)]);
+    label
+}
+
+fn said(legacy: &Legacy) -> Said {
+    let label = &legacy.label;
+    [
+        (attribute::INGRESS_ZONE, legacy.zone.into()),
+        (attribute::SUBJECT, scope_key(label.domain.0.into(), label.subject).into()),
+        (attribute::LEVEL, label.level.into()),
+        (attribute::RADIUS, label.radius.into()),
+        (attribute::COMPARTMENTS, label.compartments.into()),
+        (attribute::CONSTRAINTS, label.constraints.into()),
+        (attribute::OPERATION, label.operation.into()),
+        (attribute::RESIDENCY, label.residency.into()),
+        (attribute::ROUTE, label.route.into()),
+    ]
+}
+
+fn union(one: &IntervalSet, other: &IntervalSet) -> IntervalSet {
+    IntervalSet::new(one.intervals().iter().chain(other.intervals()).copied().collect())
 }
 
 fn bits(names: &[(SmolStr, u8)]) -> u16 {

@@ -9,6 +9,7 @@ use govc_abi::{
 };
 use govc_image::{Domain, Names};
 
+use super::networks::networks;
 use crate::{
     check::packets::{SOURCE_PORT_DEFAULT, V4_DEFAULTS, V6_DEFAULTS},
     checked::{Hook, Policy},
@@ -145,6 +146,11 @@ pub fn values(
             return text;
         }
     }
+    if attribute == attribute::LEVEL
+        && let Some(text) = domain.and_then(|domain| levels(names.domain(domain)?, set))
+    {
+        return text;
+    }
     let outside = full.wrapping_add(1).wrapping_sub(intervals.iter().map(|(a, b)| b - a + 1).sum());
     let inverted = outside < INVERTED_MAX && intervals.len() > 1;
     if inverted {
@@ -196,10 +202,14 @@ const INVERTED_MAX: u128 = 9;
 const MEMBERS_MAX: usize = 6;
 
 fn listed(names: &Names, attribute: Attribute, domain: Option<u32>, set: &IntervalSet) -> String {
-    let mut parts: Vec<String> = match attribute {
+    let parts: Vec<String> = match attribute {
         attribute::SUBJECT | attribute::OBJECT => scopes(names, set),
         attribute::SOURCE | attribute::DESTINATION => {
-            set.intervals().iter().flat_map(|&(a, b)| networks(a, b)).collect()
+            let networks = networks(set);
+            if !networks.except.is_empty() {
+                return format!("{} except {}", few(networks.within), few(networks.except));
+            }
+            networks.within
         }
         attribute::TIME => set.intervals().iter().map(|&(a, b)| times(names, a, b)).collect(),
         _ => {
@@ -222,12 +232,24 @@ fn listed(names: &Names, attribute: Attribute, domain: Option<u32>, set: &Interv
             each.collect()
         }
     };
+    few(parts)
+}
+
+/// The first of many, and how many more there are.
+fn few(mut parts: Vec<String>) -> String {
     let more = parts.len().saturating_sub(MEMBERS_MAX);
     if more > 0 {
         parts.truncate(MEMBERS_MAX);
         parts.push(format!("{more} more"));
     }
     parts.join(", ")
+}
+
+/// The levels of a set by their names. Numbers between them are nobody's.
+fn levels(domain: &Domain, set: &IntervalSet) -> Option<String> {
+    let held = domain.levels.iter().filter(|level| set.contains(level.number.into()));
+    let names: Vec<String> = held.map(|level| level.name.clone()).collect();
+    (!names.is_empty()).then(|| few(names))
 }
 
 /// Scopes that cover a set of subjects: whole subtrees where all of their numbers are in it.
@@ -281,23 +303,6 @@ fn scopes(names: &Names, set: &IntervalSet) -> Vec<String> {
         parts.push("numbers without a name".into());
     }
     parts
-}
-
-/// An interval of addresses as prefixes, or as what it is when that takes many.
-fn networks(first: u128, last: u128) -> Vec<String> {
-    let text = |value: u128| {
-        let v6 = Ipv6Addr::from_bits(value);
-        v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string())
-    };
-    let host = first ^ last;
-    let prefix = host & host.wrapping_add(1) == 0 && first & host == 0;
-    let v4 = |value: u128| value >> 32 == 0xffff;
-    vec![match host.leading_zeros() {
-        _ if first == last => text(first),
-        zeros if prefix && v4(first) && v4(last) => format!("{}/{}", text(first), zeros - 96),
-        zeros if prefix => format!("{}/{zeros}", text(first)),
-        _ => format!("{}..{}", text(first), text(last)),
-    }]
 }
 
 /// The time from behind so many moments to before the next one.

@@ -32,6 +32,8 @@ const NEARER_MAX: usize = 5;
 pub struct Report {
     verdict: &'static str,
     rule: Option<String>,
+    /// Some policy speaks about the hook: what no rule decides is denied.
+    governed: bool,
     place: Option<String>,
     would: Option<String>,
     passed: Vec<String>,
@@ -132,6 +134,7 @@ pub fn report(input: &Input, policy: &Policy, found: Found) -> Report {
             false => "deny",
         },
         rule: found.decision.rule.as_ref().map(name),
+        governed: found.governed,
         place: found.decision.rule.map(|position| place(input, policy, position)),
         would: found.decision.pending.as_ref().map(name),
         passed: found.passed.iter().map(name).collect(),
@@ -153,7 +156,7 @@ fn show(
     let verdict = if found.decision.permit { style.good("permit") } else { style.bad("deny") };
     match found.decision.rule {
         Some(rule) => line(&format!("{verdict} by {}", named(rule)))?,
-        None => line(&format!("{verdict} by default: no rule that decides matches the packet"))?,
+        None => line(&format!("{verdict} by default: {}", found.why_default()))?,
     }
     if let Some(becomes) = becomes {
         line(&format!("  {}", becomes.tell()))?;
