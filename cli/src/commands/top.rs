@@ -53,7 +53,14 @@ pub fn run(arguments: &Top, style: &Style) -> Result<(), Failure> {
     let mut screen = Screen::new(style.is_coloured());
     let mut terminal = ratatui::try_init()?;
     let result = follow(arguments, &mut board, &mut screen, &mut terminal, &ending);
+    // Before anything else: whatever becomes of the terminal, permits are not reported any longer.
+    drop(board);
     let restored = ratatui::try_restore();
+    if restored.is_err() || is_gone() {
+        // Dropped, it would show the cursor, and tell on a standard error that is gone too that it
+        // cannot, which ends in a panic.
+        std::mem::forget(terminal);
+    }
     if is_gone() {
         // Nobody is left to whom anything could be told.
         return Ok(());
