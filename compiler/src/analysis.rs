@@ -221,7 +221,7 @@ fn why_never(policy: &Policy, rule: &Rule) -> String {
             .to_owned(),
         Some((one, [])) => format!("its {one} asks for what is never there: change it, or remove the rule"),
         Some((last, others)) => format!(
-            "its {} and {last} contradict each other: change one of them, or remove the rule",
+            "its {} and {last} contradict each other: change one, or remove the rule",
             others.join(", ")
         ),
     }

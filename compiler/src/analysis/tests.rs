@@ -143,9 +143,8 @@ fn one(text: &str) -> (&'static str, String, String) {
 #[test]
 fn a_rule_that_never_matches_tells_which_clauses_contradict_each_other() {
     let help = |text: &str| one(text).2;
-    let contradict = |words: &str| {
-        format!("its {words} contradict each other: change one of them, or remove the rule")
-    };
+    let contradict =
+        |words: &str| format!("its {words} contradict each other: change one, or remove the rule");
     assert_eq!(
         help("permit a { from d.c source 10.0.0.0/8 destination ::/0 proto tcp port 1 }"),
         contradict("`source` and `destination`")
