@@ -260,6 +260,43 @@ fn cut(
     pieces
 }
 
+/// Whether what stands behind tokens belongs to a list of senders, objects, operations, addresses
+/// or numbers, and to no condition.
+pub(crate) fn in_list(before: &[Lexeme]) -> bool {
+    use Token as T;
+    /// Lists that are longer are written by programs, which do not mistake the language.
+    const TOKENS_MAX: usize = 1024;
+    let mut depth = 0_usize;
+    for (at, lexeme) in before.iter().enumerate().rev().take(TOKENS_MAX) {
+        match lexeme.token {
+            T::RightBrace => depth += 1,
+            T::LeftBrace if depth == 0 => return false,
+            T::LeftBrace => depth -= 1,
+            _ if depth > 0 => {}
+            T::Where | T::When => return false,
+            // Sets have `within` as well, and `=` where they are defined.
+            token if is_operator(token) && !matches!(token, T::Within | T::Equal) => return false,
+            T::From
+            | T::To
+            | T::Operation
+            | T::Source
+            | T::Destination
+            | T::Port
+            | T::Type
+            | T::Code
+            | T::Let => {
+                // `.from` is a name.
+                let dot = at.checked_sub(1).and_then(|at| token(before, at)) == Some(T::Dot);
+                if !dot {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
 /// A word that starts a clause of a rule.
 pub(crate) const fn is_clause_word(token: Token) -> bool {
     use Token as T;

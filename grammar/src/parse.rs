@@ -444,7 +444,7 @@ impl Driver<'_> {
             (action, suggest::foreign_action_diagnostic(word, meant, span))
         } else {
             let (meant, action) = suggest::action(word)?;
-            (action, suggest::unknown_keyword(word, meant, span))
+            (action, suggest::unknown_action(word, meant, span))
         };
         self.session.problems.push(diagnostic);
         let mut mended = part.to_vec();
