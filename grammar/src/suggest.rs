@@ -1,7 +1,7 @@
 //! Finds the word that was meant.
 
 use crate::codes;
-use crate::diagnostic::{Applicability, Diagnostic};
+use crate::diagnostic::{Applicability, Diagnostic, Edit};
 use crate::lexer::Token;
 use crate::problems::shorten;
 use crate::span::Span;
@@ -151,4 +151,19 @@ pub(crate) fn foreign_action_diagnostic(word: &str, meant: &str, span: Span) -> 
     Diagnostic::new(codes::FOREIGN_ACTION, message, span, label)
         .help(format!("write `{meant}`"))
         .replace(span, meant, applicability)
+}
+
+/// `reject name {` stands where a rule belongs: it is a clause of rules that deny. `open` is the
+/// brace.
+pub(crate) fn reject_as_action(span: Span, open: Option<Span>) -> Diagnostic {
+    let message = "`reject` is no action, it is a clause of rules that deny";
+    let label = "the actions are `permit`, `deny` and `pass`";
+    let told = Diagnostic::new(codes::FOREIGN_ACTION, message, span, label)
+        .help("write `deny NAME { reject .. }`");
+    let Some(open) = open else { return told };
+    let edits = vec![
+        Edit { span, replacement: "deny".to_owned() },
+        Edit { span: open.behind(), replacement: " reject".to_owned() },
+    ];
+    told.fix("write `deny`, and `reject` in its braces", Applicability::MaybeIncorrect, edits)
 }

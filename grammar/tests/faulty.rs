@@ -325,6 +325,45 @@ fn wrong_items_cost_one_diagnostic_each() {
 }
 
 #[test]
+fn reject_is_no_action() {
+    for head in
+        ["on ingress\n    reject x {", "on ingress reject x {", "on ingress\nreject x \"w\" {"]
+    {
+        let source =
+            format!("package p\npolicy a {{\n    {head} from b }}\n    permit y {{ }}\n}}");
+        let (file, told) = faults(&source, &[(codes::FOREIGN_ACTION, "reject")]);
+        assert_eq!(told[0].help.as_deref(), Some("write `deny NAME { reject .. }`"));
+        assert_eq!(told[0].fixes[0].edits.len(), 2);
+        let Some(Item::Policy(policy)) = file.items.last() else { panic!("{file:?}") };
+        assert_eq!((policy.hooks.len(), policy.rules.len(), policy.whole), (1, 2, true));
+    }
+    // It stays a name, and a clause.
+    let source =
+        "package p policy a { on ingress permit reject { } deny x { reject } tier reject }";
+    faults(source, &[]);
+}
+
+#[test]
+fn parts_of_policies_that_are_lost_are_remembered() {
+    let source = "package p policy a { on ingres permit y { } }";
+    let (file, told) = faults(source, &[(codes::UNKNOWN_KEYWORD, "ingres")]);
+    assert_eq!(told[0].help.as_deref(), Some("write `ingress`"));
+    let Some(Item::Policy(policy)) = file.items.last() else { panic!("{file:?}") };
+    assert!(!policy.whole && policy.hooks.is_empty());
+}
+
+#[test]
+fn clauses_behind_those_of_one_word_are_not_lost() {
+    for clause in ["log", "reject", "fragments", "options"] {
+        let source = format!(
+            "package p policy a {{ deny x {{ from b {clause} operation c.d where level is }} }}"
+        );
+        let (file, _) = faults(&source, &[(codes::UNEXPECTED, "is")]);
+        assert_eq!(rules(&file)[0].clauses.len(), 3, "{clause}");
+    }
+}
+
+#[test]
 fn several_items_on_one_line() {
     let source =
         "package p constraint a b operation x { y } let = 5 zone z = interface \"a\" route";
