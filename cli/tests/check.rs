@@ -85,7 +85,7 @@ fn json_is_an_object_a_line() {
         assert_eq!(error["labels"][0]["line"], 6);
         assert_eq!(error["labels"][0]["column"], 44);
         assert_eq!(error["labels"][0]["end_column"], 49);
-        assert_eq!(error["fixes"][0]["applicability"], "machine_applicable");
+        assert_eq!(error["fixes"][0]["applicability"], "maybe_incorrect");
         assert_eq!(error["fixes"][0]["edits"][0]["replacement"], "ports");
     }
 }
@@ -195,7 +195,7 @@ fn the_number_of_diagnostics_is_limited() {
 #[test]
 fn sure_fixes_are_applied() {
     let wrong = "package a\n# ports\nlet web-ports = 80;\nlet a = 8000-8099\n\
-        policy q {\n    on ingress\n    allow r { from anyone  tcp port web-prots, a  log  log }\n}\n";
+        policy q {\n    on ingress\n    allow r { from anyone  tcp port Web-Ports, a  log  log }\n}\n";
     let right = "package a\n// ports\nlet web-ports = 80\nlet a = 8000..8099\n\
         policy q {\n    on ingress\n    permit r { from anyone  proto tcp port web-ports, a  log }\n}\n";
     let directory = directory(&[("a.gov", wrong)]);
@@ -205,7 +205,7 @@ fn sure_fixes_are_applied() {
     let (code, out, _) =
         told(&govc(directory.path(), &["check", "a.gov", "--fix", "--diff", "--color", "never"]));
     assert_eq!(code, 1);
-    assert!(out.contains("-    allow r { from anyone  tcp port web-prots, a  log  log }"), "{out}");
+    assert!(out.contains("-    allow r { from anyone  tcp port Web-Ports, a  log  log }"), "{out}");
     assert!(
         out.contains("+    permit r { from anyone  proto tcp port web-ports, a  log }"),
         "{out}"
@@ -226,18 +226,29 @@ fn sure_fixes_are_applied() {
 
 #[test]
 fn guesses_are_not_applied() {
-    let text = "package a\nlet n = 8099..8000\npolicy q { on ingress permit r { from anyone source node3 } }\n\
-        let node1 = 10.0.0.1 node2 = 10.0.0.2\n";
-    let directory = directory(&[("a.gov", text)]);
-    let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));
-    assert_eq!(code, 1);
-    assert_eq!(fs::read_to_string(directory.path().join("a.gov")).unwrap(), text);
+    let domain = "domain acme = 7 { level { low } }\nscope acme { api  web }\n\
+        zone pods = interface \"a\"\n";
+    for text in [
+        "let n = 8099..8000\npolicy q { on ingress permit r { from anyone source node3 } }\n\
+         let node1 = 10.0.0.1 node2 = 10.0.0.2\n",
+        // Whoever is not declared yet is not somebody else.
+        &format!("{domain}policy q {{ on ingress permit r {{ from acme.api2 }} }}\n"),
+        &format!("{domain}stamp on pods {{ subject acme.api2 }}\n"),
+        &format!("{domain}policy q {{ on ingress permit r {{ from !acme.web }} }}\n"),
+        &format!("{domain}policy q {{ on ingress permit r {{ from acme.**, !acme.web }} }}\n"),
+    ] {
+        let text = format!("package a\n{text}");
+        let directory = directory(&[("a.gov", &text)]);
+        let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));
+        assert_eq!(code, 1);
+        assert_eq!(fs::read_to_string(directory.path().join("a.gov")).unwrap(), text);
+    }
 }
 
 #[test]
 fn packages_that_are_only_used_are_not_fixed() {
     let directory = directory(&[
-        ("a.gov", "package a\nuse b\npolicy q { on ingress deny r { source offcie } }\n"),
+        ("a.gov", "package a\nuse b\npolicy q { on ingress deny r { source OFFICE } }\n"),
         ("b.gov", "package b\nlet office = 10.0.0.0/8;\n"),
     ]);
     let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));

@@ -133,7 +133,7 @@ impl Packages {
             let text = path.text();
             let Some(&other) = by_text.get(&text) else {
                 broken = true;
-                self.report_unknown(&text, path.span, sink);
+                self.report_unknown(file, &text, path.span, sink);
                 continue;
             };
             if let Some(&first) = used.get(&other) {
@@ -153,19 +153,25 @@ impl Packages {
         View { package, packages, domains: Vec::new(), broken }
     }
 
-    fn report_unknown(&self, text: &str, span: Span, sink: &mut Sink) {
+    fn report_unknown(&self, file: &ast::File, text: &str, span: Span, sink: &mut Sink) {
         let diagnostic = Diagnostic::new(
             codes::UNKNOWN_PACKAGE,
             format!("unknown package `{text}`"),
             span,
             "not found",
         );
+        // A package that the file sees already would be used twice.
+        let seen = |other: &str| file.package.iter().chain(file.uses()).any(|p| p.text() == other);
         let others = self.list.iter().map(|package| package.text.as_str());
-        sink.push(match suggest::near(text, others) {
-            Some(near) => {
+        let (used, free): (Vec<&str>, Vec<&str>) = others.partition(|other| seen(other));
+        sink.push(match (suggest::near(text, free), suggest::nearest(text, used)) {
+            (Some(near), _) => {
                 near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), span)
             }
-            None => diagnostic.help(format!(
+            (None, Some(used)) => diagnostic.help(format!(
+                "`{used}` is visible here already: if it is meant, remove this line"
+            )),
+            (None, None) => diagnostic.help(format!(
                 "packages are found by their path: put `{}.gov` on the search path",
                 text.replace('.', "/")
             )),

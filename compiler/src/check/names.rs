@@ -199,11 +199,14 @@ impl Lookup<'_, '_> {
         if let Some(other) = other {
             return sink.fail(here.another_kind(kind, text, span, other.kind, compared));
         }
-        let hidden = catalogue
+        let mut hidden = catalogue
             .exactly(text)
-            .find(|known| kind.takes(known.kind) && !seen(known) && known.offered(here));
-        if let Some(hidden) = hidden {
-            return sink.fail(here.not_used(hidden.kind, text, span, hidden.package));
+            .filter(|known| kind.takes(known.kind) && !seen(known) && known.offered(here));
+        if let Some(first) = hidden.next() {
+            let sure = hidden.all(|other| other.package == first.package);
+            let mut told = here.not_used(first.kind, text, span, first.package);
+            told.fixes.retain(|_| sure);
+            return sink.fail(told);
         }
         let message = format!("unknown {} `{text}`", kind.noun());
         let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
