@@ -410,7 +410,8 @@ fn senders(
         }
     }
     let mut list = Vec::with_capacity(others.len() + 1);
-    match lookup.scopes_without(merged(ranges), &selection.except, sink) {
+    let somebody = !others.is_empty();
+    match lookup.scopes_without(merged(ranges), &selection.except, somebody, sink) {
         Some(ranges) if !ranges.is_empty() => list.push(From::Scope(ranges)),
         Some(_) => {}
         None => failed = true,
