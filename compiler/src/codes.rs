@@ -122,6 +122,7 @@ codes! {
     REPEATED = "GOV4107", "repeated without effect", Warning;
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
+    EMPTY_TEST = "GOV4110", "test without packets", Warning;
     NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
     DEPRECATED = "GOV4121", "deprecated name", Warning;
     CAP_UNREACHED = "GOV4122", "highest level that nothing becomes", Warning;

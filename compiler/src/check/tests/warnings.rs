@@ -190,6 +190,17 @@ fn private_names_that_nothing_uses() {
 }
 
 #[test]
+fn tests_that_try_nothing() {
+    let texts = with_vocabulary("test \"guests\" { }");
+    assert_told(&texts, codes::EMPTY_TEST, "\"guests\"", &["test `guests` has no packets"]);
+    // What it tries may be what could not be read.
+    let text = "package a\ntest \"t\" { packet { } expct deny }";
+    let (file, syntax) = govc_grammar::parse(FileId(0), text);
+    let checked = crate::check::check_parsed(&[(FileId(0), file)], syntax, &Locks::default());
+    assert!(checked.diagnostics.iter().all(|one| one.code != codes::EMPTY_TEST));
+}
+
+#[test]
 fn marks_of_a_template_are_not_about_its_parameters() {
     for (mark, code) in
         [("@deprecated \"use u\"", codes::DEPRECATED), ("private", codes::PRIVATE_NAME)]
