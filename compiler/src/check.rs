@@ -30,6 +30,7 @@ mod templates;
 mod times;
 mod translations;
 mod unused;
+mod written;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use super::conditions::Asked;
 use super::cycles::{self, Circle};
 use super::kind::Kind;
 use super::sink::Sink;
+use super::written::Written;
 use crate::codes;
 use crate::index::Meant;
 use crate::resolve::{Lookup, World};
@@ -28,13 +29,22 @@ use crate::suggest;
 
 /// The clauses of all that is `like` a template, by the place of the first clause as written.
 #[derive(Default)]
-pub(crate) struct Expanded(FxHashMap<Span, Vec<Clause>>);
+pub(crate) struct Expanded(FxHashMap<Span, List>);
+
+/// Clauses with the `like` that each comes from.
+struct List {
+    clauses: Vec<Clause>,
+    likes: Vec<Option<Span>>,
+}
 
 impl Expanded {
     /// The clauses of a rule or an assertion, written out.
-    pub(crate) fn clauses<'e>(&'e self, written: &'e [Clause]) -> &'e [Clause] {
+    pub(crate) fn clauses<'e>(&'e self, written: &'e [Clause]) -> Written<'e> {
         let first = written.first().filter(|_| !self.0.is_empty());
-        first.and_then(|first| self.0.get(&first.span)).map_or(written, Vec::as_slice)
+        match first.and_then(|first| self.0.get(&first.span)) {
+            Some(list) => Written::new(&list.clauses, &list.likes),
+            None => Written::new(written, &[]),
+        }
     }
 }
 
@@ -135,7 +145,7 @@ impl Expander<'_, '_> {
     fn template(&mut self, at: usize, sink: &mut Sink) {
         let Some(template) = self.world.templates.get(at) else { return };
         let Some(lookup) = self.world.lookup(template.file) else { return };
-        let clauses = self.list(lookup, &template.source.clauses, sink);
+        let List { clauses, .. } = self.list(lookup, &template.source.clauses, sink);
         unused_parameters(template.source, &clauses, sink);
         self.note_parameters(template.source, &clauses);
         find_names(lookup, template.source, sink);
@@ -145,15 +155,21 @@ impl Expander<'_, '_> {
     }
 
     /// A list of clauses with all that it is like written out.
-    fn list(&mut self, lookup: Lookup<'_, '_>, list: &[Clause], sink: &mut Sink) -> Vec<Clause> {
+    fn list(&mut self, lookup: Lookup<'_, '_>, list: &[Clause], sink: &mut Sink) -> List {
         let mut clauses = Vec::with_capacity(list.len() + 4);
+        let mut likes = Vec::with_capacity(list.len() + 4);
         for clause in list {
+            let mut from = None;
             match &clause.kind {
-                ClauseKind::Like(like) => self.like(lookup, like, &mut clauses, sink),
+                ClauseKind::Like(like) => {
+                    self.like(lookup, like, &mut clauses, sink);
+                    from = Some(clause.span);
+                }
                 _ => clauses.push(clause.clone()),
             }
+            likes.resize(clauses.len(), from);
         }
-        clauses
+        List { clauses, likes }
     }
 
     fn like(
