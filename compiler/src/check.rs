@@ -30,6 +30,7 @@ mod templates;
 mod times;
 mod translations;
 mod unused;
+mod well_known;
 mod written;
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use smol_str::SmolStr;
 
 use crate::check::cycles::{self, Circle};
 use crate::check::kind::Kind;
-use crate::check::names::Catalogue;
+use crate::check::names::{Catalogue, Sought};
 use crate::check::private::Private;
-use crate::check::sets::SetValue;
+use crate::check::sets::{Numbers, SetValue};
 use crate::check::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
@@ -439,11 +439,26 @@ impl<'w> Lookup<'w, '_> {
         }
     }
 
-    /// Position of a set.
+    /// Position of a set, of prefixes or of anything.
     pub(crate) fn set(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        self.set_sought(name, Kind::Prefixes.into(), sink)
+    }
+
+    /// Position of a set where numbers are wanted.
+    pub(crate) fn set_of_numbers(
+        &self,
+        name: &ast::Name,
+        numbers: Numbers,
+        sink: &mut Sink,
+    ) -> Option<usize> {
+        let advice = numbers.advice(&name.text);
+        self.set_sought(name, Sought { advice, ..Kind::Ports.into() }, sink)
+    }
+
+    fn set_sought(&self, name: &ast::Name, sought: Sought, sink: &mut Sink) -> Option<usize> {
         let world = self.world;
         let known = (world.sets.as_slice(), &world.set_ids);
-        let at = self.of_package(known, Kind::Prefixes, |set| &set.name, name, sink)?;
+        let at = self.of_package(known, sought, |set| &set.name, name, sink)?;
         self.note(name.span, || Meant::Set(at));
         Some(at)
     }
@@ -452,7 +467,8 @@ impl<'w> Lookup<'w, '_> {
     pub(crate) fn template(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
         let world = self.world;
         let known = (world.templates.as_slice(), &world.template_ids);
-        let at = self.of_package(known, Kind::Template, |template| &template.name, name, sink)?;
+        let at =
+            self.of_package(known, Kind::Template.into(), |template| &template.name, name, sink)?;
         self.note(name.span, || Meant::Template(at));
         Some(at)
     }
@@ -461,11 +477,12 @@ impl<'w> Lookup<'w, '_> {
     fn of_package<T>(
         &self,
         (known, ids): (&[Defined<'_, T>], &ByPackage),
-        kind: Kind,
+        sought: Sought,
         named: impl Fn(&T) -> &ast::Name,
         name: &ast::Name,
         sink: &mut Sink,
     ) -> Option<usize> {
+        let kind = sought.kind;
         let find = |package: &usize| {
             let at = *ids.get(&(*package, name.text.clone()))?;
             Some((at, known.get(at)?))
@@ -476,7 +493,7 @@ impl<'w> Lookup<'w, '_> {
         let offered = |one: &Defined<'_, T>| here.may_name(one.package, kind, &name.text);
         let mut candidates = found.clone().filter(|(_, one)| offered(one));
         let Some((at, one)) = candidates.next().or_else(|| found.next()) else {
-            return self.unknown(kind, &name.text, name.span, sink);
+            return self.not_found(sought, &name.text, name.span, sink);
         };
         one.used.set(true);
         if let Some((_, other)) = candidates.next() {

@@ -20,6 +20,8 @@ use smol_str::SmolStr;
 use super::conditions::Asked;
 use super::cycles::{self, Circle};
 use super::kind::Kind;
+use super::proto;
+use super::sets::Numbers;
 use super::sink::Sink;
 use super::written::Written;
 use crate::codes;
@@ -254,26 +256,31 @@ fn find_names(lookup: Lookup<'_, '_>, template: &ast::Template, sink: &mut Sink)
             }
             _ => {}
         }
-        for member in sets_of(clause).flat_map(Set::all) {
-            if let SetMember::Name(name) = member
-                && own(name)
-            {
-                lookup.set(name, sink);
+        for (set, numbers) in sets_of(clause) {
+            let names = set.all().filter_map(|member| match member {
+                SetMember::Name(name) if own(name) => Some(name),
+                _ => None,
+            });
+            for name in names {
+                match numbers {
+                    Some(numbers) => lookup.set_of_numbers(name, numbers, sink),
+                    None => lookup.set(name, sink),
+                };
             }
         }
     }
     asked.uses.iter().for_each(|name| lookup.note_use(name, None));
 }
 
-/// The sets of prefixes and numbers in a clause.
-fn sets_of(clause: &Clause) -> impl Iterator<Item = &Set> {
+/// The sets of prefixes and numbers in a clause, and what the numbers mean.
+fn sets_of(clause: &Clause) -> impl Iterator<Item = (&Set, Option<Numbers>)> {
     let sets = match &clause.kind {
         ClauseKind::Proto(proto) => {
-            let ports = [proto.ports.as_ref(), proto.source_ports.as_ref()];
-            let types = [proto.icmp_types.as_ref(), proto.icmp_codes.as_ref()];
-            [ports[0], ports[1], types[0], types[1]]
+            proto::sets(proto).map(|(set, numbers)| set.map(|set| (set, Some(numbers))))
         }
-        ClauseKind::Source(set) | ClauseKind::Destination(set) => [Some(set), None, None, None],
+        ClauseKind::Source(set) | ClauseKind::Destination(set) => {
+            [Some((set, None)), None, None, None]
+        }
         _ => [None; 4],
     };
     sets.into_iter().flatten()
@@ -639,7 +646,7 @@ fn each_name(clauses: &[Clause], visit: &mut impl FnMut(&Name)) {
         names.for_each(visit);
     }
     for clause in clauses {
-        for member in sets_of(clause).flat_map(Set::all) {
+        for member in sets_of(clause).flat_map(|(set, _)| set.all()) {
             if let SetMember::Name(name) = member {
                 visit(name);
             }

@@ -20,6 +20,30 @@ fn packages() {
 }
 
 #[test]
+fn numbers_that_have_names_elsewhere() {
+    let told = |items: &str, clause: &str, at: &str, words: &[&str]| {
+        let text = format!(
+            "package p\n{items}\npolicy q {{ on ingress permit r {{ from anyone {clause} }} }}"
+        );
+        assert_told(&[&text], codes::UNKNOWN_SET, at, words);
+    };
+    let http = ["write its number, `port 80`, or declare it with `let http = 80`"];
+    told("", "proto tcp port http", "http", &http);
+    told("", "proto tcp port 443, http", "http", &http);
+    told("template t { proto tcp port http }", "like t", "http", &http);
+    told("", "proto udp source port dns", "dns", &["`source port 53`"]);
+    told("", "proto icmp type echo-request", "echo-request", &["write its number, `type 8`"]);
+    told("", "proto icmpv6 type echo_request", "echo_request", &["`type 128`"]);
+    told("", "proto icmp type zzz", "zzz", &["such as `type 8`", "`let zzz = 8`"]);
+    told("", "proto icmp code zzz", "zzz", &["such as `code 0`"]);
+    told("", "proto tcp port zzz", "zzz", &["declare it with `let NAME = 80, 443`"]);
+    told("", "source zzz", "zzz", &["declare it with `let NAME = 10.0.0.0/8`"]);
+    // Sets of prefixes are not offered for ports.
+    let sets = "let zzzy = 10.0.0.0/8\npolicy o { on ingress deny d { source zzzy } }";
+    told(sets, "proto tcp port zzzz", "zzzz", &["declare it with `let NAME = 80, 443`"]);
+}
+
+#[test]
 fn packages_are_not_transitive() {
     let texts = [
         VOCABULARY,
