@@ -9,6 +9,7 @@ use std::{
 use govc_authority::{bundle::Vocabulary, digest::Digest};
 use govc_compiler::{
     analysis,
+    check::stale_locks,
     checked::Policy,
     index::Index,
     lock::{Lock, Locks},
@@ -95,7 +96,7 @@ pub fn read(
     wanted: Analysis,
 ) -> Result<Input, Failure> {
     let format = if json { Format::Json } else { arguments.format };
-    check(load(arguments, overlay, reporting(arguments, format)?)?, wanted)
+    check(load(arguments, overlay, reporting(arguments, format)?)?, wanted, arguments.locked)
 }
 
 /// As [`read`], with an item from the command line, which sees what the first file sees.
@@ -116,7 +117,7 @@ pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure>
     text.push_str(item);
     text.push('\n');
     add(&mut input, PathBuf::from("command line"), text);
-    check(input, Analysis::None)
+    check(input, Analysis::None, arguments.locked)
 }
 
 fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> {
@@ -124,7 +125,7 @@ fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> 
     Ok(Reporting { format, levels, limit: arguments.limit })
 }
 
-fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
+fn check(mut input: Input, wanted: Analysis, locked: bool) -> Result<Input, Failure> {
     input.locks = read_locks(&input)?;
     let syntax = std::mem::take(&mut input.diagnostics);
     let unused = matches!(wanted, Analysis::Findings { unused: true, .. });
@@ -135,6 +136,9 @@ fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
         (checked, Index::default())
     };
     let mut diagnostics = checked.diagnostics;
+    if locked {
+        diagnostics.extend(stale_locks(&input.files, &checked.locks_changed));
+    }
     if checked.policy.is_some() {
         // Files are numbered as they are read, those of the command line first.
         let asked = |file: FileId| (file.0 as usize) < input.named;
@@ -232,7 +236,7 @@ impl Input {
     /// Tells all diagnostics, and writes the lock files that have to change if nothing is wrong.
     ///
     /// # Errors
-    /// A file cannot be written, or must not change.
+    /// A file cannot be written.
     pub fn finish(&self, arguments: &Sources, style: &Style) -> Result<(), Failure> {
         if self.reporting.format == Format::Junit {
             return Err(Failure::Usage {
@@ -247,11 +251,11 @@ impl Input {
     /// Writes the lock files that have to change if nothing is wrong.
     ///
     /// # Errors
-    /// A file cannot be written, or must not change.
+    /// A file cannot be written.
     pub fn keep_locks(&self, arguments: &Sources) -> Result<(), Failure> {
         match self.compiled {
-            Some(_) => write_locks(self, &self.locks, &self.locks_next, arguments.locked),
-            None => Ok(()),
+            Some(_) if !arguments.locked => write_locks(self, &self.locks, &self.locks_next),
+            _ => Ok(()),
         }
     }
 }
@@ -403,18 +407,11 @@ fn read_locks(input: &Input) -> Result<Locks, Failure> {
     Ok(locks)
 }
 
-fn write_locks(input: &Input, old: &Locks, new: &Locks, locked: bool) -> Result<(), Failure> {
+fn write_locks(input: &Input, old: &Locks, new: &Locks) -> Result<(), Failure> {
     for (package, path) in vocabularies(input) {
         let Some(lock) = new.get(&package) else { continue };
         if old.get(&package) == Some(lock) {
             continue;
-        }
-        if locked {
-            return Err(Failure::Usage {
-                message: format!("`{}` would have to change", path.display()),
-                help: "Run `govc check` without --locked, review the lock file and commit it."
-                    .into(),
-            });
         }
         write_whole(&path, lock.to_text().as_bytes())?;
     }

@@ -312,6 +312,29 @@ fn exit_codes_are_those_of_the_help() {
 }
 
 #[test]
+fn lock_files_do_not_change_when_they_are_locked() {
+    let text = "package a\ndomain acme = 7 { level { low } }\nscope acme { web }\n";
+    let directory = directory(&[("a.gov", text)]);
+    let check = |more: &[&str]| {
+        told(&govc(directory.path(), &[&["check", "a.gov", "--locked"], more].concat()))
+    };
+    let (code, out, err) = check(&["--format", "short"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(
+        err,
+        "a.gov:2:8: error[GOV3014]: the lock file of package `a` would have to change\n"
+    );
+    let (code, out, err) = check(&["--json"]);
+    let object: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &object["code"], err.as_str()), (1, &"GOV3014".into(), ""));
+    assert!(!directory.path().join("a.lock").exists());
+    let other = told(&govc(directory.path(), &["build", "a.gov", "--locked", "-o", "a.img"])).0;
+    assert_eq!((other, directory.path().join("a.img").exists()), (1, false));
+    assert_eq!(told(&govc(directory.path(), &["check", "a.gov"])).0, 0);
+    assert_eq!(check(&[]).0, 0);
+}
+
+#[test]
 fn inspect_tells_vocabularies_by_number() {
     let text = "package a\n\
         domain acme = 7 { level { low < high }  compartments { red } }\n\

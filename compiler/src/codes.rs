@@ -111,6 +111,7 @@ codes! {
     NO_LEVEL_GAP = "GOV3011", "no number left between two levels", Error;
     LEVELS_REORDERED = "GOV3012", "levels in another order than in the lock file", Error;
     BATCH_CANNOT_GROW = "GOV3013", "batch that cannot grow where it is", Error;
+    STALE_LOCK = "GOV3014", "lock file that would have to change", Error;
 
     // GOV41xx: what is probably not meant.
     UNUSED = "GOV4101", "defined and never used", Warning;
