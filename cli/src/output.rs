@@ -290,10 +290,25 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a line to standard output.
 pub fn line(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    Ok(())
+    out(format!("{text}\n").as_bytes())
+}
+
+/// Writes to standard output. That nobody reads it any more is no failure: the command goes on, and
+/// ends with the code that it would have had, which is what scripts decide by.
+pub fn out(bytes: &[u8]) -> Result<(), Failure> {
+    unless_closed(std::io::stdout().write_all(bytes))
+}
+
+/// Likewise to standard error.
+pub fn err(bytes: &[u8]) -> Result<(), Failure> {
+    unless_closed(std::io::stderr().write_all(bytes))
+}
+
+fn unless_closed(written: std::io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 #[cfg(test)]

@@ -311,6 +311,45 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(run(FAULTY, &["check", "missing.gov"]).0, 3);
 }
 
+/// Exit code of `govc` when nobody reads what it prints.
+fn unread(directory: &Path, arguments: &[&str]) -> i32 {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_govc"));
+    let command = command.current_dir(directory).args(arguments);
+    command.stdout(closed()).stderr(closed()).status().unwrap().code().unwrap()
+}
+
+#[test]
+fn exit_codes_are_the_same_when_nobody_reads() {
+    let files = [
+        ("bad.gov", FAULTY),
+        ("good.gov", TESTED),
+        ("more.gov", &TESTED.replace("port 80 }", "port 80..90 }")),
+    ];
+    let directory = directory(&files);
+    for arguments in [
+        &["check", "--json", "bad.gov"][..],
+        &["check", "bad.gov"],
+        &["check", "--format", "sarif", "bad.gov"],
+        &["check", "good.gov"],
+        &["test", "good.gov"],
+        &["test", "--coverage-min", "100", "--json", "good.gov"],
+        &["diff", "good.gov", "more.gov"],
+        &["diff", "more.gov", "good.gov"],
+        &["fmt", "--check", "good.gov"],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let read = told(&govc(directory.path(), arguments)).0;
+        assert_eq!(unread(directory.path(), arguments), read, "{arguments:?}");
+    }
+    assert_eq!(unread(directory.path(), &["diff", "good.gov", "more.gov"]), 12);
+}
+
 #[test]
 fn lock_files_do_not_change_when_they_are_locked() {
     let text = "package a\ndomain acme = 7 { level { low } }\nscope acme { web }\n";
@@ -332,6 +371,26 @@ fn lock_files_do_not_change_when_they_are_locked() {
     assert_eq!((other, directory.path().join("a.img").exists()), (1, false));
     assert_eq!(told(&govc(directory.path(), &["check", "a.gov"])).0, 0);
     assert_eq!(check(&[]).0, 0);
+}
+
+#[test]
+fn help_has_the_colour_that_was_asked_for() {
+    let help = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_govc"));
+        let command = command.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1").args(arguments);
+        told(&command.output().unwrap()).1
+    };
+    assert!(help(&["--help"]).contains('\u{1b}'), "the test sees colours");
+    for arguments in [
+        &["--color", "never", "--help"][..],
+        &["--color=never", "check", "--help"],
+        &["check", "--color", "never", "-h"],
+    ] {
+        let told = help(arguments);
+        assert!(told.contains("Usage") && !told.contains('\u{1b}'), "{arguments:?}: {told:?}");
+    }
+    let (code, out, _) = run("", &["--color", "always", "--help"]);
+    assert!(code == 0 && out.contains('\u{1b}'));
 }
 
 #[test]
