@@ -162,9 +162,13 @@ fn render_with(
     width: usize,
     links: bool,
 ) -> String {
-    // Links are escapes, and belong where colours do.
+    // Links are escapes, and belong where colours do. Lines break at spaces alone: packets and paths
+    // are copied out of them, and half a moment or name is none.
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width)
+        .with_word_separator(textwrap::WordSeparator::AsciiSpace)
+        .with_word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .with_break_words(false)
         .with_links(links)
         .without_cause_chain();
     let mut text = String::new();
@@ -317,6 +321,23 @@ mod tests {
     use govc_grammar::span::{FileId, Span};
 
     use super::*;
+
+    #[test]
+    fn what_is_copied_is_whole() {
+        let source = Source { name: "a.gov".into(), text: "let a = 1\n".into() };
+        let packet = "packet { from acme.payments.api-gateway  source 2001:db8:20::1/128  \
+                      at \"2027-01-01T00:00Z\"  to acme.a-very-long-name-of-a-scope.that-goes-on.and-on }";
+        let span = Span::new(FileId(0), 0, 3);
+        let help = format!("it is let through, for example:\n{packet}\nexpect deny");
+        let diagnostic = Diagnostic::new(codes::UNUSED, "here", span, "label").help(help);
+        for width in *WIDTH.start()..=*WIDTH.end() {
+            let shown = Style::plain(width).diagnostic(&diagnostic, std::slice::from_ref(&source));
+            let words: Vec<&str> = shown.split_whitespace().collect();
+            for word in packet.split_whitespace() {
+                assert!(words.contains(&word), "`{word}` is broken at {width}: {shown}");
+            }
+        }
+    }
 
     #[test]
     fn labels_anywhere_are_drawn() {
