@@ -20,7 +20,7 @@ use govc_compiler::{
 use govc_grammar::{
     ast,
     diagnostic::{Diagnostic, Severity},
-    span::FileId,
+    span::{FileId, Span},
 };
 use govc_image::Image;
 
@@ -104,6 +104,18 @@ pub fn read(
 /// # Errors
 /// As [`read`].
 pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure> {
+    read_with_part(arguments, ("", item, ""))
+}
+
+/// Likewise with the part of an item that was typed, between what makes an item of it. Diagnostics
+/// show what was typed alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_part(
+    arguments: &Sources,
+    (before, typed, behind): (&str, &str, &str),
+) -> Result<Input, Failure> {
     let reporting = reporting(arguments, arguments.format)?;
     let mut input = load(arguments, &Overlay::new(), reporting)?;
     let mut text = String::new();
@@ -114,10 +126,43 @@ pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure>
             text.push_str(&format!("use {}\n", path.text()));
         }
     }
-    text.push_str(item);
-    text.push('\n');
+    text.push_str(before);
+    let start = text.len();
+    text.push_str(&format!("{typed}{behind}\n"));
     add(&mut input, PathBuf::from("command line"), text);
-    check(input, Analysis::None, arguments.locked)
+    if let Some((_, file)) = input.files.last_mut() {
+        file.items.iter_mut().for_each(unname);
+    }
+    let mut input = check(input, Analysis::None, arguments.locked)?;
+    show_typed(&mut input, typed, u32::try_from(start).unwrap_or(u32::MAX));
+    Ok(input)
+}
+
+/// Gives an item of the command line a name that no file can give to one of its own.
+fn unname(item: &mut ast::Item) {
+    if let ast::Item::Assert(assertion) = item {
+        assertion.name.text = "the command line".into();
+    }
+}
+
+/// Moves the places in the last file to where they are in what was typed, which starts at `start`.
+fn show_typed(input: &mut Input, typed: &str, start: u32) {
+    let Some(last) = input.sources.len().checked_sub(1) else { return };
+    let end = u32::try_from(typed.len()).unwrap_or(u32::MAX);
+    let move_span = |span: &mut Span| {
+        if span.file.0 as usize == last {
+            span.start = span.start.saturating_sub(start).min(end);
+            span.end = span.end.saturating_sub(start).clamp(span.start, end);
+        }
+    };
+    for diagnostic in &mut input.diagnostics {
+        diagnostic.labels.iter_mut().for_each(|label| move_span(&mut label.span));
+        let edits = diagnostic.fixes.iter_mut().flat_map(|fix| &mut fix.edits);
+        edits.for_each(|edit| move_span(&mut edit.span));
+    }
+    if let Some(source) = input.sources.get_mut(last) {
+        source.text = typed.to_owned();
+    }
 }
 
 fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> {

@@ -235,6 +235,45 @@ fn coverage_lists_what_no_test_needs_and_can_be_demanded() {
 }
 
 #[test]
+fn queries_have_no_name_that_policies_have() {
+    let directory = directory(&[(
+        "named.gov",
+        "test \"reads\"",
+        "assert query { never permit from acme.guest }\ntest \"reads\"",
+    )]);
+    let ask = |file: &str| govc(directory.path(), &["query", file, "--from", "acme.payments.api"]);
+    let (code, out, err) = ask("named.gov");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out.replace("named.gov", "a.gov"), ask("a.gov").1);
+    // What was asked is not told as something that the policy has.
+    let (code, _, err) = govc(directory.path(), &["query", "a.gov", "--from", "acme.gest"]);
+    assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");
+}
+
+#[test]
+fn explain_blames_what_was_typed() {
+    let directory = directory(&[]);
+    let explain = |packet: &str| govc(directory.path(), &["explain", "a.gov", packet]);
+    let (code, _, err) = explain("packet { from acme.guest");
+    assert_eq!((code, err.contains("the packet does not close its brace")), (2, true), "{err}");
+    let (code, _, err) = explain("from acme.guest }");
+    assert_eq!((code, err.contains("closes a brace")), (2, true), "{err}");
+    let (code, _, err) = explain("typo.pcap");
+    assert_eq!(
+        (code, err.contains("`typo.pcap` is neither a file nor a packet")),
+        (2, true),
+        "{err}"
+    );
+    for packet in
+        ["from acme.gest  proto tcp port 80", "packet { from acme.guest  proot tcp port 80 }"]
+    {
+        let (code, _, err) = explain(packet);
+        assert!(code == 1 && err.contains(packet), "{err}");
+        assert!(!err.contains("test ") && !err.contains("package p"), "no wrapper: {err}");
+    }
+}
+
+#[test]
 fn unused_names_are_told_to_who_asks() {
     let directory = directory(&[]);
     let at = directory.path();
