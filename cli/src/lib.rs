@@ -48,7 +48,7 @@ pub fn main() -> std::process::ExitCode {
 fn read_command_line() -> arguments::Arguments {
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let mut command = arguments::Arguments::command().color(colour_of_help(&words));
-    let mut matches = command.get_matches_from_mut(words);
+    let mut matches = command.get_matches_mut();
     arguments::Arguments::from_arg_matches_mut(&mut matches)
         .unwrap_or_else(|error| error.format(&mut command).exit())
 }
