@@ -39,7 +39,7 @@ use crate::{
     arguments::{Arguments, Command},
     demo,
     failure::Failure,
-    output::{Style, line},
+    output::{Style, line, out},
 };
 
 pub use granted::held_by;
@@ -84,7 +84,7 @@ pub fn run(arguments: Arguments, style: &Style) -> Result<(), Failure> {
             // Into memory: whoever reads may have had enough before the end.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "govc", &mut script);
-            Ok(std::io::stdout().lock().write_all(&script)?)
+            out(&script)
         }
         Command::Man { path } => man(&path),
     }
@@ -106,8 +106,9 @@ fn man(path: &[String]) -> Result<(), Failure> {
     let name = name.collect::<Vec<_>>().join("-");
     // The header wants a text that lives for ever; there is one for each run.
     let shown = shown.clone().display_name(name.clone()).name(name.leak() as &'static str);
-    clap_mangen::Man::new(shown).render(&mut std::io::stdout())?;
-    Ok(())
+    let mut text = Vec::new();
+    clap_mangen::Man::new(shown).render(&mut text)?;
+    out(&text)
 }
 
 /// `1 rule`, `2 rules`, `2 policies`, `2 keys`.

@@ -19,7 +19,7 @@ pub enum Failure {
     /// The command that was run ended like this.
     #[error("ended")]
     Ended(u8),
-    /// Nobody reads our output any more.
+    /// Nobody reads any more what only ends when somebody ends it.
     #[error("broken pipe")]
     Pipe,
     /// What was asked for makes no sense.
@@ -87,8 +87,10 @@ impl Failure {
 
     /// The process's exit code.
     pub fn exit_code(&self) -> std::process::ExitCode {
+        /// What a shell shows for a program that SIGPIPE ended.
+        const PIPE: u8 = 128 + 13;
         std::process::ExitCode::from(match self {
-            Self::Pipe => 0,
+            Self::Pipe => PIPE,
             Self::Different(code) | Self::Ended(code) => *code,
             Self::Told | Self::Refused { .. } | Self::Image { .. } => 1,
             Self::Usage { .. } => 2,

@@ -9,6 +9,7 @@ use std::{
 use govc_authority::{bundle::Vocabulary, digest::Digest};
 use govc_compiler::{
     analysis,
+    check::stale_locks,
     checked::Policy,
     index::Index,
     lock::{Lock, Locks},
@@ -19,7 +20,7 @@ use govc_compiler::{
 use govc_grammar::{
     ast,
     diagnostic::{Diagnostic, Severity},
-    span::FileId,
+    span::{FileId, Span},
 };
 use govc_image::Image;
 
@@ -95,7 +96,7 @@ pub fn read(
     wanted: Analysis,
 ) -> Result<Input, Failure> {
     let format = if json { Format::Json } else { arguments.format };
-    check(load(arguments, overlay, reporting(arguments, format)?)?, wanted)
+    check(load(arguments, overlay, reporting(arguments, format)?)?, wanted, arguments.locked)
 }
 
 /// As [`read`], with an item from the command line, which sees what the first file sees.
@@ -103,6 +104,18 @@ pub fn read(
 /// # Errors
 /// As [`read`].
 pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure> {
+    read_with_part(arguments, ("", item, ""))
+}
+
+/// Likewise with the part of an item that was typed, between what makes an item of it. Diagnostics
+/// show what was typed alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_part(
+    arguments: &Sources,
+    (before, typed, behind): (&str, &str, &str),
+) -> Result<Input, Failure> {
     let reporting = reporting(arguments, arguments.format)?;
     let mut input = load(arguments, &Overlay::new(), reporting)?;
     let mut text = String::new();
@@ -113,10 +126,43 @@ pub fn read_with_item(arguments: &Sources, item: &str) -> Result<Input, Failure>
             text.push_str(&format!("use {}\n", path.text()));
         }
     }
-    text.push_str(item);
-    text.push('\n');
+    text.push_str(before);
+    let start = text.len();
+    text.push_str(&format!("{typed}{behind}\n"));
     add(&mut input, PathBuf::from("command line"), text);
-    check(input, Analysis::None)
+    if let Some((_, file)) = input.files.last_mut() {
+        file.items.iter_mut().for_each(unname);
+    }
+    let mut input = check(input, Analysis::None, arguments.locked)?;
+    show_typed(&mut input, typed, u32::try_from(start).unwrap_or(u32::MAX));
+    Ok(input)
+}
+
+/// Gives an item of the command line a name that no file can give to one of its own.
+fn unname(item: &mut ast::Item) {
+    if let ast::Item::Assert(assertion) = item {
+        assertion.name.text = "the command line".into();
+    }
+}
+
+/// Moves the places in the last file to where they are in what was typed, which starts at `start`.
+fn show_typed(input: &mut Input, typed: &str, start: u32) {
+    let Some(last) = input.sources.len().checked_sub(1) else { return };
+    let end = u32::try_from(typed.len()).unwrap_or(u32::MAX);
+    let move_span = |span: &mut Span| {
+        if span.file.0 as usize == last {
+            span.start = span.start.saturating_sub(start).min(end);
+            span.end = span.end.saturating_sub(start).clamp(span.start, end);
+        }
+    };
+    for diagnostic in &mut input.diagnostics {
+        diagnostic.labels.iter_mut().for_each(|label| move_span(&mut label.span));
+        let edits = diagnostic.fixes.iter_mut().flat_map(|fix| &mut fix.edits);
+        edits.for_each(|edit| move_span(&mut edit.span));
+    }
+    if let Some(source) = input.sources.get_mut(last) {
+        source.text = typed.to_owned();
+    }
 }
 
 fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> {
@@ -124,7 +170,7 @@ fn reporting(arguments: &Sources, format: Format) -> Result<Reporting, Failure> 
     Ok(Reporting { format, levels, limit: arguments.limit })
 }
 
-fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
+fn check(mut input: Input, wanted: Analysis, locked: bool) -> Result<Input, Failure> {
     input.locks = read_locks(&input)?;
     let syntax = std::mem::take(&mut input.diagnostics);
     let unused = matches!(wanted, Analysis::Findings { unused: true, .. });
@@ -135,6 +181,9 @@ fn check(mut input: Input, wanted: Analysis) -> Result<Input, Failure> {
         (checked, Index::default())
     };
     let mut diagnostics = checked.diagnostics;
+    if locked {
+        diagnostics.extend(stale_locks(&input.files, &checked.locks_changed));
+    }
     if checked.policy.is_some() {
         // Files are numbered as they are read, those of the command line first.
         let asked = |file: FileId| (file.0 as usize) < input.named;
@@ -232,7 +281,7 @@ impl Input {
     /// Tells all diagnostics, and writes the lock files that have to change if nothing is wrong.
     ///
     /// # Errors
-    /// A file cannot be written, or must not change.
+    /// A file cannot be written.
     pub fn finish(&self, arguments: &Sources, style: &Style) -> Result<(), Failure> {
         if self.reporting.format == Format::Junit {
             return Err(Failure::Usage {
@@ -247,11 +296,11 @@ impl Input {
     /// Writes the lock files that have to change if nothing is wrong.
     ///
     /// # Errors
-    /// A file cannot be written, or must not change.
+    /// A file cannot be written.
     pub fn keep_locks(&self, arguments: &Sources) -> Result<(), Failure> {
         match self.compiled {
-            Some(_) => write_locks(self, &self.locks, &self.locks_next, arguments.locked),
-            None => Ok(()),
+            Some(_) if !arguments.locked => write_locks(self, &self.locks, &self.locks_next),
+            _ => Ok(()),
         }
     }
 }
@@ -434,18 +483,11 @@ fn read_locks(input: &Input) -> Result<Locks, Failure> {
     Ok(locks)
 }
 
-fn write_locks(input: &Input, old: &Locks, new: &Locks, locked: bool) -> Result<(), Failure> {
+fn write_locks(input: &Input, old: &Locks, new: &Locks) -> Result<(), Failure> {
     for (package, path) in vocabularies(input) {
         let Some(lock) = new.get(&package) else { continue };
         if old.get(&package) == Some(lock) {
             continue;
-        }
-        if locked {
-            return Err(Failure::Usage {
-                message: format!("`{}` would have to change", path.display()),
-                help: "Run `govc check` without --locked, review the lock file and commit it."
-                    .into(),
-            });
         }
         write_whole(&path, lock.to_text().as_bytes())?;
     }

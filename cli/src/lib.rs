@@ -23,11 +23,11 @@ pub mod state;
 pub mod times;
 mod translated;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 /// The program: reads the command line, runs what it asks for, and tells how that went.
 pub fn main() -> std::process::ExitCode {
-    let arguments = arguments::Arguments::parse();
+    let arguments = read_command_line();
     let style = output::Style::new(arguments.color);
     start_tracing(arguments.verbose, style.is_coloured_err());
     match commands::run(arguments, &style) {
@@ -42,6 +42,30 @@ pub fn main() -> std::process::ExitCode {
             }
             failure.exit_code()
         }
+    }
+}
+
+/// What the command line asks for; ends the process where that is help, or makes no sense.
+fn read_command_line() -> arguments::Arguments {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let mut command = arguments::Arguments::command().color(colour_of_help(&words));
+    let mut matches = command.get_matches_mut();
+    arguments::Arguments::from_arg_matches_mut(&mut matches)
+        .unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// Help is printed before the command line is understood, so that its colour is looked for apart.
+fn colour_of_help(words: &[std::ffi::OsString]) -> clap::ColorChoice {
+    let words = words.iter().map(|word| word.to_str().unwrap_or_default());
+    let words: Vec<&str> = words.take_while(|word| *word != "--").collect();
+    let values = words.iter().enumerate().filter_map(|(at, word)| match *word {
+        "--color" => words.get(at + 1).copied(),
+        word => word.strip_prefix("--color="),
+    });
+    match values.last() {
+        Some("never") => clap::ColorChoice::Never,
+        Some("always") => clap::ColorChoice::Always,
+        _ => clap::ColorChoice::Auto,
     }
 }
 

@@ -167,9 +167,13 @@ fn render_with(
     width: usize,
     links: bool,
 ) -> String {
-    // Links are escapes, and belong where colours do.
+    // Links are escapes, and belong where colours do. Lines break at spaces alone: packets and paths
+    // are copied out of them, and half a moment or name is none.
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width)
+        .with_word_separator(textwrap::WordSeparator::AsciiSpace)
+        .with_word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .with_break_words(false)
         .with_links(links)
         .without_cause_chain();
     let mut text = String::new();
@@ -295,10 +299,25 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a line to standard output.
 pub fn line(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    Ok(())
+    out(format!("{text}\n").as_bytes())
+}
+
+/// Writes to standard output. That nobody reads it any more is no failure: the command goes on, and
+/// ends with the code that it would have had, which is what scripts decide by.
+pub fn out(bytes: &[u8]) -> Result<(), Failure> {
+    unless_closed(std::io::stdout().write_all(bytes))
+}
+
+/// Likewise to standard error.
+pub fn err(bytes: &[u8]) -> Result<(), Failure> {
+    unless_closed(std::io::stderr().write_all(bytes))
+}
+
+fn unless_closed(written: std::io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 #[cfg(test)]
@@ -307,6 +326,23 @@ mod tests {
     use govc_grammar::span::{FileId, Span};
 
     use super::*;
+
+    #[test]
+    fn what_is_copied_is_whole() {
+        let source = Source { name: "a.gov".into(), text: "let a = 1\n".into() };
+        let packet = "packet { from acme.payments.api-gateway  source 2001:db8:20::1/128  \
+                      at \"2027-01-01T00:00Z\"  to acme.a-very-long-name-of-a-scope.that-goes-on.and-on }";
+        let span = Span::new(FileId(0), 0, 3);
+        let help = format!("it is let through, for example:\n{packet}\nexpect deny");
+        let diagnostic = Diagnostic::new(codes::UNUSED, "here", span, "label").help(help);
+        for width in *WIDTH.start()..=*WIDTH.end() {
+            let shown = Style::plain(width).diagnostic(&diagnostic, std::slice::from_ref(&source));
+            let words: Vec<&str> = shown.split_whitespace().collect();
+            for word in packet.split_whitespace() {
+                assert!(words.contains(&word), "`{word}` is broken at {width}: {shown}");
+            }
+        }
+    }
 
     #[test]
     fn labels_anywhere_are_drawn() {

@@ -8,8 +8,6 @@ mod place;
 mod sarif;
 mod short;
 
-use std::io::Write as _;
-
 use govc_compiler::sources::Source;
 use govc_grammar::diagnostic::{Code, Diagnostic};
 
@@ -18,7 +16,7 @@ use crate::{
     commands::plural,
     failure::Failure,
     levels::Levels,
-    output::{Style, line},
+    output::{Style, err, line},
 };
 
 /// Diagnostics that people are shown at most, unless they ask for more.
@@ -61,7 +59,7 @@ pub fn report(
             if left_out > 0 {
                 text.push_str(&format!("{}; --limit 0 shows all\n", left_out_text(left_out)));
             }
-            std::io::stderr().write_all(text.as_bytes())?;
+            err(text.as_bytes())?;
         }
         Format::Json => {
             for diagnostic in shown {
@@ -77,7 +75,7 @@ pub fn report(
     }
     if left_out > 0 && !people {
         // Standard output belongs to the format.
-        std::io::stderr().write_all(format!("{}\n", left_out_text(left_out)).as_bytes())?;
+        err(format!("{}\n", left_out_text(left_out)).as_bytes())?;
     }
     Ok(())
 }

@@ -381,6 +381,74 @@ fn coverage_lists_what_no_test_needs_and_can_be_demanded() {
     assert_eq!(code, 0);
     let (code, out, err) = govc(at, &["test", "a.gov", "--coverage-min", "34"]);
     assert_eq!((code, format!("{out}{err}").contains("at least 34 %")), (1, true), "{out}{err}");
+    assert!(out.contains("untested ledger.audit  a.gov:6"), "whoever asks for more is told: {out}");
+}
+
+#[test]
+fn too_little_coverage_is_told_in_every_format() {
+    let directory = directory(&[]);
+    let at = directory.path();
+    let govc = |format: &str, more: &[&str]| {
+        govc(at, &[&["test", "a.gov", "--format", format, "--coverage-min", "34"], more].concat())
+    };
+    for format in ["json", "sarif", "github", "junit"] {
+        let (code, out, err) = govc(format, &[]);
+        assert_eq!(code, 1, "{out}{err}");
+        for told in
+            ["untested ledger.audit  a.gov:6", "1 of 3 rules covered, 33 %", "at least 34 %"]
+        {
+            assert!(err.contains(told), "{format}: {err}");
+        }
+    }
+    let (_, out, _) = govc("json", &["--coverage"]);
+    let told: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let coverage = &told["coverage"];
+    assert_eq!((&coverage["rules"], &coverage["covered"]), (&json!(3), &json!(1)));
+    assert_eq!((&coverage["percent"], &coverage["wanted"]), (&json!(33), &json!(34)));
+    let untested = &coverage["untested"];
+    assert_eq!(untested[0], json!({ "rule": "ledger.audit", "place": "a.gov:6" }));
+    let (_, out, _) = govc("junit", &[]);
+    assert!(out.contains("tests=\"2\"") && out.contains("failures=\"1\""), "{out}");
+    assert!(out.contains("type=\"coverage\"") && out.contains("untested ledger.audit"), "{out}");
+}
+
+#[test]
+fn queries_have_no_name_that_policies_have() {
+    let directory = directory(&[(
+        "named.gov",
+        "test \"reads\"",
+        "assert query { never permit from acme.guest }\ntest \"reads\"",
+    )]);
+    let ask = |file: &str| govc(directory.path(), &["query", file, "--from", "acme.payments.api"]);
+    let (code, out, err) = ask("named.gov");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out.replace("named.gov", "a.gov"), ask("a.gov").1);
+    // What was asked is not told as something that the policy has.
+    let (code, _, err) = govc(directory.path(), &["query", "a.gov", "--from", "acme.gest"]);
+    assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");
+}
+
+#[test]
+fn explain_blames_what_was_typed() {
+    let directory = directory(&[]);
+    let explain = |packet: &str| govc(directory.path(), &["explain", "a.gov", packet]);
+    let (code, _, err) = explain("packet { from acme.guest");
+    assert_eq!((code, err.contains("the packet does not close its brace")), (2, true), "{err}");
+    let (code, _, err) = explain("from acme.guest }");
+    assert_eq!((code, err.contains("closes a brace")), (2, true), "{err}");
+    let (code, _, err) = explain("typo.pcap");
+    assert_eq!(
+        (code, err.contains("`typo.pcap` is neither a file nor a packet")),
+        (2, true),
+        "{err}"
+    );
+    for packet in
+        ["from acme.gest  proto tcp port 80", "packet { from acme.guest  proot tcp port 80 }"]
+    {
+        let (code, _, err) = explain(packet);
+        assert!(code == 1 && err.contains(packet), "{err}");
+        assert!(!err.contains("test ") && !err.contains("package p"), "no wrapper: {err}");
+    }
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn json_is_an_object_a_line() {
         assert_eq!(error["labels"][0]["line"], 6);
         assert_eq!(error["labels"][0]["column"], 44);
         assert_eq!(error["labels"][0]["end_column"], 49);
-        assert_eq!(error["fixes"][0]["applicability"], "machine_applicable");
+        assert_eq!(error["fixes"][0]["applicability"], "maybe_incorrect");
         assert_eq!(error["fixes"][0]["edits"][0]["replacement"], "ports");
     }
 }
@@ -195,7 +195,7 @@ fn the_number_of_diagnostics_is_limited() {
 #[test]
 fn sure_fixes_are_applied() {
     let wrong = "package a\n# ports\nlet web-ports = 80;\nlet a = 8000-8099\n\
-        policy q {\n    on ingress\n    allow r { from anyone  tcp port web-prots, a  log  log }\n}\n";
+        policy q {\n    on ingress\n    allow r { from anyone  tcp port Web-Ports, a  log  log }\n}\n";
     let right = "package a\n// ports\nlet web-ports = 80\nlet a = 8000..8099\n\
         policy q {\n    on ingress\n    permit r { from anyone  proto tcp port web-ports, a  log }\n}\n";
     let directory = directory(&[("a.gov", wrong)]);
@@ -205,7 +205,7 @@ fn sure_fixes_are_applied() {
     let (code, out, _) =
         told(&govc(directory.path(), &["check", "a.gov", "--fix", "--diff", "--color", "never"]));
     assert_eq!(code, 1);
-    assert!(out.contains("-    allow r { from anyone  tcp port web-prots, a  log  log }"), "{out}");
+    assert!(out.contains("-    allow r { from anyone  tcp port Web-Ports, a  log  log }"), "{out}");
     assert!(
         out.contains("+    permit r { from anyone  proto tcp port web-ports, a  log }"),
         "{out}"
@@ -226,18 +226,29 @@ fn sure_fixes_are_applied() {
 
 #[test]
 fn guesses_are_not_applied() {
-    let text = "package a\nlet n = 8099..8000\npolicy q { on ingress permit r { from anyone source node3 } }\n\
-        let node1 = 10.0.0.1 node2 = 10.0.0.2\n";
-    let directory = directory(&[("a.gov", text)]);
-    let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));
-    assert_eq!(code, 1);
-    assert_eq!(fs::read_to_string(directory.path().join("a.gov")).unwrap(), text);
+    let domain = "domain acme = 7 { level { low } }\nscope acme { api  web }\n\
+        zone pods = interface \"a\"\n";
+    for text in [
+        "let n = 8099..8000\npolicy q { on ingress permit r { from anyone source node3 } }\n\
+         let node1 = 10.0.0.1 node2 = 10.0.0.2\n",
+        // Whoever is not declared yet is not somebody else.
+        &format!("{domain}policy q {{ on ingress permit r {{ from acme.api2 }} }}\n"),
+        &format!("{domain}stamp on pods {{ subject acme.api2 }}\n"),
+        &format!("{domain}policy q {{ on ingress permit r {{ from !acme.web }} }}\n"),
+        &format!("{domain}policy q {{ on ingress permit r {{ from acme.**, !acme.web }} }}\n"),
+    ] {
+        let text = format!("package a\n{text}");
+        let directory = directory(&[("a.gov", &text)]);
+        let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));
+        assert_eq!(code, 1);
+        assert_eq!(fs::read_to_string(directory.path().join("a.gov")).unwrap(), text);
+    }
 }
 
 #[test]
 fn packages_that_are_only_used_are_not_fixed() {
     let directory = directory(&[
-        ("a.gov", "package a\nuse b\npolicy q { on ingress deny r { source offcie } }\n"),
+        ("a.gov", "package a\nuse b\npolicy q { on ingress deny r { source OFFICE } }\n"),
         ("b.gov", "package b\nlet office = 10.0.0.0/8;\n"),
     ]);
     let (code, ..) = told(&govc(directory.path(), &["check", "a.gov", "--fix"]));
@@ -298,6 +309,88 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(run(FAULTY, &["check", "a.gov"]).0, 1);
     assert_eq!(run(FAULTY, &["check", "a.gov", "--format", "nice"]).0, 2);
     assert_eq!(run(FAULTY, &["check", "missing.gov"]).0, 3);
+}
+
+/// Exit code of `govc` when nobody reads what it prints.
+fn unread(directory: &Path, arguments: &[&str]) -> i32 {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_govc"));
+    let command = command.current_dir(directory).args(arguments);
+    command.stdout(closed()).stderr(closed()).status().unwrap().code().unwrap()
+}
+
+#[test]
+fn exit_codes_are_the_same_when_nobody_reads() {
+    let files = [
+        ("bad.gov", FAULTY),
+        ("good.gov", TESTED),
+        ("more.gov", &TESTED.replace("port 80 }", "port 80..90 }")),
+    ];
+    let directory = directory(&files);
+    for arguments in [
+        &["check", "--json", "bad.gov"][..],
+        &["check", "bad.gov"],
+        &["check", "--format", "sarif", "bad.gov"],
+        &["check", "good.gov"],
+        &["test", "good.gov"],
+        &["test", "--coverage-min", "100", "--json", "good.gov"],
+        &["diff", "good.gov", "more.gov"],
+        &["diff", "more.gov", "good.gov"],
+        &["fmt", "--check", "good.gov"],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let read = told(&govc(directory.path(), arguments)).0;
+        assert_eq!(unread(directory.path(), arguments), read, "{arguments:?}");
+    }
+    assert_eq!(unread(directory.path(), &["diff", "good.gov", "more.gov"]), 12);
+}
+
+#[test]
+fn lock_files_do_not_change_when_they_are_locked() {
+    let text = "package a\ndomain acme = 7 { level { low } }\nscope acme { web }\n";
+    let directory = directory(&[("a.gov", text)]);
+    let check = |more: &[&str]| {
+        told(&govc(directory.path(), &[&["check", "a.gov", "--locked"], more].concat()))
+    };
+    let (code, out, err) = check(&["--format", "short"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(
+        err,
+        "a.gov:2:8: error[GOV3014]: the lock file of package `a` would have to change\n"
+    );
+    let (code, out, err) = check(&["--json"]);
+    let object: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &object["code"], err.as_str()), (1, &"GOV3014".into(), ""));
+    assert!(!directory.path().join("a.lock").exists());
+    let other = told(&govc(directory.path(), &["build", "a.gov", "--locked", "-o", "a.img"])).0;
+    assert_eq!((other, directory.path().join("a.img").exists()), (1, false));
+    assert_eq!(told(&govc(directory.path(), &["check", "a.gov"])).0, 0);
+    assert_eq!(check(&[]).0, 0);
+}
+
+#[test]
+fn help_has_the_colour_that_was_asked_for() {
+    let help = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_govc"));
+        let command = command.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1").args(arguments);
+        told(&command.output().unwrap()).1
+    };
+    assert!(help(&["--help"]).contains('\u{1b}'), "the test sees colours");
+    for arguments in [
+        &["--color", "never", "--help"][..],
+        &["--color=never", "check", "--help"],
+        &["check", "--color", "never", "-h"],
+    ] {
+        let told = help(arguments);
+        assert!(told.contains("Usage") && !told.contains('\u{1b}'), "{arguments:?}: {told:?}");
+    }
+    let (code, out, _) = run("", &["--color", "always", "--help"]);
+    assert!(code == 0 && out.contains('\u{1b}'));
 }
 
 #[test]

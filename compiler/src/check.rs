@@ -30,6 +30,8 @@ mod templates;
 mod times;
 mod translations;
 mod unused;
+mod well_known;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ use govc_grammar::diagnostic::{Diagnostic, Severity};
 use govc_grammar::span::{FileId, Span};
 
 use crate::checked::{Policy, Zone};
+use crate::codes;
 use crate::index::{self, Index};
 use crate::lock::Locks;
 use crate::resolve::{Packages, World};
@@ -100,6 +103,33 @@ fn with_syntax(mut checked: Checked, mut syntax: Vec<Diagnostic>) -> Checked {
     syntax.append(&mut checked.diagnostics);
     let sound = syntax.iter().all(|one| one.severity() != Severity::Error);
     Checked { policy: checked.policy.filter(|_| sound), diagnostics: syntax, ..checked }
+}
+
+/// What there is to say where lock files must not change: those of `changed`
+/// ([`Checked::locks_changed`]) would have to.
+#[must_use]
+pub fn stale_locks(
+    files: &[(FileId, ast::File)],
+    changed: &[smol_str::SmolStr],
+) -> Vec<Diagnostic> {
+    let mut told = Vec::new();
+    for (_, file) in files {
+        let package = file.package.as_ref().map(ast::Path::text).unwrap_or_default();
+        let domain = file.items.iter().find_map(|item| match item {
+            ast::Item::Domain(domain) => Some(domain),
+            _ => None,
+        });
+        if let Some(domain) = domain.filter(|_| changed.contains(&package)) {
+            let message = format!("the lock file of package `{package}` would have to change");
+            let label = "has names whose numbers are not in it";
+            told.push(
+                Diagnostic::new(codes::STALE_LOCK, message, domain.name.span, label).help(
+                    "run `govc check` without `--locked`, review the lock file and commit it",
+                ),
+            );
+        }
+    }
+    told
 }
 
 /// Checks all files together. Never fails: whatever is wrong is a diagnostic.

@@ -111,6 +111,7 @@ codes! {
     NO_LEVEL_GAP = "GOV3011", "no number left between two levels", Error;
     LEVELS_REORDERED = "GOV3012", "levels in another order than in the lock file", Error;
     BATCH_CANNOT_GROW = "GOV3013", "batch that cannot grow where it is", Error;
+    STALE_LOCK = "GOV3014", "lock file that would have to change", Error;
 
     // GOV41xx: what is probably not meant.
     UNUSED = "GOV4101", "defined and never used", Warning;
@@ -122,6 +123,7 @@ codes! {
     REPEATED = "GOV4107", "repeated without effect", Warning;
     NEVER_HOLDS = "GOV4108", "condition that never holds", Warning;
     UNFULFILLED = "GOV4109", "expectation that is not fulfilled", Warning;
+    EMPTY_TEST = "GOV4110", "test without packets", Warning;
     NO_EXCEPTION = "GOV4120", "exception that takes nothing out", Warning;
     DEPRECATED = "GOV4121", "deprecated name", Warning;
     CAP_UNREACHED = "GOV4122", "highest level that nothing becomes", Warning;

@@ -58,7 +58,8 @@ impl Definition {
     }
 
     /// Whether a mark that covers its name is about it. What is said before a whole policy is not
-    /// about each rule, and what is said before a whole vocabulary explains no single name in it.
+    /// about each rule, and what is said before a whole vocabulary explains no single name in it. Nobody
+    /// can name a parameter but who uses its template, which is marked itself.
     fn is_meant_by(&self, mark: &ast::Mark) -> bool {
         let inner = matches!(
             self.kind,
@@ -69,7 +70,7 @@ impl Definition {
                 (Covered::Entry, _) => mark.covers == self.span,
                 (Covered::Rule, _) => self.kind == Kind::Rule,
                 (Covered::Item, MarkKind::Documentation(_)) => !inner,
-                (Covered::Item, _) => self.kind != Kind::Rule,
+                (Covered::Item, _) => !matches!(self.kind, Kind::Rule | Kind::Parameter),
             }
     }
 

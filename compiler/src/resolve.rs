@@ -16,9 +16,9 @@ use smol_str::SmolStr;
 
 use crate::check::cycles::{self, Circle};
 use crate::check::kind::Kind;
-use crate::check::names::Catalogue;
+use crate::check::names::{Catalogue, Sought};
 use crate::check::private::Private;
-use crate::check::sets::SetValue;
+use crate::check::sets::{Numbers, SetValue};
 use crate::check::sink::Sink;
 use crate::checked::DomainId;
 use crate::codes;
@@ -133,7 +133,7 @@ impl Packages {
             let text = path.text();
             let Some(&other) = by_text.get(&text) else {
                 broken = true;
-                self.report_unknown(&text, path.span, sink);
+                self.report_unknown(file, &text, path.span, sink);
                 continue;
             };
             if let Some(&first) = used.get(&other) {
@@ -153,19 +153,25 @@ impl Packages {
         View { package, packages, domains: Vec::new(), broken }
     }
 
-    fn report_unknown(&self, text: &str, span: Span, sink: &mut Sink) {
+    fn report_unknown(&self, file: &ast::File, text: &str, span: Span, sink: &mut Sink) {
         let diagnostic = Diagnostic::new(
             codes::UNKNOWN_PACKAGE,
             format!("unknown package `{text}`"),
             span,
             "not found",
         );
+        // A package that the file sees already would be used twice.
+        let seen = |other: &str| file.package.iter().chain(file.uses()).any(|p| p.text() == other);
         let others = self.list.iter().map(|package| package.text.as_str());
-        sink.push(match suggest::near(text, others) {
-            Some(near) => {
+        let (used, free): (Vec<&str>, Vec<&str>) = others.partition(|other| seen(other));
+        sink.push(match (suggest::near(text, free), suggest::nearest(text, used)) {
+            (Some(near), _) => {
                 near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), span)
             }
-            None => diagnostic.help(format!(
+            (None, Some(used)) => diagnostic.help(format!(
+                "`{used}` is visible here already: if it is meant, remove this line"
+            )),
+            (None, None) => diagnostic.help(format!(
                 "packages are found by their path: put `{}.gov` on the search path",
                 text.replace('.', "/")
             )),
@@ -433,11 +439,26 @@ impl<'w> Lookup<'w, '_> {
         }
     }
 
-    /// Position of a set.
+    /// Position of a set, of prefixes or of anything.
     pub(crate) fn set(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
+        self.set_sought(name, Kind::Prefixes.into(), sink)
+    }
+
+    /// Position of a set where numbers are wanted.
+    pub(crate) fn set_of_numbers(
+        &self,
+        name: &ast::Name,
+        numbers: Numbers,
+        sink: &mut Sink,
+    ) -> Option<usize> {
+        let advice = numbers.advice(&name.text);
+        self.set_sought(name, Sought { advice, ..Kind::Ports.into() }, sink)
+    }
+
+    fn set_sought(&self, name: &ast::Name, sought: Sought, sink: &mut Sink) -> Option<usize> {
         let world = self.world;
         let known = (world.sets.as_slice(), &world.set_ids);
-        let at = self.of_package(known, Kind::Prefixes, |set| &set.name, name, sink)?;
+        let at = self.of_package(known, sought, |set| &set.name, name, sink)?;
         self.note(name.span, || Meant::Set(at));
         Some(at)
     }
@@ -446,7 +467,8 @@ impl<'w> Lookup<'w, '_> {
     pub(crate) fn template(&self, name: &ast::Name, sink: &mut Sink) -> Option<usize> {
         let world = self.world;
         let known = (world.templates.as_slice(), &world.template_ids);
-        let at = self.of_package(known, Kind::Template, |template| &template.name, name, sink)?;
+        let at =
+            self.of_package(known, Kind::Template.into(), |template| &template.name, name, sink)?;
         self.note(name.span, || Meant::Template(at));
         Some(at)
     }
@@ -455,11 +477,12 @@ impl<'w> Lookup<'w, '_> {
     fn of_package<T>(
         &self,
         (known, ids): (&[Defined<'_, T>], &ByPackage),
-        kind: Kind,
+        sought: Sought,
         named: impl Fn(&T) -> &ast::Name,
         name: &ast::Name,
         sink: &mut Sink,
     ) -> Option<usize> {
+        let kind = sought.kind;
         let find = |package: &usize| {
             let at = *ids.get(&(*package, name.text.clone()))?;
             Some((at, known.get(at)?))
@@ -470,7 +493,7 @@ impl<'w> Lookup<'w, '_> {
         let offered = |one: &Defined<'_, T>| here.may_name(one.package, kind, &name.text);
         let mut candidates = found.clone().filter(|(_, one)| offered(one));
         let Some((at, one)) = candidates.next().or_else(|| found.next()) else {
-            return self.unknown(kind, &name.text, name.span, sink);
+            return self.not_found(sought, &name.text, name.span, sink);
         };
         one.used.set(true);
         if let Some((_, other)) = candidates.next() {

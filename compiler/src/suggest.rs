@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Near {
     pub(crate) name: SmolStr,
-    /// No other name is as near, and it is a slip of one or two keys away.
+    /// Nothing else can have been meant.
     pub(crate) sure: bool,
 }
 
@@ -26,8 +26,21 @@ impl Near {
 /// The distance up to which a misspelling is a slip of the fingers.
 const SLIP_MAX: usize = 2;
 
-/// The candidate nearest to `text`, and how sure it is.
+/// The name nearest to `text`. What is spelt otherwise may not be declared yet, and another name
+/// gives other rights: only one that differs in nothing but its letters' case is sure.
 pub(crate) fn near<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<Near> {
+    let name = nearest(text, candidates.clone())?;
+    let wanted = text.to_lowercase();
+    let same = candidates.into_iter().filter(|other| other.to_lowercase() == wanted);
+    Some(Near { name: name.into(), sure: same.take(2).count() == 1 })
+}
+
+/// The word nearest to `text` among all that the language knows in a place: a slip of the fingers
+/// that only one of them is near to is sure.
+pub(crate) fn near_word<'a>(
     text: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
 ) -> Option<Near> {
@@ -114,8 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_name_in_reach_is_sure() {
+    fn only_the_case_of_a_names_letters_is_sure() {
         let sure = |text, names: &[&'static str]| near(text, names.iter().copied()).map(|n| n.sure);
+        assert_eq!(sure("EU", &["us", "eu"]), Some(true));
+        assert_eq!(sure("EU", &["eu", "Eu"]), Some(false));
+        assert_eq!(sure("intrenal", &["public", "internal"]), Some(false));
+        assert_eq!(sure("acme.payments.api2", &["acme.payments.api"]), Some(false));
+    }
+
+    #[test]
+    fn only_the_one_word_in_reach_is_sure() {
+        let sure =
+            |text, names: &[&'static str]| near_word(text, names.iter().copied()).map(|n| n.sure);
         assert_eq!(sure("intrenal", &["public", "internal"]), Some(true));
         assert_eq!(sure("n3", &["n1", "n2"]), None);
         assert_eq!(sure("node3", &["node1", "node2"]), Some(false));

@@ -480,6 +480,9 @@ pub struct Policy {
     pub repeated: Vec<Repeated>,
     /// The rules in order.
     pub rules: Vec<Rule>,
+    /// No part of it was left out because it could not be read.
+    #[serde(skip)]
+    pub whole: bool,
     /// The whole item.
     pub span: Span,
 }

@@ -174,6 +174,11 @@ pub(crate) fn policy_parts(body: &[Lexeme]) -> Vec<&[Lexeme]> {
         let before = at.checked_sub(1).and_then(|at| token(body, at));
         let starts = match lexeme.token {
             T::On | T::Tier | T::Permit | T::Deny | T::Pass | T::Observe => true,
+            // No action, though other languages have it as one.
+            T::Reject => {
+                let name = token(body, at + 1).is_some_and(T::is_word);
+                name && matches!(token(body, at + 2), Some(T::LeftBrace | T::Text))
+            }
             other => lexeme.first && other.is_word() && !is_clause_word(other),
         };
         let after_head = matches!(
@@ -187,11 +192,17 @@ pub(crate) fn policy_parts(body: &[Lexeme]) -> Vec<&[Lexeme]> {
 
 /// Cuts the body of a rule into clauses.
 pub(crate) fn clauses(body: &[Lexeme]) -> Vec<&[Lexeme]> {
-    let mut in_proto = token(body, 0) == Some(Token::Proto);
+    use Token as T;
+    let mut begin = 0;
     cut(body, false, |at, lexeme| {
-        let starts = starts_clause(body, at, lexeme, in_proto);
+        let word = token(body, begin);
+        // A word that is a clause by itself is no name that the next word goes on with.
+        let whole = begin + 1 == at
+            && matches!(word, Some(T::Log | T::Reject | T::Fragments | T::Options))
+            && is_clause_word(lexeme.token);
+        let starts = whole || starts_clause(body, at, lexeme, word == Some(T::Proto));
         if starts {
-            in_proto = lexeme.token == Token::Proto;
+            begin = at;
         }
         starts
     })
@@ -258,6 +269,43 @@ fn cut(
     }
     end_at(&mut begin, lexemes.len());
     pieces
+}
+
+/// Whether what stands behind tokens belongs to a list of senders, objects, operations, addresses
+/// or numbers, and to no condition.
+pub(crate) fn in_list(before: &[Lexeme]) -> bool {
+    use Token as T;
+    /// Lists that are longer are written by programs, which do not mistake the language.
+    const TOKENS_MAX: usize = 1024;
+    let mut depth = 0_usize;
+    for (at, lexeme) in before.iter().enumerate().rev().take(TOKENS_MAX) {
+        match lexeme.token {
+            T::RightBrace => depth += 1,
+            T::LeftBrace if depth == 0 => return false,
+            T::LeftBrace => depth -= 1,
+            _ if depth > 0 => {}
+            T::Where | T::When => return false,
+            // Sets have `within` as well, and `=` where they are defined.
+            token if is_operator(token) && !matches!(token, T::Within | T::Equal) => return false,
+            T::From
+            | T::To
+            | T::Operation
+            | T::Source
+            | T::Destination
+            | T::Port
+            | T::Type
+            | T::Code
+            | T::Let => {
+                // `.from` is a name.
+                let dot = at.checked_sub(1).and_then(|at| token(before, at)) == Some(T::Dot);
+                if !dot {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A word that starts a clause of a rule.

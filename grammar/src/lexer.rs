@@ -293,7 +293,7 @@ pub(crate) fn lex(source: &str, problems: &mut Problems) -> Vec<Lexeme> {
         let mended = if token.is_sound() {
             Mended::Good(token)
         } else {
-            lexical_error::mend(source, token, start..end, problems)
+            lexical_error::mend(source, token, start..end, &lexemes, problems)
         };
         let (token, guess) = match mended {
             Mended::Good(token) => (token, false),

@@ -2,22 +2,30 @@
 
 use std::ops::Range;
 
+use crate::chunk::in_list;
 use crate::codes;
 use crate::diagnostic::{Applicability, Code, Diagnostic};
-use crate::lexer::{Mended, Token};
+use crate::lexer::{Lexeme, Mended, Token};
 use crate::literal;
 use crate::problems::{Problems, shorten};
+use crate::span::Span;
 
-/// Looks into one token and reports what is wrong with it.
+/// Looks into one token and reports what is wrong with it; `before` are the tokens before it.
 pub(crate) fn mend(
     source: &str,
     token: Token,
     range: Range<u32>,
+    before: &[Lexeme],
     problems: &mut Problems,
 ) -> Mended {
     use Token as T;
     let text = source.get(range.start as usize..range.end as usize).unwrap_or_default();
     let span = problems.span(range.start, range.end);
+    if matches!(token, T::AndAnd | T::OrOr | T::Bang) && in_list(before) {
+        let from = before.last().is_some_and(|last| last.token == T::From);
+        problems.push(operator_in_list(text, token, span, from));
+        return if token == T::Bang { Mended::Drop } else { Mended::Guess(T::Comma) };
+    }
     let fix = sure_fix(source, token, range.clone());
     let mut report = |code, message: String, label: &str, help: &str| {
         let diagnostic = Diagnostic::new(code, message, span, label).help(help);
@@ -78,6 +86,23 @@ pub(crate) fn mend(
         }
         T::Unknown => Mended::Lost,
         good => Mended::Good(good),
+    }
+}
+
+/// Lists have no operators: what is meant stands side by side, and what is not, behind `except`.
+fn operator_in_list(text: &str, token: Token, span: Span, from: bool) -> Diagnostic {
+    let (word, help) = if token == Token::Bang {
+        ("except", "name what is meant first: `from anyone except acme.guest`")
+    } else {
+        (",", "separate what stands in a list by `,`")
+    };
+    let message = format!("`{text}` is written `{word}` in a list");
+    let told = Diagnostic::new(codes::FOREIGN_OPERATOR, message, span, "not an operator");
+    let told = told.help(help);
+    match token {
+        Token::Bang if from => told.replace(span, "anyone except ", Applicability::MaybeIncorrect),
+        Token::Bang => told,
+        _ => told.replace(span, ",", Applicability::MaybeIncorrect),
     }
 }
 

@@ -399,14 +399,19 @@ impl Driver<'_> {
             _ => None,
         };
         let mut parts = Vec::new();
+        let mut whole = true;
         for part in chunk::policy_parts(body) {
             if self.session.problems.is_full() {
                 self.session.problems.leave_out(self.span_of(part));
+                whole = false;
                 break;
             }
-            parts.extend(self.policy_part(part));
+            let read = self.policy_part(part);
+            whole &= read.is_some();
+            parts.extend(read);
         }
         let mut policy = policy?;
+        policy.whole = whole;
         policy.span = self.span_of(lexemes);
         fill_policy(&mut policy, parts);
         Some(Item::Policy(*policy))
@@ -437,14 +442,21 @@ impl Driver<'_> {
     /// Puts in an action where a word like one stands, and reports the word.
     fn mend_action(&mut self, part: &[Lexeme]) -> Option<Vec<Lexeme>> {
         let at = usize::from(token(part, 0) == Some(Token::Observe));
-        let lexeme = part.get(at).filter(|lexeme| lexeme.token == Token::Word)?;
+        let lexeme = part.get(at)?;
+        if !matches!(lexeme.token, Token::Word | Token::Reject) {
+            return None;
+        }
         let word = self.session.text_of(lexeme.start, lexeme.end);
         let span = self.session.span(lexeme.start, lexeme.end);
-        let (action, diagnostic) = if let Some((meant, action)) = suggest::foreign_action(word) {
+        let (action, diagnostic) = if lexeme.token == Token::Reject {
+            let open = part.iter().find(|lexeme| lexeme.token == Token::LeftBrace);
+            let open = open.map(|open| self.session.span(open.start, open.end));
+            (Token::Deny, suggest::reject_as_action(span, open))
+        } else if let Some((meant, action)) = suggest::foreign_action(word) {
             (action, suggest::foreign_action_diagnostic(word, meant, span))
         } else {
             let (meant, action) = suggest::action(word)?;
-            (action, suggest::unknown_keyword(word, meant, span))
+            (action, suggest::unknown_action(word, meant, span))
         };
         self.session.problems.push(diagnostic);
         let mut mended = part.to_vec();

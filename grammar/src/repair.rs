@@ -174,7 +174,7 @@ impl Repair<'_, '_> {
         let word = self.session.text_of(lexeme.start, lexeme.end);
         let (meant, keyword) = suggest::item(word)?;
         let span = self.session.span(lexeme.start, lexeme.end);
-        self.session.problems.push(suggest::unknown_keyword(word, meant, span));
+        self.session.problems.push(suggest::unknown_item(word, meant, span));
         Some(keyword)
     }
 }

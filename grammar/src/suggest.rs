@@ -1,7 +1,7 @@
 //! Finds the word that was meant.
 
 use crate::codes;
-use crate::diagnostic::{Applicability, Diagnostic};
+use crate::diagnostic::{Applicability, Diagnostic, Edit};
 use crate::lexer::Token;
 use crate::problems::shorten;
 use crate::span::Span;
@@ -101,13 +101,41 @@ pub(crate) fn similar<'c>(
         .map(|(_, candidate)| candidate)
 }
 
-/// A word stands where a keyword belongs, and one is near.
-pub(crate) fn unknown_keyword(word: &str, meant: &str, span: Span) -> Diagnostic {
+/// A word stands where an item begins, and is not one that begins items.
+pub(crate) fn unknown_item(word: &str, meant: &str, span: Span) -> Diagnostic {
+    if FOREIGN_ITEMS.iter().any(|(foreign, _)| *foreign == word) {
+        return unknown_keyword(word, meant, span, std::iter::empty());
+    }
+    unknown_keyword(word, meant, span, ITEMS.iter().map(|(keyword, _)| *keyword))
+}
+
+/// A word stands where an action belongs, and one is near.
+pub(crate) fn unknown_action(word: &str, meant: &str, span: Span) -> Diagnostic {
+    unknown_keyword(word, meant, span, ACTIONS.iter().map(|(action, _)| *action))
+}
+
+/// A word stands where a keyword belongs, and one is near. Of two that are equally near, either may
+/// be meant.
+pub(crate) fn unknown_keyword<'c>(
+    word: &str,
+    meant: &str,
+    span: Span,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Diagnostic {
+    let written = word.to_lowercase();
+    let distance = |other: &str| strsim::osa_distance(&written, other);
+    let nearest = distance(meant);
+    let mut rivals = candidates.filter(|other| *other != meant);
+    let applicability = if rivals.any(|other| distance(other) <= nearest) {
+        Applicability::MaybeIncorrect
+    } else {
+        Applicability::MachineApplicable
+    };
     let message = format!("unknown keyword `{}`", shorten(word));
     let label = format!("did you mean `{meant}`?");
     Diagnostic::new(codes::UNKNOWN_KEYWORD, message, span, label)
         .help(format!("write `{meant}`"))
-        .replace(span, meant, Applicability::MachineApplicable)
+        .replace(span, meant, applicability)
 }
 
 /// A word of another language stands where an action belongs.
@@ -123,4 +151,19 @@ pub(crate) fn foreign_action_diagnostic(word: &str, meant: &str, span: Span) -> 
     Diagnostic::new(codes::FOREIGN_ACTION, message, span, label)
         .help(format!("write `{meant}`"))
         .replace(span, meant, applicability)
+}
+
+/// `reject name {` stands where a rule belongs: it is a clause of rules that deny. `open` is the
+/// brace.
+pub(crate) fn reject_as_action(span: Span, open: Option<Span>) -> Diagnostic {
+    let message = "`reject` is no action, it is a clause of rules that deny";
+    let label = "the actions are `permit`, `deny` and `pass`";
+    let told = Diagnostic::new(codes::FOREIGN_ACTION, message, span, label)
+        .help("write `deny NAME { reject .. }`");
+    let Some(open) = open else { return told };
+    let edits = vec![
+        Edit { span, replacement: "deny".to_owned() },
+        Edit { span: open.behind(), replacement: " reject".to_owned() },
+    ];
+    told.fix("write `deny`, and `reject` in its braces", Applicability::MaybeIncorrect, edits)
 }

@@ -1,6 +1,6 @@
 //! Turns what the generated parser did not expect into advice.
 
-use crate::chunk::{is_action, is_clause_word, is_operator, token};
+use crate::chunk::{in_list, is_action, is_clause_word, is_operator, token};
 use crate::codes;
 use crate::diagnostic::{Applicability, Code, Diagnostic};
 use crate::expected::Expected;
@@ -54,6 +54,7 @@ pub(crate) fn explain(
         Scene::foreign_action,
         Scene::misspelt,
         Scene::unclosed_paren,
+        Scene::condition_word_in_list,
         Scene::missing_comma,
         Scene::missing_comma_before_name,
     ];
@@ -242,7 +243,7 @@ impl Scene<'_> {
         let found = self.found.filter(|found| found.token == Token::Word)?;
         let word = self.text(found);
         let meant = suggest::similar(word, self.expected.words())?;
-        Some(suggest::unknown_keyword(word, meant, self.span(found)))
+        Some(suggest::unknown_keyword(word, meant, self.span(found), self.expected.words()))
     }
 
     fn unclosed_paren(&self) -> Option<Diagnostic> {
@@ -260,6 +261,37 @@ impl Scene<'_> {
         }
         let message = "this parenthesis is never closed".to_owned();
         Some(self.diagnostic(codes::UNCLOSED, message, open.pop()?, "never closed", "add a `)`"))
+    }
+
+    /// `from a and b`, `from not a`: words of conditions, which lists do not have.
+    fn condition_word_in_list(&self) -> Option<Diagnostic> {
+        let (found, before) = self.found.zip(self.before)?;
+        let message = |word: Lexeme| {
+            format!("`{}` belongs to conditions, and this is a list", self.text(word))
+        };
+        let member = !is_clause_word(before.token) && before.token != Token::Comma;
+        if matches!(found.token, Token::And | Token::Or) && member {
+            in_list(self.lexemes.get(..self.at)?).then_some(())?;
+            let help = format!("write `,` instead of `{}`", self.text(found));
+            let code = codes::UNEXPECTED;
+            let told = self.diagnostic(code, message(found), found, "not expected", &help);
+            let place = self.span(before).behind().to(self.span(found));
+            return Some(told.replace(place, ",", Applicability::MaybeIncorrect));
+        }
+        // It was read as the name of a member.
+        let at = self.at.checked_sub(1).filter(|_| before.token == Token::Not && !found.first)?;
+        let goes_on = found.token.is_word() || found.token.is_value();
+        (goes_on && in_list(self.lexemes.get(..at)?)).then_some(())?;
+        let help = "name what is meant, and behind `except` what is not: \
+                    `from anyone except acme.guest`";
+        let told =
+            self.diagnostic(codes::UNEXPECTED, message(before), before, "not expected", help);
+        let from = at.checked_sub(1).and_then(|at| token(self.lexemes, at)) == Some(Token::From);
+        Some(if from {
+            told.replace(self.span(before), "anyone except", Applicability::MaybeIncorrect)
+        } else {
+            told
+        })
     }
 
     /// Two members of a list side by side.

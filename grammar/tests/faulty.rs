@@ -1,7 +1,7 @@
 //! Faulty texts: which diagnostics, at which places, and what is left of the tree.
 
 use govc_grammar::ast::{File, Item, Rule};
-use govc_grammar::diagnostic::{Code, Diagnostic, Severity};
+use govc_grammar::diagnostic::{Applicability, Code, Diagnostic, Severity};
 use govc_grammar::span::FileId;
 use govc_grammar::{DIAGNOSTICS_MAX, FILE_BYTES_MAX, NESTING_MAX, codes, parse};
 
@@ -123,6 +123,20 @@ fn operators_of_other_languages() {
         let (file, _) = faults(&source, &[(codes::FOREIGN_OPERATOR, place)]);
         assert_eq!(rules(&file)[0].clauses.len(), 1);
     }
+    for (clause, place, words) in [
+        ("from !b", "!", "`!` is written `except` in a list"),
+        ("from a, !b", "!", "`!` is written `except` in a list"),
+        ("from a && b", "&&", "`&&` is written `,` in a list"),
+        ("proto tcp port 80 || 443", "||", "`||` is written `,` in a list"),
+        ("where level is a, operation is b, !(level is c)", "!", "`!` is written `not` here"),
+    ] {
+        let source = format!("package p policy a {{ permit x {{ to b {clause} }} }}");
+        let (_, told) = faults(&source, &[(codes::FOREIGN_OPERATOR, place)]);
+        assert_eq!(told[0].message, words, "{clause}");
+        let sure =
+            told[0].fixes.iter().any(|f| f.applicability == Applicability::MachineApplicable);
+        assert_eq!(sure, words.contains("not"), "{clause}");
+    }
     let source = "package p policy a { permit x { where level = b } }";
     let (file, _) = faults(source, &[(codes::ASSIGNMENT_IN_CONDITION, "=")]);
     assert_eq!(rules(&file)[0].clauses.len(), 1);
@@ -140,6 +154,16 @@ const WRONG_CLAUSES: &[(&str, Code, &str, &str)] = &[
         "residency",
         "missing `,` between `a` and `residency`",
     ),
+    ("from a and b", codes::UNEXPECTED, "and", "`and` belongs to conditions, and this is a list"),
+    ("from a or b.**", codes::UNEXPECTED, "or", "`or` belongs to conditions, and this is a list"),
+    (
+        "proto tcp port 80 and 443",
+        codes::UNEXPECTED,
+        "and",
+        "`and` belongs to conditions, and this is a list",
+    ),
+    ("from not a", codes::UNEXPECTED, "not", "`not` belongs to conditions, and this is a list"),
+    ("from a, not b", codes::UNEXPECTED, "not", "`not` belongs to conditions, and this is a list"),
     ("from a,", codes::UNEXPECTED, ",", "expected a name after `,`"),
     ("from", codes::UNEXPECTED, "from", "expected a name after `from`"),
     ("from a, to b", codes::UNEXPECTED, ",", "no `,` stands before the clause `to`"),
@@ -297,6 +321,45 @@ const WRONG_ITEMS: &[(&str, Code, &str, &str)] = &[
 fn wrong_items_cost_one_diagnostic_each() {
     for (item, code, place, message) in WRONG_ITEMS {
         item_fault(item, *code, place, message);
+    }
+}
+
+#[test]
+fn reject_is_no_action() {
+    for head in
+        ["on ingress\n    reject x {", "on ingress reject x {", "on ingress\nreject x \"w\" {"]
+    {
+        let source =
+            format!("package p\npolicy a {{\n    {head} from b }}\n    permit y {{ }}\n}}");
+        let (file, told) = faults(&source, &[(codes::FOREIGN_ACTION, "reject")]);
+        assert_eq!(told[0].help.as_deref(), Some("write `deny NAME { reject .. }`"));
+        assert_eq!(told[0].fixes[0].edits.len(), 2);
+        let Some(Item::Policy(policy)) = file.items.last() else { panic!("{file:?}") };
+        assert_eq!((policy.hooks.len(), policy.rules.len(), policy.whole), (1, 2, true));
+    }
+    // It stays a name, and a clause.
+    let source =
+        "package p policy a { on ingress permit reject { } deny x { reject } tier reject }";
+    faults(source, &[]);
+}
+
+#[test]
+fn parts_of_policies_that_are_lost_are_remembered() {
+    let source = "package p policy a { on ingres permit y { } }";
+    let (file, told) = faults(source, &[(codes::UNKNOWN_KEYWORD, "ingres")]);
+    assert_eq!(told[0].help.as_deref(), Some("write `ingress`"));
+    let Some(Item::Policy(policy)) = file.items.last() else { panic!("{file:?}") };
+    assert!(!policy.whole && policy.hooks.is_empty());
+}
+
+#[test]
+fn clauses_behind_those_of_one_word_are_not_lost() {
+    for clause in ["log", "reject", "fragments", "options"] {
+        let source = format!(
+            "package p policy a {{ deny x {{ from b {clause} operation c.d where level is }} }}"
+        );
+        let (file, _) = faults(&source, &[(codes::UNEXPECTED, "is")]);
+        assert_eq!(rules(&file)[0].clauses.len(), 3, "{clause}");
     }
 }
 

@@ -40,9 +40,14 @@ impl Workspace<'_> {
             proposals.name(definition, &prefix);
         }
         if wanted.packages {
-            unit.index.packages.iter().for_each(|package| proposals.plain(package, "package"));
-            let known: Vec<String> = self.files.all().filter_map(|file| file.package()).collect();
-            known.iter().for_each(|package| proposals.plain(package, "package"));
+            let mut known: Vec<String> =
+                unit.index.packages.iter().map(ToString::to_string).collect();
+            known.extend(self.files.all().filter_map(|file| file.package()));
+            let rest = |package: &'_ String| match prefix.as_str() {
+                "" => Some(package.clone()),
+                prefix => Some(package.strip_prefix(prefix)?.strip_prefix('.')?.to_owned()),
+            };
+            known.iter().filter_map(rest).for_each(|rest| proposals.plain(&rest, "package"));
         }
         let is_incomplete = proposals.items.len() >= PROPOSALS_MAX;
         let list = lsp::CompletionList { is_incomplete, items: proposals.items };
@@ -205,6 +210,13 @@ impl<'t> Typed<'t> {
     }
 
     fn wanted(&self) -> Wanted {
+        let mut wanted = self.wanted_here();
+        // Behind a dot a path goes on, which no word of the language does.
+        wanted.words.retain(|_| self.path.is_empty());
+        wanted
+    }
+
+    fn wanted_here(&self) -> Wanted {
         let (last, text) = self.back(1);
         if self.path.is_empty() && text == "@" {
             return Wanted::words(&["expect", "deprecated"]);
@@ -529,6 +541,18 @@ mod tests {
         assert_eq!(wanted("package a\nstamp on ").1, [Kind::Zone]);
         assert_eq!(wanted("package a\nscope d { a at ").1, [Kind::Level]);
         assert_eq!(wanted("package a\ntest \"t\" { packet { } expect permit by ").1.len(), 2);
+    }
+
+    #[test]
+    fn no_word_goes_on_with_a_path() {
+        let rule = "package a\npolicy p {\n on ingress\n permit r { ";
+        for text in
+            ["from acme.payments.", "from acme.b, acme.pay", "operation ledger.", "where acme."]
+        {
+            assert!(wanted(&format!("{rule}{text}")).0.is_empty(), "{text}");
+        }
+        assert_eq!(wanted(&format!("{rule}from acme.payments.")).1, [Kind::Scope, Kind::Domain]);
+        assert!(wanted("package a\ntest \"t\" { packet { } expect permit by p.").0.is_empty());
     }
 
     #[test]

@@ -15,6 +15,7 @@ const VOCABULARY: &str = include_str!("../../examples/policies/acme/vocabulary.g
 const WITHOUT_EXAMPLE: &[(&str, &str)] = &[
     ("GOV0026", "a file of 64 MiB"),
     ("GOV0107", "rules that overlap beyond measure"),
+    ("GOV3014", "`--locked`, which no policy holds"),
     ("GOV5012", "a million rules"),
     ("GOV5014", "rules that fill 256 MiB of tables"),
     ("GOV5016", "templates that write out 64 MiB"),

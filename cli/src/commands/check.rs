@@ -1,9 +1,16 @@
 //! `check`, `test`, `build`: everything that needs no kernel.
 
-use govc_compiler::{checked::Policy, codes, testing};
+use govc_compiler::{
+    checked::{self, Policy},
+    codes,
+    testing::{self, CaseResult},
+};
 use govc_grammar::diagnostic::Severity;
 
-use super::{coverage, fix, granted, plural};
+use super::{
+    coverage::{self, Coverage},
+    fix, granted, plural,
+};
 use crate::{
     arguments::{Build, Check, Format, Stage, Test},
     failure::Failure,
@@ -125,8 +132,39 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
         input.report(style)?;
         input.diagnostics.clear();
     }
-    let Compiled { policy, table, image } = &compiled;
-    let results = testing::run(policy, table, image);
+    let results = testing::run(&compiled.policy, &compiled.table, &compiled.image);
+    let (mut outcomes, failed) = outcomes(arguments, &mut input, &compiled, &results, style)?;
+    let coverage = coverage::measure(&input, &compiled.policy, &results, arguments);
+    if chatty {
+        line(&format!("{} passed, {failed} failed", results.len() - failed))?;
+    } else if input.format() == Format::Junit {
+        outcomes.extend(coverage.as_ref().and_then(Coverage::outcome));
+        line(junit::render(&input.title(), &outcomes)?.trim_end())?;
+    } else {
+        input.report(style)?;
+    }
+    if let Some(coverage) = &coverage {
+        if input.format() == Format::Json {
+            line(&coverage.json()?)?;
+        }
+        coverage.tell(input.format(), style)?;
+    }
+    input.compiled = Some(compiled);
+    input.keep_locks(&arguments.sources)?;
+    let enough = coverage.as_ref().is_none_or(Coverage::is_enough);
+    if failed == 0 && enough { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// What became of each test, told where people look, and how many packets failed; their diagnostics
+/// are added to those of the policy.
+fn outcomes(
+    arguments: &Test,
+    input: &mut Input,
+    Compiled { policy, image, .. }: &Compiled,
+    results: &[CaseResult],
+    style: &Style,
+) -> Result<(Vec<junit::Outcome>, usize), Failure> {
+    let chatty = input.format().is_chatty();
     let grants = Grants::new(&arguments.transit, image)?;
     let mut outcomes = Vec::new();
     let mut failed = 0;
@@ -141,7 +179,7 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
         }
         failed += failures.len();
         if chatty {
-            tell_test(&input, &test.title, &failures, style)?;
+            tell_test(input, test, &failures, style)?;
             for case in &test.cases {
                 let pair = (policy, image);
                 let becomes = grants.becomes(pair, case.hook, &case.request)?;
@@ -155,32 +193,28 @@ pub fn test(arguments: &Test, style: &Style) -> Result<(), Failure> {
         outcomes.push(junit::Outcome {
             title: test.title.to_string(),
             file: file.unwrap_or_default(),
+            kind: codes::TEST_FAILED.id,
             failures: failures.iter().map(|one| (one.message.clone(), shown(one))).collect(),
         });
         input.diagnostics.append(&mut failures);
     }
-    if chatty {
-        line(&format!("{} passed, {failed} failed", results.len() - failed))?;
-    } else if input.format() == Format::Junit {
-        line(junit::render(&input.title(), &outcomes)?.trim_end())?;
-    } else {
-        input.report(style)?;
-    }
-    let enough = coverage::report(&input, &compiled.policy, &results, arguments, style)?;
-    input.compiled = Some(compiled);
-    input.keep_locks(&arguments.sources)?;
-    if failed == 0 && enough { Ok(()) } else { Err(Failure::Told) }
+    Ok((outcomes, failed))
 }
 
 /// A line for the test, and what is wrong with it.
 fn tell_test(
     input: &Input,
-    title: &str,
+    test: &checked::Test,
     failures: &[govc_grammar::diagnostic::Diagnostic],
     style: &Style,
 ) -> Result<(), Failure> {
-    let mark = if failures.is_empty() { style.good("ok  ") } else { style.bad("FAIL") };
-    line(&format!("{mark} {title}"))?;
+    let mark = match (failures, test.cases.as_slice()) {
+        // It tries nothing, of which a warning tells.
+        ([], []) => style.dim("none"),
+        ([], _) => style.good("ok  "),
+        _ => style.bad("FAIL"),
+    };
+    line(&format!("{mark} {}", test.title))?;
     for failure in failures {
         line(input.render(failure, style).trim_end())?;
     }

@@ -1,10 +1,6 @@
 //! `fmt`: the one layout.
 
-use std::{
-    collections::BTreeSet,
-    io::{Read as _, Write as _},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, io::Read as _, path::PathBuf};
 
 use govc_compiler::sources::Source;
 use govc_format::FormatError;
@@ -18,7 +14,7 @@ use crate::{
     failure::Failure,
     input,
     levels::Levels,
-    output::{Style, line},
+    output::{Style, line, out},
     report::{self, Reporting},
 };
 
@@ -83,7 +79,7 @@ fn standard_input(arguments: &Fmt, style: &Style) -> Result<(), Failure> {
     let name = path.display().to_string();
     let after = lay_out(&name, &before, style)?.ok_or(Failure::Told)?;
     if !(arguments.check || arguments.diff) {
-        return Ok(std::io::stdout().write_all(after.as_bytes())?);
+        return out(after.as_bytes());
     }
     if after == before {
         return Ok(());

@@ -10,6 +10,8 @@ pub struct Outcome {
     pub title: String,
     /// The file that it stands in.
     pub file: String,
+    /// What kind of failure it would be: the code of a diagnostic, `coverage`.
+    pub kind: &'static str,
     /// What is wrong with each packet that failed, in one line, and with the source.
     pub failures: Vec<(String, String)>,
 }
@@ -30,7 +32,7 @@ pub fn render(package: &str, outcomes: &[Outcome]) -> Result<String, Failure> {
                 .map(|(message, shown)| (message.as_str(), shown.as_str()))
                 .unzip();
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_type(govc_compiler::codes::TEST_FAILED.id);
+            status.set_type(outcome.kind);
             status.set_message(messages.join("; "));
             status.set_description(shown.join("\n"));
             status

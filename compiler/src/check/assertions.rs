@@ -72,6 +72,7 @@ fn frame_source(assertion: &ast::Assertion) -> ast::Policy {
         tier: None,
         rules: Vec::new(),
         repeated: Vec::new(),
+        whole: true,
         span: assertion.span,
     }
 }

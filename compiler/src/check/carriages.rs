@@ -34,7 +34,7 @@ fn kind(name: &ast::Name, sink: &mut Sink) -> Option<bool> {
     let message = format!("unknown carriage `{}`", name.text);
     let told = Diagnostic::new(codes::UNKNOWN_CARRIAGE, message, name.span, "no carriage");
     let kinds = KINDS.map(|(kind, _)| kind);
-    sink.fail(match suggest::near(&name.text, kinds) {
+    sink.fail(match suggest::near_word(&name.text, kinds) {
         Some(near) => near.offer(told.help(format!("did you mean `{}`?", near.name)), name.span),
         None => told.help(format!("the carriages are {}", suggest::list(kinds, kinds.len()))),
     })

@@ -234,7 +234,7 @@ impl Lookup<'_, '_> {
         let all = suggest::list(radius::NAMES, radius::NAMES.len());
         let message = format!("unknown radius `{text}`");
         let diagnostic = Diagnostic::new(codes::UNKNOWN_RADIUS, message, path.span, "not found");
-        let diagnostic = match suggest::near(&text, radius::NAMES) {
+        let diagnostic = match suggest::near_word(&text, radius::NAMES) {
             Some(near) => {
                 near.offer(diagnostic.help(format!("did you mean `{}`?", near.name)), path.span)
             }

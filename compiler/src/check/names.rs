@@ -102,8 +102,10 @@ impl Catalogue {
         lookup: Lookup<'c, '_>,
         kind: Kind,
     ) -> impl Iterator<Item = &'c Known> {
+        // Where numbers are wanted, sets of prefixes are no help; elsewhere a set may be of either.
+        let fits = move |found| if kind == Kind::Ports { found == kind } else { kind.takes(found) };
         self.known.iter().filter(move |known| {
-            kind.takes(known.kind) && lookup.sees_package(known.package) && known.offered(lookup)
+            fits(known.kind) && lookup.sees_package(known.package) && known.offered(lookup)
         })
     }
 
@@ -163,6 +165,21 @@ fn add_domain(domain: &DomainNames, known: &mut Vec<Known>) {
     }
 }
 
+/// What a name that is not found should have been.
+pub(crate) struct Sought {
+    pub(crate) kind: Kind,
+    /// The attribute that the name is compared with.
+    pub(crate) compared: Option<(&'static str, Span)>,
+    /// What to do where no name is like it.
+    pub(crate) advice: Option<String>,
+}
+
+impl From<Kind> for Sought {
+    fn from(kind: Kind) -> Self {
+        Self { kind, compared: None, advice: None }
+    }
+}
+
 impl Lookup<'_, '_> {
     pub(crate) fn catalogue(&self) -> &Catalogue {
         self.world.catalogue.get_or_init(|| Catalogue::new(self.world))
@@ -176,7 +193,7 @@ impl Lookup<'_, '_> {
         span: Span,
         sink: &mut Sink,
     ) -> Option<T> {
-        self.unknown_with(kind, text, span, None, sink)
+        self.not_found(kind.into(), text, span, sink)
     }
 
     /// Likewise; `compared` is the attribute that the name is compared with.
@@ -188,6 +205,18 @@ impl Lookup<'_, '_> {
         compared: Option<(&'static str, Span)>,
         sink: &mut Sink,
     ) -> Option<T> {
+        self.not_found(Sought { compared, ..kind.into() }, text, span, sink)
+    }
+
+    /// Likewise.
+    pub(crate) fn not_found<T>(
+        &self,
+        sought: Sought,
+        text: &str,
+        span: Span,
+        sink: &mut Sink,
+    ) -> Option<T> {
+        let Sought { kind, compared, advice } = sought;
         let here = self.at(span);
         if here.view.broken {
             sink.poison();
@@ -199,15 +228,18 @@ impl Lookup<'_, '_> {
         if let Some(other) = other {
             return sink.fail(here.another_kind(kind, text, span, other.kind, compared));
         }
-        let hidden = catalogue
+        let mut hidden = catalogue
             .exactly(text)
-            .find(|known| kind.takes(known.kind) && !seen(known) && known.offered(here));
-        if let Some(hidden) = hidden {
-            return sink.fail(here.not_used(hidden.kind, text, span, hidden.package));
+            .filter(|known| kind.takes(known.kind) && !seen(known) && known.offered(here));
+        if let Some(first) = hidden.next() {
+            let sure = hidden.all(|other| other.package == first.package);
+            let mut told = here.not_used(first.kind, text, span, first.package);
+            told.fixes.retain(|_| sure);
+            return sink.fail(told);
         }
         let message = format!("unknown {} `{text}`", kind.noun());
         let diagnostic = Diagnostic::new(kind.unknown(), message, span, "not found");
-        sink.fail(here.advise(kind, text, span, diagnostic))
+        sink.fail(here.advise((kind, advice), text, span, diagnostic))
     }
 
     /// A name of a package that the file does not use.
@@ -245,7 +277,13 @@ impl Lookup<'_, '_> {
         }
     }
 
-    fn advise(&self, kind: Kind, text: &str, span: Span, diagnostic: Diagnostic) -> Diagnostic {
+    fn advise(
+        &self,
+        (kind, advice): (Kind, Option<String>),
+        text: &str,
+        span: Span,
+        diagnostic: Diagnostic,
+    ) -> Diagnostic {
         if !self.catalogue().may_look_at(self.catalogue().known.len()) {
             return diagnostic.help(format!("{}, or `use` its package", kind.declaration()));
         }
@@ -254,7 +292,7 @@ impl Lookup<'_, '_> {
             return near
                 .offer(diagnostic.help(format!("did you mean `{}{star}`?", near.name)), span);
         }
-        diagnostic.help(self.what_there_is(kind))
+        diagnostic.help(advice.unwrap_or_else(|| self.what_there_is(kind)))
     }
 
     fn what_there_is(&self, kind: Kind) -> String {

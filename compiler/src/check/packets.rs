@@ -48,6 +48,9 @@ pub(crate) fn check_all(
         let Some(lookup) = world.lookup(file) else { continue };
         for item in &source.items {
             let ast::Item::Test(test) = item else { continue };
+            if test.cases.is_empty() {
+                sink.push(empty(test));
+            }
             let cases = test.cases.iter().filter_map(|case| {
                 let packet = packet(lookup, case, edges, times, sink);
                 let by = expected(lookup, outline, case, sink);
@@ -66,6 +69,13 @@ pub(crate) fn check_all(
         }
     }
     tests
+}
+
+/// A test that succeeds whatever the policy says.
+fn empty(test: &ast::Test) -> Diagnostic {
+    let message = format!("test `{}` has no packets", test.title.text);
+    Diagnostic::new(codes::EMPTY_TEST, message, test.title.span, "tries nothing")
+        .help("write `packet { .. } expect permit` or `deny` in it, or remove the test")
 }
 
 /// The rule that is expected to decide, when one is; `None` after an error.

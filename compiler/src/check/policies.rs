@@ -255,7 +255,8 @@ fn default_tier(world: &World<'_>) -> usize {
 fn hooks(lookup: Lookup<'_, '_>, policy: &ast::Policy, sink: &mut Sink) -> [Option<HookScope>; 3] {
     let mut hooks = [None, None, None];
     let mut seen: [Option<Span>; 3] = [None; 3];
-    if policy.hooks.is_empty() {
+    // What could not be read may have said it.
+    if policy.hooks.is_empty() && policy.whole {
         let message = format!("policy `{}` does not say where it holds", policy.name.text);
         sink.push(
             Diagnostic::new(codes::NO_HOOK, message, policy.name.span, "no `on`")

@@ -5,7 +5,9 @@ use govc_grammar::diagnostic::{Applicability, Diagnostic};
 use govc_grammar::span::Span;
 
 use super::labels::said_twice;
-use super::sets::{ICMP_CODES, ICMP_TYPES, Numbers, PORTS, SOURCE_PORTS, numbers, span_of};
+use super::sets::{
+    ICMP_CODES, ICMP_TYPES, ICMPV6_TYPES, Numbers, PORTS, SOURCE_PORTS, numbers, span_of,
+};
 use super::sink::Sink;
 use crate::checked::Protocol;
 use crate::codes;
@@ -36,7 +38,7 @@ pub(crate) fn protocol(
     }
     let has_ports = matches!(proto.kind, ProtoKind::Tcp | ProtoKind::Udp | ProtoKind::Sctp);
     let has_types = matches!(proto.kind, ProtoKind::Icmp | ProtoKind::Icmpv6);
-    let mut list = |set: &Option<ast::Set>, meaning: Numbers, allowed: bool| {
+    let mut list = |set: Option<&ast::Set>, meaning: Numbers, allowed: bool| {
         let Some(set) = set else { return Some(None) };
         if !allowed {
             let span = span_of(&set.members).unwrap_or(proto.span);
@@ -44,10 +46,12 @@ pub(crate) fn protocol(
         }
         numbers(lookup, set, meaning, sink).map(Some)
     };
-    let ports = list(&proto.ports, PORTS, has_ports);
-    let source_ports = list(&proto.source_ports, SOURCE_PORTS, has_ports);
-    let icmp_types = list(&proto.icmp_types, ICMP_TYPES, has_types);
-    let icmp_codes = list(&proto.icmp_codes, ICMP_CODES, has_types);
+    let [(ports, of_ports), (source_ports, of_source_ports), (types, of_types), (codes, of_codes)] =
+        sets(proto);
+    let ports = list(ports, of_ports, has_ports);
+    let source_ports = list(source_ports, of_source_ports, has_ports);
+    let icmp_types = list(types, of_types, has_types);
+    let icmp_codes = list(codes, of_codes, has_types);
     Some(Protocol {
         number: number?,
         ports: ports?,
@@ -55,6 +59,20 @@ pub(crate) fn protocol(
         icmp_types: icmp_types?.map(bytes),
         icmp_codes: icmp_codes?.map(bytes),
     })
+}
+
+/// Destination ports, source ports, types and codes, each with what its numbers mean.
+pub(crate) fn sets(proto: &ast::Proto) -> [(Option<&ast::Set>, Numbers); 4] {
+    let types = match proto.kind {
+        ProtoKind::Icmpv6 => ICMPV6_TYPES,
+        _ => ICMP_TYPES,
+    };
+    [
+        (proto.ports.as_ref(), PORTS),
+        (proto.source_ports.as_ref(), SOURCE_PORTS),
+        (proto.icmp_types.as_ref(), types),
+        (proto.icmp_codes.as_ref(), ICMP_CODES),
+    ]
 }
 
 fn protocol_number(kind: ProtoKind, sink: &mut Sink) -> Option<u8> {

@@ -16,6 +16,7 @@ use super::sets;
 use super::shapes;
 use super::sink::Sink;
 use super::times;
+use super::written::{Said, Written, said_again};
 use crate::checked::{Answer, From, Match, Protocol, Rule, ScopeRange};
 use crate::codes;
 use crate::lock::SUBJECT_LAST;
@@ -23,36 +24,53 @@ use crate::resolve::Lookup;
 use crate::vocabulary::DomainNames;
 
 /// The clauses of a rule by kind.
-#[derive(Default)]
 struct Clauses<'a> {
-    from: Option<(&'a ast::Selection<FromItem>, Span)>,
-    to: Option<(&'a ast::Selection<ast::Pattern>, Span)>,
-    operation: Option<(&'a ast::Selection<ast::Pattern>, Span)>,
-    source: Option<(&'a ast::Set, Span)>,
-    destination: Option<(&'a ast::Set, Span)>,
-    log: Option<(Option<ast::Sampling>, Span)>,
-    since: Option<(&'a ast::Text, Span)>,
-    until: Option<(&'a ast::Text, Span)>,
-    reject: Option<Span>,
-    quarantine: Option<(&'a ast::Name, Span)>,
-    fragments: Option<Span>,
-    options: Option<Span>,
+    from: Option<(&'a ast::Selection<FromItem>, Said)>,
+    to: Option<(&'a ast::Selection<ast::Pattern>, Said)>,
+    operation: Option<(&'a ast::Selection<ast::Pattern>, Said)>,
+    source: Option<(&'a ast::Set, Said)>,
+    destination: Option<(&'a ast::Set, Said)>,
+    log: Option<(Option<ast::Sampling>, Said)>,
+    since: Option<(&'a ast::Text, Said)>,
+    until: Option<(&'a ast::Text, Said)>,
+    reject: Option<Said>,
+    quarantine: Option<(&'a ast::Name, Said)>,
+    fragments: Option<Said>,
+    options: Option<Said>,
     /// All of them: `where` and `proto` may stand several times.
-    list: &'a [ast::Clause],
+    all: Written<'a>,
 }
 
 impl<'a> Clauses<'a> {
+    fn new(all: Written<'a>) -> Self {
+        Self {
+            from: None,
+            to: None,
+            operation: None,
+            source: None,
+            destination: None,
+            log: None,
+            since: None,
+            until: None,
+            reject: None,
+            quarantine: None,
+            fragments: None,
+            options: None,
+            all,
+        }
+    }
+
     fn conditions(&self) -> impl Iterator<Item = &'a ast::Condition> + use<'a> {
-        let list = self.list.iter().filter_map(|clause| match &clause.kind {
+        let list = self.all.list.iter().filter_map(|clause| match &clause.kind {
             ClauseKind::Where(conditions) => Some(conditions),
             _ => None,
         });
         list.flatten()
     }
 
-    fn protos(&self) -> impl Iterator<Item = (&'a ast::Proto, Span)> + use<'a> {
-        self.list.iter().filter_map(|clause| match &clause.kind {
-            ClauseKind::Proto(proto) => Some((proto, clause.span)),
+    fn protos(&self) -> impl Iterator<Item = (&'a ast::Proto, Said)> + use<'a> {
+        self.all.iter().filter_map(|(clause, said)| match &clause.kind {
+            ClauseKind::Proto(proto) => Some((proto, said)),
             _ => None,
         })
     }
@@ -63,7 +81,7 @@ pub(crate) fn check<'a>(
     lookup: Lookup<'_, '_>,
     frame: &PolicyFrame<'_>,
     rule: &ast::Rule,
-    clauses: &'a [ast::Clause],
+    clauses: Written<'a>,
     asked: &mut Asked<'a>,
     rules: &mut Vec<Rule>,
     sink: &mut Sink,
@@ -100,18 +118,18 @@ pub(crate) fn check_match<'a>(
     lookup: Lookup<'_, '_>,
     frame: &PolicyFrame<'_>,
     action: Action,
-    list: &'a [ast::Clause],
+    list: Written<'a>,
     asked: &mut Asked<'a>,
     sink: &mut Sink,
 ) -> Option<Match> {
     let clauses = sort_clauses(list, sink);
     let answers = [
-        ("log", clauses.log.map(|(_, span)| span)),
+        ("log", clauses.log.map(|(_, said)| said)),
         ("reject", clauses.reject),
-        ("quarantine", clauses.quarantine.map(|(_, span)| span)),
+        ("quarantine", clauses.quarantine.map(|(_, said)| said)),
     ];
-    for (word, span) in answers {
-        let Some(span) = span else { continue };
+    for (word, said) in answers {
+        let Some(Said { span, .. }) = said else { continue };
         let message = format!("an assertion sees no packets, so there is nothing to {word}");
         sink.push(
             Diagnostic::new(codes::ASSERTION_LOGS, message, span, "does nothing")
@@ -148,37 +166,36 @@ fn check_action(frame: &PolicyFrame<'_>, rule: &ast::Rule, sink: &mut Sink) {
     }
 }
 
-fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
-    let mut clauses = Clauses { list, ..Clauses::default() };
-    for clause in list {
-        let span = clause.span;
+fn sort_clauses<'a>(list: Written<'a>, sink: &mut Sink) -> Clauses<'a> {
+    let mut clauses = Clauses::new(list);
+    for (clause, said) in list.iter() {
         let repeated = match &clause.kind {
-            ClauseKind::From(items) => say(&mut clauses.from, items, span, "from"),
-            ClauseKind::To(patterns) => say(&mut clauses.to, patterns, span, "to"),
-            ClauseKind::Operation(list) => say(&mut clauses.operation, list, span, "operation"),
-            ClauseKind::Source(members) => say(&mut clauses.source, members, span, "source"),
+            ClauseKind::From(items) => say(&mut clauses.from, items, said, "from"),
+            ClauseKind::To(patterns) => say(&mut clauses.to, patterns, said, "to"),
+            ClauseKind::Operation(list) => say(&mut clauses.operation, list, said, "operation"),
+            ClauseKind::Source(members) => say(&mut clauses.source, members, said, "source"),
             ClauseKind::Destination(members) => {
-                say(&mut clauses.destination, members, span, "destination")
+                say(&mut clauses.destination, members, said, "destination")
             }
-            ClauseKind::Since(time) => say(&mut clauses.since, time, span, "since"),
-            ClauseKind::Until(time) => say(&mut clauses.until, time, span, "until"),
-            ClauseKind::Quarantine(zone) => say(&mut clauses.quarantine, zone, span, "quarantine"),
+            ClauseKind::Since(time) => say(&mut clauses.since, time, said, "since"),
+            ClauseKind::Until(time) => say(&mut clauses.until, time, said, "until"),
+            ClauseKind::Quarantine(zone) => say(&mut clauses.quarantine, zone, said, "quarantine"),
             // Written out before, but for those that could not be.
             ClauseKind::Where(_) | ClauseKind::Proto(_) | ClauseKind::Like(_) => None,
             ClauseKind::Reject => {
-                let first = clauses.reject.replace(span);
-                first.map(|first| repeated_word("reject", span, first))
+                let first = clauses.reject.replace(said);
+                first.map(|first| repeated_word("reject", said, first))
             }
             ClauseKind::Shape(shape) => {
                 let (slot, word) = match shape {
                     ast::Shape::Fragments => (&mut clauses.fragments, "fragments"),
                     ast::Shape::Options => (&mut clauses.options, "options"),
                 };
-                slot.replace(span).map(|first| repeated_word(word, span, first))
+                slot.replace(said).map(|first| repeated_word(word, said, first))
             }
             ClauseKind::Log(sampling) => {
-                let first = clauses.log.replace((*sampling, span));
-                first.map(|(_, first)| repeated_word("log", span, first))
+                let first = clauses.log.replace((*sampling, said));
+                first.map(|(_, first)| repeated_word("log", said, first))
             }
         };
         if let Some(diagnostic) = repeated {
@@ -188,12 +205,18 @@ fn sort_clauses<'a>(list: &'a [ast::Clause], sink: &mut Sink) -> Clauses<'a> {
     clauses
 }
 
-fn repeated_word(word: &str, span: Span, first: Span) -> Diagnostic {
+fn repeated_word(word: &str, second: Said, first: Said) -> Diagnostic {
+    let help = "remove one of the two".to_owned();
     let message = format!("`{word}` is said twice");
-    Diagnostic::new(codes::REPEATED, message, span, "already said")
-        .and(first, "first said here")
-        .help("remove one of the two")
-        .replace(span, "", Applicability::MachineApplicable)
+    without_second(said_again(codes::REPEATED, message, second, first, help), second)
+}
+
+/// Offers to remove what is said again; not from a template, where others rely on it.
+fn without_second(told: Diagnostic, second: Said) -> Diagnostic {
+    match second.like {
+        None => told.replace(second.span, "", Applicability::MachineApplicable),
+        Some(_) => told,
+    }
 }
 
 /// `N` of `log 1 in N`.
@@ -216,9 +239,11 @@ fn answer(
     clauses: &Clauses<'_>,
     sink: &mut Sink,
 ) -> Answer {
-    let quarantine = clauses.quarantine.map(|(_, span)| ("quarantine", span));
-    let reject = clauses.reject.map(|span| ("reject", span));
-    if let Some((word, span)) = reject.or(quarantine).filter(|_| rule.action != Action::Deny) {
+    let quarantine = clauses.quarantine.map(|(_, said)| ("quarantine", said));
+    let reject = clauses.reject.map(|said| ("reject", said));
+    if let Some((word, Said { span, .. })) =
+        reject.or(quarantine).filter(|_| rule.action != Action::Deny)
+    {
         let message = format!("`{word}` says what becomes of packets that are denied");
         sink.push(
             Diagnostic::new(codes::ANSWER_WITHOUT_DENIAL, message, span, "nothing is denied")
@@ -226,12 +251,9 @@ fn answer(
                 .help(format!("remove `{word}`, or let the rule `deny`")),
         );
     } else if let (Some((_, first)), Some((_, second))) = (reject, quarantine) {
-        let message = "a packet is either rejected or put into quarantine";
-        sink.push(
-            Diagnostic::new(codes::SAID_TWICE, message, second, "something else is said")
-                .and(first, "said here")
-                .help("remove one of the two"),
-        );
+        let message = "a packet is either rejected or put into quarantine".to_owned();
+        let help = "remove one of the two".to_owned();
+        sink.push(said_again(codes::SAID_TWICE, message, second, first, help));
     }
     let zone = clauses.quarantine.and_then(|(zone, _)| lookup.zone(zone, sink));
     match (reject, zone) {
@@ -243,21 +265,18 @@ fn answer(
 
 /// Fills the place of a clause that may stand once.
 fn say<'a, T>(
-    slot: &mut Option<(&'a T, Span)>,
+    slot: &mut Option<(&'a T, Said)>,
     list: &'a T,
-    span: Span,
+    said: Said,
     word: &str,
 ) -> Option<Diagnostic> {
     let Some((_, first)) = slot else {
-        *slot = Some((list, span));
+        *slot = Some((list, said));
         return None;
     };
     let message = format!("`{word}` is said twice in one rule");
-    Some(
-        Diagnostic::new(codes::SAID_TWICE, message, span, "already said")
-            .and(*first, "first said here")
-            .help(format!("put everything behind one `{word}`, with commas between")),
-    )
+    let help = format!("put everything behind one `{word}`, with commas between");
+    Some(said_again(codes::SAID_TWICE, message, said, *first, help))
 }
 
 fn matches<'a>(
@@ -290,8 +309,10 @@ fn matches<'a>(
         ask_operations(lookup, &selection.except, asked, sink);
     }
     let protocols = protocols(lookup, clauses, sink);
-    let shapes =
-        shapes::allowed(action, clauses.fragments, clauses.options, clauses.protos(), sink);
+    let [fragments, options] =
+        [clauses.fragments, clauses.options].map(|shape| shape.map(|said| said.span));
+    let protos = clauses.protos().map(|(proto, said)| (proto, said.span));
+    let shapes = shapes::allowed(action, fragments, options, protos, sink);
     let sources = optional(clauses.source, |m| sets::prefixes(lookup, m, "source", sink));
     let destinations =
         optional(clauses.destination, |m| sets::prefixes(lookup, m, "destination", sink));
@@ -328,7 +349,7 @@ fn matches<'a>(
 
 /// The value of a clause that may be missing; `None` after an error.
 fn optional<'a, T, R>(
-    clause: Option<(&'a T, Span)>,
+    clause: Option<(&'a T, Said)>,
     check: impl FnOnce(&'a T) -> Option<R>,
 ) -> Option<Option<R>> {
     match clause {
@@ -410,7 +431,8 @@ fn senders(
         }
     }
     let mut list = Vec::with_capacity(others.len() + 1);
-    match lookup.scopes_without(merged(ranges), &selection.except, sink) {
+    let somebody = !others.is_empty();
+    match lookup.scopes_without(merged(ranges), &selection.except, somebody, sink) {
         Some(ranges) if !ranges.is_empty() => list.push(From::Scope(ranges)),
         Some(_) => {}
         None => failed = true,
@@ -502,7 +524,7 @@ fn protocols(
     const COMPARED_MAX: usize = 64;
     let mut protocols: Vec<Protocol> = Vec::with_capacity(clauses.protos().count());
     let mut whole = true;
-    for (proto, span) in clauses.protos() {
+    for (proto, said) in clauses.protos() {
         let Some(protocol) = proto::protocol(lookup, proto, sink) else {
             whole = false;
             continue;
@@ -512,12 +534,9 @@ fn protocols(
             && whole
         {
             let message = "the same `proto` is said twice".to_owned();
-            sink.push(
-                Diagnostic::new(codes::REPEATED, message, span, "already said")
-                    .and(first, "first said here")
-                    .help("remove one of the two: several `proto` are alternatives")
-                    .replace(span, "", Applicability::MachineApplicable),
-            );
+            let help = "remove one of the two: several `proto` are alternatives".to_owned();
+            let told = said_again(codes::REPEATED, message, said, first, help);
+            sink.push(without_second(told, said));
         }
         protocols.push(protocol);
     }
@@ -526,7 +545,7 @@ fn protocols(
 
 fn warn_unknown_object(frame: &PolicyFrame<'_>, clauses: &Clauses<'_>, sink: &mut Sink) {
     let [ingress, egress, forward] = frame.hooks.as_ref();
-    if let Some((_, span)) = clauses.to
+    if let Some((_, Said { span, .. })) = clauses.to
         && ingress.is_none()
         && (egress.is_some() || forward.is_some())
     {

@@ -63,15 +63,17 @@ impl<'w> Lookup<'w, '_> {
         for pattern in &selection.list {
             whole &= self.add_scopes(pattern, Sense::Meant, &mut ranges, sink).is_some();
         }
-        let left = self.scopes_without(merged(ranges), &selection.except, sink);
+        let left = self.scopes_without(merged(ranges), &selection.except, false, sink);
         left.filter(|_| whole)
     }
 
-    /// What exceptions leave of merged ranges.
+    /// What exceptions leave of merged ranges; `others` are meant as well, who are in no scope, so
+    /// that nothing may be left of the ranges.
     pub(crate) fn scopes_without(
         &self,
         ranges: Vec<ScopeRange>,
         except: &[ast::Pattern],
+        others: bool,
         sink: &mut Sink,
     ) -> Option<Vec<ScopeRange>> {
         let (Some(first), Some(last)) = (except.first(), except.last()) else {
@@ -96,7 +98,7 @@ impl<'w> Lookup<'w, '_> {
         if !whole {
             return None;
         }
-        if left.is_empty() && !from.is_empty() {
+        if left.is_empty() && !from.is_empty() && !others {
             let span = first.span.to(last.span);
             let message = "nobody is left";
             return sink.fail(

@@ -12,6 +12,7 @@ use super::cycles::{self, Circle};
 use super::kind::Kind;
 use super::ranges::{self, blocks, common, meets, without};
 use super::sink::Sink;
+use super::well_known;
 use crate::checked::Prefix;
 use crate::codes;
 use crate::resolve::{Lookup, World};
@@ -59,6 +60,28 @@ pub(crate) struct Numbers {
     max: u16,
     code: Code,
     reason: &'static str,
+    /// What some of them are called elsewhere.
+    names: well_known::Names,
+    /// One of them.
+    example: u16,
+}
+
+impl Numbers {
+    /// What to do about a name that stands where one of these belongs; nothing for ports that nobody
+    /// knows, which a set is meant for.
+    pub(crate) fn advice(self, name: &str) -> Option<String> {
+        let word = self.word;
+        match well_known::number(self.names, name) {
+            Some(number) => Some(format!(
+                "write its number, `{word} {number}`, or declare it with `let {name} = {number}`"
+            )),
+            None if self.max == PORTS.max => None,
+            None => Some(format!(
+                "write its number, such as `{word} {example}`, or declare it with `let {name} = {example}`",
+                example = self.example
+            )),
+        }
+    }
 }
 
 /// Ports of TCP, UDP and SCTP.
@@ -67,6 +90,8 @@ pub(crate) const PORTS: Numbers = Numbers {
     max: u16::MAX,
     code: codes::PORT_TOO_LARGE,
     reason: "ports have 16 bits: write a number up to 65535",
+    names: well_known::PORTS,
+    example: 80,
 };
 /// Source ports.
 pub(crate) const SOURCE_PORTS: Numbers = Numbers { word: "source port", ..PORTS };
@@ -76,9 +101,15 @@ pub(crate) const ICMP_TYPES: Numbers = Numbers {
     max: 255,
     code: codes::ICMP_TOO_LARGE,
     reason: "ICMP types and codes have 8 bits: write a number up to 255",
+    names: well_known::ICMP_TYPES,
+    example: 8,
 };
+/// ICMPv6 types.
+pub(crate) const ICMPV6_TYPES: Numbers =
+    Numbers { names: well_known::ICMPV6_TYPES, example: 128, ..ICMP_TYPES };
 /// ICMP codes.
-pub(crate) const ICMP_CODES: Numbers = Numbers { word: "code", ..ICMP_TYPES };
+pub(crate) const ICMP_CODES: Numbers =
+    Numbers { word: "code", names: &[], example: 0, ..ICMP_TYPES };
 
 /// Evaluates every `let`, those that others refer to first.
 pub(crate) fn evaluate_all(world: &mut World<'_>, sink: &mut Sink) {
@@ -260,7 +291,7 @@ fn collect(
     let mut whole = true;
     for (at, member) in members.iter().enumerate() {
         let before = ranges.0.len();
-        let Some(kind) = ranges.add(lookup, member, at, numbers, sink) else {
+        let Some(kind) = ranges.add(lookup, (member, at), *wanted, numbers, sink) else {
             whole = false;
             continue;
         };
@@ -442,8 +473,8 @@ impl Ranges {
     fn add(
         &mut self,
         lookup: Lookup<'_, '_>,
-        member: &SetMember,
-        at: usize,
+        (member, at): (&SetMember, usize),
+        wanted: Wanted<'_>,
         numbers: Numbers,
         sink: &mut Sink,
     ) -> Option<Kind> {
@@ -462,7 +493,10 @@ impl Ranges {
                 Some(Kind::Ports)
             }
             SetMember::Name(name) => {
-                let set = lookup.set(name, sink)?;
+                let set = match wanted {
+                    Wanted::Only(Kind::Ports, _) => lookup.set_of_numbers(name, numbers, sink)?,
+                    _ => lookup.set(name, sink)?,
+                };
                 match lookup.world.set_values.get(set)? {
                     SetValue::Prefixes(list) => {
                         self.0.extend(list.iter().map(|prefix| (prefix_range(prefix), at)));

@@ -20,7 +20,10 @@ use smol_str::SmolStr;
 use super::conditions::Asked;
 use super::cycles::{self, Circle};
 use super::kind::Kind;
+use super::proto;
+use super::sets::Numbers;
 use super::sink::Sink;
+use super::written::Written;
 use crate::codes;
 use crate::index::Meant;
 use crate::resolve::{Lookup, World};
@@ -28,13 +31,22 @@ use crate::suggest;
 
 /// The clauses of all that is `like` a template, by the place of the first clause as written.
 #[derive(Default)]
-pub(crate) struct Expanded(FxHashMap<Span, Vec<Clause>>);
+pub(crate) struct Expanded(FxHashMap<Span, List>);
+
+/// Clauses with the `like` that each comes from.
+struct List {
+    clauses: Vec<Clause>,
+    likes: Vec<Option<Span>>,
+}
 
 impl Expanded {
     /// The clauses of a rule or an assertion, written out.
-    pub(crate) fn clauses<'e>(&'e self, written: &'e [Clause]) -> &'e [Clause] {
+    pub(crate) fn clauses<'e>(&'e self, written: &'e [Clause]) -> Written<'e> {
         let first = written.first().filter(|_| !self.0.is_empty());
-        first.and_then(|first| self.0.get(&first.span)).map_or(written, Vec::as_slice)
+        match first.and_then(|first| self.0.get(&first.span)) {
+            Some(list) => Written::new(&list.clauses, &list.likes),
+            None => Written::new(written, &[]),
+        }
     }
 }
 
@@ -135,7 +147,7 @@ impl Expander<'_, '_> {
     fn template(&mut self, at: usize, sink: &mut Sink) {
         let Some(template) = self.world.templates.get(at) else { return };
         let Some(lookup) = self.world.lookup(template.file) else { return };
-        let clauses = self.list(lookup, &template.source.clauses, sink);
+        let List { clauses, .. } = self.list(lookup, &template.source.clauses, sink);
         unused_parameters(template.source, &clauses, sink);
         self.note_parameters(template.source, &clauses);
         find_names(lookup, template.source, sink);
@@ -145,15 +157,21 @@ impl Expander<'_, '_> {
     }
 
     /// A list of clauses with all that it is like written out.
-    fn list(&mut self, lookup: Lookup<'_, '_>, list: &[Clause], sink: &mut Sink) -> Vec<Clause> {
+    fn list(&mut self, lookup: Lookup<'_, '_>, list: &[Clause], sink: &mut Sink) -> List {
         let mut clauses = Vec::with_capacity(list.len() + 4);
+        let mut likes = Vec::with_capacity(list.len() + 4);
         for clause in list {
+            let mut from = None;
             match &clause.kind {
-                ClauseKind::Like(like) => self.like(lookup, like, &mut clauses, sink),
+                ClauseKind::Like(like) => {
+                    self.like(lookup, like, &mut clauses, sink);
+                    from = Some(clause.span);
+                }
                 _ => clauses.push(clause.clone()),
             }
+            likes.resize(clauses.len(), from);
         }
-        clauses
+        List { clauses, likes }
     }
 
     fn like(
@@ -238,26 +256,31 @@ fn find_names(lookup: Lookup<'_, '_>, template: &ast::Template, sink: &mut Sink)
             }
             _ => {}
         }
-        for member in sets_of(clause).flat_map(Set::all) {
-            if let SetMember::Name(name) = member
-                && own(name)
-            {
-                lookup.set(name, sink);
+        for (set, numbers) in sets_of(clause) {
+            let names = set.all().filter_map(|member| match member {
+                SetMember::Name(name) if own(name) => Some(name),
+                _ => None,
+            });
+            for name in names {
+                match numbers {
+                    Some(numbers) => lookup.set_of_numbers(name, numbers, sink),
+                    None => lookup.set(name, sink),
+                };
             }
         }
     }
     asked.uses.iter().for_each(|name| lookup.note_use(name, None));
 }
 
-/// The sets of prefixes and numbers in a clause.
-fn sets_of(clause: &Clause) -> impl Iterator<Item = &Set> {
+/// The sets of prefixes and numbers in a clause, and what the numbers mean.
+fn sets_of(clause: &Clause) -> impl Iterator<Item = (&Set, Option<Numbers>)> {
     let sets = match &clause.kind {
         ClauseKind::Proto(proto) => {
-            let ports = [proto.ports.as_ref(), proto.source_ports.as_ref()];
-            let types = [proto.icmp_types.as_ref(), proto.icmp_codes.as_ref()];
-            [ports[0], ports[1], types[0], types[1]]
+            proto::sets(proto).map(|(set, numbers)| set.map(|set| (set, Some(numbers))))
         }
-        ClauseKind::Source(set) | ClauseKind::Destination(set) => [Some(set), None, None, None],
+        ClauseKind::Source(set) | ClauseKind::Destination(set) => {
+            [Some((set, None)), None, None, None]
+        }
         _ => [None; 4],
     };
     sets.into_iter().flatten()
@@ -623,7 +646,7 @@ fn each_name(clauses: &[Clause], visit: &mut impl FnMut(&Name)) {
         names.for_each(visit);
     }
     for clause in clauses {
-        for member in sets_of(clause).flat_map(Set::all) {
+        for member in sets_of(clause).flat_map(|(set, _)| set.all()) {
             if let SetMember::Name(name) = member {
                 visit(name);
             }

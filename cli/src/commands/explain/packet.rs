@@ -1,6 +1,6 @@
 //! Why a packet gets its verdict.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use govc_abi::attribute::Request;
 use govc_compiler::{
@@ -11,6 +11,7 @@ use govc_compiler::{
     checked::{Action, Policy},
     names::place_of,
 };
+use govc_grammar::Token;
 use govc_image::Image;
 use serde::Serialize;
 
@@ -80,20 +81,63 @@ pub fn tell(
     if capture::is_capture(&path) {
         return captured::tell(arguments, &sources, &path, style);
     }
-    let packet = if path.is_file() { input::read_source(&path)? } else { packet.to_owned() };
-    let packet = packet.trim();
-    let packet = if packet.starts_with("packet") {
-        packet.to_owned()
+    let packet = if path.is_file() {
+        input::read_source(&path)?
     } else {
-        format!("packet {{ {packet} }}")
+        in_words(packet)?.to_owned()
     };
-    let item = format!("test \"explain\" {{ {packet} expect deny }}");
-    let input = input::read_with_item(&sources, &item)?;
+    let packet = packet.trim();
+    let (before, behind) = if packet.starts_with("packet") {
+        ("test \"explain\" { ", " expect deny }")
+    } else {
+        ("test \"explain\" { packet { ", " } expect deny }")
+    };
+    braces_match(packet)?;
+    let input = input::read_with_part(&sources, (before, packet, behind))?;
     input.report(style)?;
     let Compiled { policy, image, .. } = input.compiled()?;
     let case = policy.tests().last().and_then(|test| test.cases.first()).ok_or(Failure::Told)?;
     let found = find(arguments, (policy, image), case.hook, &case.request)?;
     show_or_json(arguments, &input, policy, found, style)
+}
+
+/// A packet in words; a single word can only have been meant as the name of a file.
+fn in_words(packet: &str) -> Result<&str, Failure> {
+    let named = Path::new(packet).extension().and_then(|suffix| suffix.to_str());
+    let is_name = matches!(named, Some("pcap" | "pcapng" | "cap"));
+    if is_name || !packet.trim().contains(char::is_whitespace) {
+        return Err(Failure::Usage {
+            message: format!("`{packet}` is neither a file nor a packet"),
+            help: "Name a capture or a file with a packet, or write `packet { from .. }`.".into(),
+        });
+    }
+    Ok(packet)
+}
+
+/// Whether a packet can stand among other text: a brace that it leaves open would be looked for
+/// there.
+fn braces_match(packet: &str) -> Result<(), Failure> {
+    let mut open = 0_usize;
+    for (token, _) in govc_grammar::tokens(packet) {
+        match token {
+            Token::LeftBrace => open += 1,
+            Token::RightBrace if open == 0 => {
+                return Err(Failure::Usage {
+                    message: "the packet closes a brace that it does not open".into(),
+                    help: "Write `packet { .. }`.".into(),
+                });
+            }
+            Token::RightBrace => open -= 1,
+            _ => {}
+        }
+    }
+    match open {
+        0 => Ok(()),
+        _ => Err(Failure::Usage {
+            message: "the packet does not close its brace".into(),
+            help: "Write `packet { .. }`, in quotes for the shell.".into(),
+        }),
+    }
 }
 
 /// Tells what was found, as far as it is asked for.

@@ -46,6 +46,13 @@ fn an_unchanged_vocabulary_leaves_its_lock_alone() {
     let text = vocabulary("low < high", "a { b c[5] } e");
     let checked = run(&[&text], &Locks::default());
     assert_eq!(checked.locks_changed, ["v"]);
+    let (file, _) = govc_grammar::parse(FileId(0), &text);
+    let stale =
+        |changed: &[SmolStr]| crate::check::stale_locks(&[(FileId(0), file.clone())], changed);
+    let told = stale(&checked.locks_changed);
+    let told = Checked { policy: None, diagnostics: told, ..run(&[&text], &checked.locks) };
+    assert_one(&[&text], &told, codes::STALE_LOCK, "d", &["package `v` would have to change"]);
+    assert!(stale(&[]).is_empty());
     let again = run(&[&text], &checked.locks);
     assert!(again.locks_changed.is_empty());
     assert_eq!(again.locks, checked.locks);

@@ -12,6 +12,35 @@ fn packages() {
     assert_told(&texts, codes::UNKNOWN_PACKAGE, "acme.vocabulray", &[message]);
     let texts = ["package p\nuse far.away"];
     assert_told(&texts, codes::UNKNOWN_PACKAGE, "far.away", &["put `far/away.gov` on"]);
+    // What is used already is not what was meant.
+    let texts = [VOCABULARY, "package p\nuse acme.vocabulary\nuse acme.vocabluary"];
+    let words = ["`acme.vocabulary` is visible here already", "remove this line"];
+    let told = assert_told(&texts, codes::UNKNOWN_PACKAGE, "acme.vocabluary", &words);
+    assert!(told.fixes.is_empty(), "{told:?}");
+}
+
+#[test]
+fn numbers_that_have_names_elsewhere() {
+    let told = |items: &str, clause: &str, at: &str, words: &[&str]| {
+        let text = format!(
+            "package p\n{items}\npolicy q {{ on ingress permit r {{ from anyone {clause} }} }}"
+        );
+        assert_told(&[&text], codes::UNKNOWN_SET, at, words);
+    };
+    let http = ["write its number, `port 80`, or declare it with `let http = 80`"];
+    told("", "proto tcp port http", "http", &http);
+    told("", "proto tcp port 443, http", "http", &http);
+    told("template t { proto tcp port http }", "like t", "http", &http);
+    told("", "proto udp source port dns", "dns", &["`source port 53`"]);
+    told("", "proto icmp type echo-request", "echo-request", &["write its number, `type 8`"]);
+    told("", "proto icmpv6 type echo_request", "echo_request", &["`type 128`"]);
+    told("", "proto icmp type zzz", "zzz", &["such as `type 8`", "`let zzz = 8`"]);
+    told("", "proto icmp code zzz", "zzz", &["such as `code 0`"]);
+    told("", "proto tcp port zzz", "zzz", &["declare it with `let NAME = 80, 443`"]);
+    told("", "source zzz", "zzz", &["declare it with `let NAME = 10.0.0.0/8`"]);
+    // Sets of prefixes are not offered for ports.
+    let sets = "let zzzy = 10.0.0.0/8\npolicy o { on ingress deny d { source zzzy } }";
+    told(sets, "proto tcp port zzzz", "zzzz", &["declare it with `let NAME = 80, 443`"]);
 }
 
 #[test]
@@ -367,13 +396,10 @@ fn fixed(texts: &[String]) -> Option<String> {
 #[test]
 fn sure_fixes() {
     for (wrong, right) in [
-        ("from acme.payments.apii", "from acme.payments.api"),
-        ("from acmee.web", "from acme.web"),
-        ("where level is acme.intrnal", "where level is acme.internal"),
-        ("from acme.web operation ledger.raed", "from acme.web operation ledger.read"),
+        ("from acme.payments.API", "from acme.payments.api"),
+        ("where level is acme.Internal", "where level is acme.internal"),
+        ("source OFFICE", "source office"),
         ("where radius <= clusters", "where radius <= cluster"),
-        ("where ingress zone is podss", "where ingress zone is pods"),
-        ("source offce", "source office"),
         (
             "from acme.web where level is {public, secret}",
             "from acme.web where (level is public or level is secret)",
@@ -401,11 +427,25 @@ fn sure_fixes() {
     };
     let [_, _, right] = texts("\nuse acme.vocabulary");
     assert_eq!(fixed(&texts("")), Some(right));
+    // Of two packages that have it, either may be meant.
+    let texts = ["package a\nlet s = 1", "package b\nlet s = 2", "package p\nlet t = s"];
+    assert_eq!(fixed(&texts.map(str::to_owned)), None);
     // Guesses are offered and not applied.
     let texts = |clauses: &str| {
         with_vocabularies(&format!("policy q {{ on ingress permit r {{ {clauses} }} }}"))
     };
-    for clauses in ["from acme.payments", "from acme.web operation web", "from acme.api"] {
+    for clauses in [
+        "from acme.payments",
+        "from acme.web operation web",
+        "from acme.api",
+        // What is spelt like another name may not be declared yet.
+        "from acme.payments.api2",
+        "from acmee.web",
+        "where level is acme.intrnal",
+        "from acme.web operation ledger.raed",
+        "where ingress zone is podss",
+        "source offce",
+    ] {
         assert_eq!(fixed(&texts(clauses)), None, "{clauses}");
         let texts = texts(clauses);
         let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();

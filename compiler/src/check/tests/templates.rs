@@ -237,6 +237,40 @@ fn denials_are_answered() {
     assert_told(&texts, codes::ASSERTION_LOGS, "reject", &["nothing to reject"]);
 }
 
+#[test]
+fn what_templates_say_again_names_the_rule() {
+    let template = "template t(who) { from who  reject }\ntemplate u { proto tcp port 80 }\n\
+                    template v { from acme.web  from acme.guest }";
+    let told = |clauses: &str, code: Code, places: &[&str]| {
+        let texts = rules(template, &format!("deny a {{ {clauses} }}"));
+        let texts = texts.each_ref().map(String::as_str);
+        let mut checked = run(&texts, &Locks::default());
+        // Not every rule is like all of them.
+        checked.diagnostics.retain(|told| told.code != codes::UNUSED);
+        let one = assert_one(&texts, &checked, code, places[0], &["twice"]);
+        let found: Vec<&str> = (0..one.labels.len()).map(|at| text_at(&texts, &one, at)).collect();
+        assert_eq!(found, places, "{one:?}");
+        // What a template says is others' too.
+        assert!(one.fixes.is_empty(), "{one:?}");
+    };
+    let (guest, web) = ("like t(who = acme.guest)", "like t(who = acme.web)");
+    told(&format!("{guest}  {web}"), codes::SAID_TWICE, &[web, "from who", guest]);
+    told(
+        &format!("from acme.guest  {web}"),
+        codes::SAID_TWICE,
+        &[web, "from who", "from acme.guest"],
+    );
+    told(&format!("{web}  from acme.guest"), codes::SAID_TWICE, &["from acme.guest", web]);
+    told(&format!("reject  {web}"), codes::REPEATED, &[web, "reject", "reject"]);
+    told(
+        "proto tcp port 80  like u",
+        codes::REPEATED,
+        &["like u", "proto tcp port 80", "proto tcp port 80"],
+    );
+    // The mistake is the template's own.
+    told("like v", codes::SAID_TWICE, &["from acme.guest", "from acme.web", "like v"]);
+}
+
 /// Templates of package `shared`, which sees the partner's names, used by package `p`, which does
 /// not.
 fn across(templates: &str, items: &str) -> [String; 4] {

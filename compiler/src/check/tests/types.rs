@@ -1,6 +1,7 @@
 //! GOV2xxx.
 
 use super::*;
+use crate::checked::From;
 
 #[test]
 fn values_of_another_type() {
@@ -229,6 +230,18 @@ fn exceptions_that_leave_nothing() {
         assert_eq!(places.len(), 1, "{clause}: {told:#?}");
         assert_eq!(text_at(&texts, places[0], 0), at);
         assert_style(places[0]);
+    }
+}
+
+#[test]
+fn whoever_has_no_label_is_left_of_anyone() {
+    // As many domains as there may be: none of them is left, and those without a label are.
+    let only = with_vocabulary("policy q { on ingress deny r { from anyone except acme.** } }");
+    let both = with_vocabularies(
+        "policy q { on ingress deny r { from anyone except acme.**, partner.** } }",
+    );
+    for texts in [only.as_slice(), both.as_slice()] {
+        assert_eq!(assert_good(texts).rules()[0].matches.from, [From::Unlabelled]);
     }
 }
 

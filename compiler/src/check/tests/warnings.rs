@@ -190,6 +190,43 @@ fn private_names_that_nothing_uses() {
 }
 
 #[test]
+fn tests_that_try_nothing() {
+    let texts = with_vocabulary("test \"guests\" { }");
+    assert_told(&texts, codes::EMPTY_TEST, "\"guests\"", &["test `guests` has no packets"]);
+    // What it tries may be what could not be read.
+    let text = "package a\ntest \"t\" { packet { } expct deny }";
+    let (file, syntax) = govc_grammar::parse(FileId(0), text);
+    let checked = crate::check::check_parsed(&[(FileId(0), file)], syntax, &Locks::default());
+    assert!(checked.diagnostics.iter().all(|one| one.code != codes::EMPTY_TEST));
+}
+
+#[test]
+fn marks_of_a_template_are_not_about_its_parameters() {
+    for (mark, code) in
+        [("@deprecated \"use u\"", codes::DEPRECATED), ("private", codes::PRIVATE_NAME)]
+    {
+        let owner = format!(
+            "package a\n{mark} template t(who, over) {{ source who  proto tcp port over }}\n\
+             policy own {{ on ingress\ndeny a {{ like t(who = 10.0.0.0/8  over = 80) }} }}"
+        );
+        let user = "package b\nuse a\npolicy q { on ingress\ndeny b { like t(who = 10.0.0.0/8  over = 80) } }";
+        let told = run(&[&owner, user], &Locks::default()).diagnostics;
+        assert!(told.iter().all(|one| one.code == code), "{told:#?}");
+        assert!(told.iter().all(|one| one.message.starts_with("template `t`")), "{told:#?}");
+        // Whoever uses it is told, and who keeps it to himself uses it freely.
+        assert_eq!(told.len(), if mark == "private" { 1 } else { 2 }, "{told:#?}");
+    }
+    assert_told(
+        &["package a\nprivate template t(who) { source who }"],
+        codes::UNUSED,
+        "t",
+        &["template `t` is never used"],
+    );
+    let unused = "package a\n@deprecated \"use good\" template t(who, over) { source who  proto tcp port over }";
+    assert_good(&[unused]);
+}
+
+#[test]
 fn warnings_about_syntax_leave_the_others() {
     let text = "package a\nlet s = 80, 80 /// trailing";
     let (file, syntax) = govc_grammar::parse(FileId(0), text);
