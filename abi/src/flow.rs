@@ -416,8 +416,12 @@ pub struct Packet {
     pub tcp_words: u8,
     /// A set of [`crate::attribute::shape`].
     pub shape: u8,
+    /// 1 for a TCP SYN without ACK: its sequence number, the flow's opener, may be 0.
+    pub opens: u8,
+    /// 1 for bare neighbour discovery to an address that routers pass packets on to.
+    pub neighbour: u8,
     /// Zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 3],
     /// The flow that an ICMP error quotes; its destination port is type and code of a quoted echo.
     pub quoted: crate::mac::Flow,
 }
@@ -468,6 +472,12 @@ pub struct CpuState {
     pub events_lost_full: u64,
     /// Events lost to the rate limit.
     pub events_lost_rate: u64,
+    /// Coarse clock of the last refill of the budget for answers.
+    pub answers_refilled_ns: u64,
+    /// Answers that may still be given.
+    pub answer_budget: u64,
+    /// Answers that were not given because there was no budget.
+    pub answers_withheld: u64,
     /// Where the leaving packet under decision comes from, as [`stamped_origin`] gives it.
     pub origin: u64,
     /// What its socket has declared; 0 for nothing.
@@ -501,6 +511,6 @@ const _: () = {
     assert!(size_of::<Packet>() == 120);
     assert!(
         size_of::<CpuState>()
-            == 112 + 4 * EVENT_SHARES + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN
+            == 136 + 4 * EVENT_SHARES + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN
     );
 };

@@ -91,6 +91,9 @@ pub const EVENT_RATE_DEFAULT: u32 = 10_000;
 /// decided, may publish one part more when others have used up what all share. Rules share parts by
 /// their number.
 pub const EVENT_SHARES: usize = 64;
+/// Answers that one CPU gives in a second, a tenth of it at a time: to what rules reject, and to what leaves
+/// no room for a label.
+pub const ANSWER_RATE: u64 = 1_000;
 /// Longest life of a label that a verifier accepts, as a power of two of slots, unless told
 /// otherwise: 16 slots, 32 seconds.
 pub const LIFE_MAX_DEFAULT: u8 = 4;

@@ -33,6 +33,14 @@ pub const fn v4_mapped(address: u32) -> [u64; 2] {
     [0, 0xffff_0000 | (address as u64) << 32]
 }
 
+/// Whether an address of an IPv6 packet is one that [`v4_mapped`] gives: no packet on a link has such (RFC
+/// 4291, 2.5.5.2), and whoever reads only these words would take it for one of IPv4.
+#[inline(always)]
+#[must_use]
+pub const fn is_v4_mapped(address: [u64; 2]) -> bool {
+    address[0] | (address[1] ^ v4_mapped(0)[1]) & 0xffff_ffff == 0
+}
+
 /// The 64 bytes under the MAC as eight words in memory order: body bytes 0 to 19, protocol, 1,
 /// two zero bytes, source and destination as 16 bytes each, source port, destination port, and
 /// the opener's sequence number.

@@ -404,6 +404,8 @@ struct Headers<'p> {
     ports: (u16, u16),
     icmp: (u8, u8),
     opener: u32,
+    /// A TCP SYN without ACK, whose sequence number may be 0.
+    opens: bool,
     shaped: Shaped,
     label: Option<(Label, u64)>,
     /// The transport's header, and what follows.
@@ -455,6 +457,7 @@ impl<'p> Headers<'p> {
         if header.protocol() == IpNumber::IGMP
             && header.ttl() == 1
             && header.destination_addr().is_multicast()
+            && header.options().len() <= 4
         {
             return Err(reason::LINK_CONTROL);
         }
@@ -483,6 +486,10 @@ impl<'p> Headers<'p> {
 
     fn read_v6(ip: &'p [u8]) -> Result<Self, u8> {
         let header = Ipv6HeaderSlice::from_slice(ip).map_err(|_| reason::TRUNCATED)?;
+        let ends = [header.source_addr(), header.destination_addr()];
+        if ends.iter().any(|end| end.to_ipv4_mapped().is_some()) {
+            return Err(reason::MALFORMED);
+        }
         let rest = ip.get(header.slice().len()..).unwrap_or_default();
         // Multicast listeners report behind a router alert (RFC 2710, RFC 3810).
         if let (IpNumber::IPV6_HEADER_HOP_BY_HOP, [58, 0, _, _, _, _, _, _, kind, ..]) =
@@ -548,6 +555,8 @@ impl<'p> Headers<'p> {
                 0 | 129 if self.is_echo() => Role::Answers,
                 _ => Role::None,
             },
+            // It acknowledges nothing, so it answers nothing.
+            _ if self.opens => Role::Opens,
             _ => Role::Either,
         }
     }
@@ -602,6 +611,7 @@ impl<'p> Headers<'p> {
             ports: (0, 0),
             icmp: (0, 0),
             opener: 0,
+            opens: false,
             shaped,
             label: None,
             rest,
@@ -612,6 +622,7 @@ impl<'p> Headers<'p> {
             IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP => {
                 headers.ports = (at(0)?, at(2)?);
                 if protocol == IpNumber::TCP && at(12)? & 0x12 == 0x02 {
+                    headers.opens = true;
                     headers.opener = u32::from(at(4)?) << 16 | u32::from(at(6)?);
                 }
             }

@@ -77,6 +77,7 @@ fn status() -> Status {
             permits: false,
             reader: true,
         },
+        answers_withheld: 3,
         pending: Some(Pending { before: 2, left_s: 30 }),
     }
 }

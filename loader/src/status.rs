@@ -38,6 +38,9 @@ pub struct Status {
     pub rules: Vec<RuleCount>,
     /// Events.
     pub events: EventCount,
+    /// Answers to rejected packets, and to those that leave no room, which were not given because a CPU had given
+    /// as many as it may.
+    pub answers_withheld: u64,
     /// What returns by itself unless somebody confirms what is in force.
     pub pending: Option<crate::confirm::Pending>,
 }
@@ -226,6 +229,7 @@ fn status_of(instance: &Instance) -> Result<Status, LoadError> {
         reasons: reason_counts(instance),
         rules: rule_counts(instance, &image, buffer, earlier.as_ref()),
         events: event_count(place)?,
+        answers_withheld: answers_withheld(place)?,
         pending: crate::confirm::pending(place),
     })
 }
@@ -313,20 +317,33 @@ fn rule_counts(
 /// # Errors
 /// There is no such instance.
 pub fn event_count(place: &Place) -> Result<EventCount, LoadError> {
-    let what = "cannot read the CPUs' state";
     let control = Instance::open(place)?.control();
-    let data = object::open_map(&place.pin(names::map::CPU))?;
-    let map = aya::maps::Map::from_map_data(data).map_err(bpf(what))?;
-    let map: aya::maps::PerCpuArray<_, PodCpuState> = map.try_into().map_err(bpf(what))?;
     let permits = control.flags & control_flag::REPORT_PERMITS != 0;
     let (rate, reader) = (control.event_rate, place.has_reader());
     let mut count = EventCount { rate, permits, reader, ..EventCount::default() };
-    for state in map.get(&0, 0).map_err(bpf(what))?.iter() {
-        count.delivered += state.0.events_delivered;
-        count.lost_full += state.0.events_lost_full;
-        count.lost_rate += state.0.events_lost_rate;
+    for state in cpu_states(place)? {
+        count.delivered += state.events_delivered;
+        count.lost_full += state.events_lost_full;
+        count.lost_rate += state.events_lost_rate;
     }
     Ok(count)
+}
+
+/// See [`Status::answers_withheld`].
+///
+/// # Errors
+/// There is no such instance.
+pub fn answers_withheld(place: &Place) -> Result<u64, LoadError> {
+    Ok(cpu_states(place)?.iter().map(|state| state.answers_withheld).sum())
+}
+
+/// What each CPU keeps.
+fn cpu_states(place: &Place) -> Result<Vec<CpuState>, LoadError> {
+    let what = "cannot read the CPUs' state";
+    let data = object::open_map(&place.pin(names::map::CPU))?;
+    let map = aya::maps::Map::from_map_data(data).map_err(bpf(what))?;
+    let map: aya::maps::PerCpuArray<_, PodCpuState> = map.try_into().map_err(bpf(what))?;
+    Ok(map.get(&0, 0).map_err(bpf(what))?.iter().map(|state| state.0).collect())
 }
 
 #[derive(Clone, Copy)]

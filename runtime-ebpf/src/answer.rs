@@ -13,6 +13,7 @@ use govc_abi::{
     flow::{Interface, labelled},
     image::rule,
     label::BLOCK_LEN,
+    limits::ANSWER_RATE,
     node::LEAF_NONE,
 };
 
@@ -120,24 +121,69 @@ fn turn(skb: *mut __sk_buff, l2_len: u32, mtu: u32) -> bool {
     if cpu.packet.shape != 0 {
         return false;
     }
-    if l2_len != 0 && l2_len != ETH_LEN as u32 || is_multicast(cpu) {
+    if l2_len != 0 && l2_len != ETH_LEN as u32 {
         return false;
     }
-    if mtu == 0 && cpu.packet.flow.protocol == TCP {
-        return reset(skb, l2_len as usize, cpu);
+    let l2_len = l2_len as usize;
+    if is_between_many(skb, l2_len) || is_to_many(cpu) || is_from_none(cpu) {
+        return false;
     }
-    // Errors are not told about errors (RFC 1122).
-    match flows::role(&cpu.packet) {
-        Role::Either | Role::Opens => unreachable(skb, l2_len as usize, mtu, cpu),
+    let resets = mtu == 0 && cpu.packet.flow.protocol == TCP;
+    let is_due = match flows::role(&cpu.packet) {
+        _ if resets => cpu.packet.reset == 0,
+        Role::Either | Role::Opens => true,
         // Not even a large one is an error that somebody reads.
-        Role::Answers if mtu != 0 => unreachable(skb, l2_len as usize, mtu, cpu),
-        Role::Answers | Role::Error | Role::None => false,
+        Role::Answers => mtu != 0,
+        // Errors are not told about errors (RFC 1122).
+        Role::Error | Role::None => false,
+    };
+    if !is_due || !take_budget(cpu) {
+        return false;
     }
+    if resets { reset(skb, l2_len, cpu) } else { unreachable(skb, l2_len, mtu, cpu) }
+}
+
+/// How often the budget for answers is filled up, nanoseconds: ten times a second.
+const REFILL_NS: u64 = 100_000_000;
+
+/// Takes one answer out of this CPU's budget: whoever makes a node answer chooses to whom (RFC 4443, 2.4).
+#[inline(always)]
+fn take_budget(mut cpu: Cpu) -> bool {
+    if cpu.coarse_ns.wrapping_sub(cpu.answers_refilled_ns) >= REFILL_NS {
+        cpu.answers_refilled_ns = cpu.coarse_ns;
+        cpu.answer_budget = ANSWER_RATE / 10;
+    }
+    if cpu.answer_budget == 0 {
+        cpu.answers_withheld += 1;
+        return false;
+    }
+    cpu.answer_budget -= 1;
+    true
+}
+
+/// Whether a frame was sent to many on its link, as to the broadcast address of a network, which only its
+/// own routers know, or claims to come from many.
+#[inline(always)]
+fn is_between_many(skb: *mut __sk_buff, l2_len: usize) -> bool {
+    /// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
+    const MANY: [u32; 2] = [1, 2];
+    // SAFETY: the context is valid.
+    let pkt_type = unsafe { (*skb).pkt_type };
+    if pkt_type == MANY[0] || pkt_type == MANY[1] {
+        return true;
+    }
+    let (data, end) = bytes(skb);
+    if l2_len == 0 || data + ETH_LEN > end {
+        return false;
+    }
+    // SAFETY: 14 bytes are there.
+    let (to, from): (u8, u8) = unsafe { (load(data), load(data + 6)) };
+    (to | from) & 1 != 0
 }
 
 /// Nobody answers what was sent to many.
 #[inline(always)]
-fn is_multicast(cpu: Cpu) -> bool {
+fn is_to_many(cpu: Cpu) -> bool {
     let [upper, lower] = cpu.packet.flow.destination;
     if cpu.packet.version == 4 {
         let first = (lower >> 32) as u8;
@@ -145,6 +191,42 @@ fn is_multicast(cpu: Cpu) -> bool {
     } else {
         upper as u8 == 0xff
     }
+}
+
+/// Nor what does not come from one host (RFC 1122, 3.2.2; RFC 4443, 2.4): from nobody, from whoever reads it,
+/// from many, or from an address of no use.
+#[inline(always)]
+fn is_from_none(cpu: Cpu) -> bool {
+    const LOOPBACK: u64 = 1_u64.to_be();
+    let [upper, lower] = cpu.packet.flow.source;
+    if cpu.packet.version == 4 {
+        let first = (lower >> 32) as u8;
+        first >= 224 || first == 0 || first == 127
+    } else {
+        upper as u8 == 0xff || upper | lower & !LOOPBACK == 0
+    }
+}
+
+/// Bytes behind the IP header and a label, `headers` in all, as the header tells: short frames are filled up
+/// behind that (RFC 894). Super-packets of more than 64 KiB say 0.
+#[inline(always)]
+fn payload_len(skb: *mut __sk_buff, l2_len: usize, headers: usize, cpu: Cpu) -> Option<u32> {
+    let v4 = cpu.packet.version == 4;
+    let (data, end) = bytes(skb);
+    let ip = data + l2_len;
+    if ip + V4_LEN > end {
+        return None;
+    }
+    // SAFETY: 20 bytes are there.
+    let told = u16::from_be(unsafe { if v4 { load(ip + 2) } else { load(ip + 4) } }) as usize;
+    // SAFETY: the context is valid.
+    let whole = unsafe { (*skb).len }.wrapping_sub(l2_len as u32);
+    let told = match (told, v4) {
+        (0, _) => whole,
+        (told, true) => told as u32,
+        (told, false) => (told + V6_LEN) as u32,
+    };
+    Some(told.wrapping_sub(headers as u32))
 }
 
 /// Start and end of the linear part.
@@ -179,11 +261,7 @@ fn reset(skb: *mut __sk_buff, l2_len: usize, cpu: Cpu) -> bool {
     ) = unsafe {
         (load(l4), load(l4 + 4), load(l4 + 8), load(l4 + 12), load(l4 + 13), load(l4 + 16))
     };
-    if flags & RST != 0 {
-        return false;
-    }
-    // SAFETY: the context is valid.
-    let len = unsafe { (*skb).len }.wrapping_sub((l2_len + ip_len) as u32);
+    let Some(len) = payload_len(skb, l2_len, ip_len, cpu) else { return false };
     let partial = checksum == header::fold(pseudo(cpu, TCP, len));
     let payload = len.wrapping_sub((offset >> 4) as u32 * 4);
     let spoken = payload + (flags & SYN != 0) as u32 + (flags & FIN != 0) as u32;
@@ -242,8 +320,7 @@ fn unreachable(skb: *mut __sk_buff, l2_len: usize, mtu: u32, cpu: Cpu) -> bool {
         checksum = unsafe { load(l4 + 16) };
         l4_sum = sum_of::<TCP_LEN>(l4, end);
     }
-    // SAFETY: the context is valid.
-    let len = unsafe { (*skb).len }.wrapping_sub((l2_len + quote_len - l4_len) as u32);
+    let Some(len) = payload_len(skb, l2_len, quote_len - l4_len, cpu) else { return false };
     // The kernel completes the checksum that it has begun, also in the quote: ours has to hold
     // afterwards.
     let protocol = cpu.packet.flow.protocol;

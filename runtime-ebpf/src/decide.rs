@@ -49,13 +49,17 @@ impl Verdict {
     }
 }
 
-/// Forgets the packet before.
+/// Forgets the packet before. What is known of this one before it is read are the zones that it comes in by
+/// and leaves by, 0 for none: they are told of those that are refused too.
 #[inline(always)]
-pub fn begin(mut cpu: Cpu) {
+pub fn begin((from_zone, zone): (u32, u32), mut cpu: Cpu) {
     maps::clear(&raw mut cpu.label);
     maps::clear(&raw mut cpu.packet);
-    cpu.request.scalars[attribute::STATE as usize] = attribute::state::ABSENT;
-    cpu.request.scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
+    let scalars = &mut cpu.request.scalars;
+    scalars[attribute::STATE as usize] = attribute::state::ABSENT;
+    scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
+    scalars[attribute::INGRESS_ZONE as usize] = from_zone;
+    scalars[attribute::EGRESS_ZONE as usize] = zone;
 }
 
 /// Walks one program over this CPU's request: the winner, and the pending rule in the upper half.

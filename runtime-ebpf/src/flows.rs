@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use govc_abi::{
-    attribute::{self, OBJECT, Request, SHAPE, SUBJECT, TIME},
+    attribute::{self, INGRESS_ZONE, OBJECT, Request, SHAPE, SUBJECT, TIME},
     event::hook,
     flow::{FlowKey, FlowState, Packet, flow_slots, phase},
     image::{AT_SHAPES, program},
@@ -60,6 +60,9 @@ fn whole_role(packet: &Packet) -> Role {
         (ICMP, 0) | (ICMPV6, 129) => Role::Answers,
         (ICMP | ICMPV6, _) if packet.error != 0 => Role::Error,
         (ICMP | ICMPV6, _) => Role::None,
+        // A SYN that acknowledges nothing answers nothing, whatever the ports: it would be a connection
+        // that no rule permits.
+        _ if packet.opens != 0 => Role::Opens,
         _ => Role::Either,
     }
 }
@@ -299,7 +302,7 @@ pub fn reply(
     bare: bool,
     active: Active,
     table: Table,
-    cpu: Cpu,
+    mut cpu: Cpu,
 ) -> Option<Verdict> {
     let era = decide::era(active, cpu);
     let found = govc_flow_answered(hook as u32, era, bare as u32);
@@ -308,6 +311,10 @@ pub fn reply(
     }
     if found & answered::TOLD != 0 {
         govc_flow_told(hook as u32);
+        if hook == hook::EGRESS {
+            // What this node says itself has come in nowhere, though it takes the place of what has.
+            cpu.request.scalars[INGRESS_ZONE as usize] = 0;
+        }
         // Counted for the rule was the packet that went nowhere.
         return Some(Verdict::permit(reason::REPLY, LEAF_NONE));
     }

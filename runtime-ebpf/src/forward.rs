@@ -29,8 +29,39 @@ struct Aligned(Route);
 
 /// Zone of the interface that the packet in `cpu.packet` will leave by, 0 for one in no zone;
 /// [`None`] when it is for this node.
-#[inline(never)]
+#[inline(always)]
 pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Option<u32> {
+    match leaves_by_zone(context, ifindex, active, cpu) {
+        HERE => None,
+        zone => Some(zone as u32),
+    }
+}
+
+/// What [`route`] says, or [`HERE`].
+#[inline(never)]
+fn leaves_by_zone(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> u64 {
+    let leaves_by = leaves_by(context, ifindex, cpu);
+    if leaves_by == HERE {
+        return HERE;
+    }
+    maps::interface(leaves_by as u32).map_or(0, |leaves| maps::zone(leaves, active) as u64)
+}
+
+/// Whether the packet in `cpu.packet`, which came in by an interface, will leave by another one. What turns
+/// round in its own link could have stayed there.
+#[inline(always)]
+pub fn passes_on(context: *mut c_void, ifindex: u32, cpu: Cpu) -> bool {
+    let leaves_by = leaves_by(context, ifindex, cpu);
+    leaves_by != HERE && leaves_by != ifindex as u64
+}
+
+/// In the place of where a packet for this node leaves by.
+const HERE: u64 = u64::MAX;
+
+/// Index of the interface that the packet in `cpu.packet` will leave by, 0 where the kernel does not tell, or
+/// [`HERE`]: one number, as what is returned by way of the stack may stand where the verifier refuses it.
+#[inline(never)]
+fn leaves_by(context: *mut c_void, ifindex: u32, cpu: Cpu) -> u64 {
     let flow = &cpu.packet.flow;
     // SAFETY: integers and arrays of them.
     let mut aligned: Aligned = unsafe { core::mem::zeroed() };
@@ -57,11 +88,11 @@ pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Op
     } as u32;
     match result {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            Some(maps::interface(route.ifindex).map_or(0, |leaves| maps::zone(leaves, active)))
+            route.ifindex as u64
         }
         // A tunnel that the kernel does not tell the interface of.
-        BPF_FIB_LKUP_RET_UNSUPP_LWT => Some(0),
-        _ => None,
+        BPF_FIB_LKUP_RET_UNSUPP_LWT => 0,
+        _ => HERE,
     }
 }
 

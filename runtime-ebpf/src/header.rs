@@ -58,6 +58,27 @@ impl V4 {
         self
     }
 
+    /// Without options, and `by` bytes shorter, of which the sum `removed` stood behind the header; the checksum
+    /// stays as right or wrong as it is, as in [`Self::remarked`].
+    #[inline(always)]
+    pub fn shortened(mut self, by: u16, removed: u64) -> Self {
+        let [before, _, old, ..] = self.0;
+        let total = u16::from_be((before >> 16) as u16);
+        let total = if total == 0 { 0 } else { total.wrapping_sub(by) };
+        let first = before & 0xff00 | 0x45 | (total.to_be() as u32) << 16;
+        let sum = !(old >> 16) as u16 as u64 + !fold(removed) as u64;
+        let sum = sum + halves(!before) + halves(first);
+        self.0[0] = first;
+        self.0[2] = old & 0xffff | (!fold(sum) as u32) << 16;
+        self
+    }
+
+    /// Whether its checksum is right.
+    #[inline(always)]
+    pub fn is_sound(&self) -> bool {
+        fold(self.0.iter().fold(0, |sum, word| sum + *word as u64)) == 0xffff
+    }
+
     /// Reads 20 bytes.
     ///
     /// # Safety
@@ -224,26 +245,42 @@ pub fn stamp_again_v6(ip: usize, end: usize, label: &Label, mac: u64) -> bool {
     true
 }
 
-/// Repairs the header of an IPv4 packet after its label was cut out.
+/// Sum of the label block at `at`; [`None`] when the packet is too short.
 #[inline(always)]
-pub fn strip_v4(ip: usize, end: usize) -> bool {
+pub fn block_sum(at: usize, end: usize) -> Option<u64> {
+    if at + BLOCK_LEN > end {
+        return None;
+    }
+    // SAFETY: 32 bytes are there.
+    Some(unsafe { Block(core::ptr::read_unaligned(at as *const [u64; 4])) }.sum())
+}
+
+/// Shortens the header of an IPv4 packet after its label was cut out, whose [`block_sum`] was `removed`. Gives
+/// what the sum of the header has grown by; [`None`] when the packet is too short.
+#[inline(always)]
+pub fn strip_v4(ip: usize, end: usize, removed: u64) -> Option<u64> {
     if ip + V4_LEN > end {
-        return false;
+        return None;
     }
     // SAFETY: 20 bytes are there.
-    unsafe { V4::load(ip).resized(5, -(BLOCK_LEN as i32), 0).store(ip) }
-    true
+    unsafe { V4::load(ip).shortened(BLOCK_LEN as u16, removed).store(ip) }
+    // The header and its options have the sum that they had.
+    Some(removed)
 }
 
 /// Likewise for IPv6; `next` is the protocol behind the label.
 #[inline(always)]
-pub fn strip_v6(ip: usize, end: usize, next: u8) -> bool {
+pub fn strip_v6(ip: usize, end: usize, next: u8) -> Option<u64> {
     if ip + V6_LEN > end {
-        return false;
+        return None;
     }
     // SAFETY: 40 bytes are there.
-    unsafe { resize_v6(ip, next, -(BLOCK_LEN as i32)) }
-    true
+    unsafe {
+        let before: u32 = core::ptr::read_unaligned((ip + 4) as *const u32);
+        resize_v6(ip, next, -(BLOCK_LEN as i32));
+        let after: u32 = core::ptr::read_unaligned((ip + 4) as *const u32);
+        Some(halves(!before) + halves(after))
+    }
 }
 
 /// Lowers the MTU that an ICMP error behind `ip_len` bytes of header announces by what a label

@@ -207,12 +207,15 @@ impl Tables for Table {
     }
 }
 
-/// Empties the request under decision. Word by word: the compiler would make it a call of
-/// `memset`, which goes byte by byte.
+/// Empties the request under decision but for its zones, which [`crate::decide::begin`] has set. Word by
+/// word: the compiler would make it a call of `memset`, which goes byte by byte.
 #[inline(always)]
 pub fn clear_request(mut cpu: Cpu) {
+    const ZONES: [usize; 2] = [attribute::INGRESS_ZONE as usize, attribute::EGRESS_ZONE as usize];
+    let zones = ZONES.map(|zone| cpu.request.scalars[zone]);
     clear(&raw mut cpu.request);
     let scalars = &mut cpu.request.scalars;
+    [scalars[ZONES[0]], scalars[ZONES[1]]] = zones;
     scalars[attribute::SUBJECT as usize] = attribute::SCOPE_NONE;
     scalars[attribute::OBJECT as usize] = attribute::SCOPE_NONE;
 }

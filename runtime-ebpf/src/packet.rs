@@ -6,7 +6,7 @@ use govc_abi::{
         BLOCK_LEN, IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD,
         V6_OPTION_LEN, V6_OPTION_SKIP,
     },
-    mac::v4_mapped,
+    mac::{is_v4_mapped, v4_mapped},
     reason,
 };
 
@@ -178,7 +178,10 @@ fn parse_v4(
     if total > len || header_len < V4_LEN as u32 || (total != 0 && total < header_len) {
         return Err(reason::TRUNCATED);
     }
-    if protocol == IGMP && ttl == 1 && destination & 0xf0 == 0xe0 {
+    // With a router alert at most (RFC 2236, RFC 3376): in a longer header there is room for a label that
+    // nobody would look at.
+    let may_alert = header_len <= V4_LEN as u32 + 4;
+    if protocol == IGMP && ttl == 1 && destination & 0xf0 == 0xe0 && may_alert {
         return Err(reason::LINK_CONTROL);
     }
     // More fragments, or an offset.
@@ -234,7 +237,8 @@ fn parse_v6(
         packet.flow.destination = [load(ip + 24), load(ip + 32)];
     }
     packet.flow.protocol = next;
-    if first >> 4 != 6 {
+    if first >> 4 != 6 || is_v4_mapped(packet.flow.source) || is_v4_mapped(packet.flow.destination)
+    {
         return Err(reason::MALFORMED);
     }
     let payload = u16::from_be(payload) as u32;
@@ -272,7 +276,13 @@ fn parse_v6(
     parse_l4(ip + V6_LEN, end, next, packet, label)?;
     // Neighbour discovery; a hop limit of 255 proves that no router has passed it on (RFC 4861).
     if next == ICMPV6 && packet.icmp_type >= 133 && packet.icmp_type <= 137 && hop_limit == 255 {
-        return Err(reason::LINK_CONTROL);
+        let upper = packet.flow.destination[0];
+        // Multicast, and link-local.
+        if upper as u8 == 0xff || upper & 0xc0ff == 0x80fe {
+            return Err(reason::LINK_CONTROL);
+        }
+        // Whether a neighbour is still there is asked at whatever address it has.
+        packet.neighbour = 1;
     }
     let dhcp = next == UDP
         && (packet.flow.source_port == 546_u16.to_be()
@@ -364,6 +374,7 @@ fn parse_l4(
         packet.fin = (flags & FIN != 0) as u8;
         packet.tcp_words = offset >> 4;
         if flags & (SYN | ACK) == SYN {
+            packet.opens = 1;
             packet.flow.opener = sequence;
         }
     } else if has_ports(protocol) {
@@ -476,7 +487,7 @@ pub fn read_quote(ip: usize, end: usize, packet: &mut Packet, label: &mut Label)
             quoted.destination = [load(ip + 24), load(ip + 32)];
             load(ip + 6)
         };
-        if first >> 4 != 6 {
+        if first >> 4 != 6 || is_v4_mapped(quoted.source) || is_v4_mapped(quoted.destination) {
             return;
         }
         quoted.protocol = next;
@@ -538,18 +549,19 @@ pub fn linear_len(data: usize, end: usize, l2_len: usize, len: u32) -> u32 {
     const MOST_ICMP: u32 = (ETH_LEN + 72 + 8 + 72 + 14) as u32;
     let at_most = |most: u32| if len < most { len } else { most };
     let most = at_most(MOST);
-    if l2_len > ETH_LEN || data + ETH_LEN > end {
-        return most;
-    }
     let ip = data + l2_len;
-    if ip + V4_LEN > end {
-        return most;
+    // Nobody looks a second time: where it does not show what the packet is, it may be the longest.
+    if l2_len > ETH_LEN || data + ETH_LEN > end || ip + V4_LEN > end {
+        return at_most(MOST_ICMP);
     }
     // SAFETY: 20 bytes are there.
     let (first, protocol, next): (u8, u8, u8) = unsafe { (load(ip), load(ip + 9), load(ip + 6)) };
     let options = first >> 4 == 6 && next == DESTINATION_OPTIONS;
+    if options && ip + V6_LEN + 1 > end {
+        return at_most(MOST_ICMP);
+    }
     // SAFETY: the byte is there.
-    let next = if options && ip + 41 <= end { unsafe { load(ip + V6_LEN) } } else { next };
+    let next = if options { unsafe { load(ip + V6_LEN) } } else { next };
     if first >> 4 == 4 && protocol == ICMP || first >> 4 == 6 && next == ICMPV6 {
         return at_most(MOST_ICMP);
     }

@@ -11,7 +11,7 @@ use govc_abi::{
         BLOCK_LEN, IHL_LABELLED, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
         V6_OPTION_SKIP,
     },
-    mac::{v4_mapped, word_2, word_7},
+    mac::{is_v4_mapped, v4_mapped, word_2, word_7},
     node::LEAF_NONE,
 };
 
@@ -180,7 +180,13 @@ fn recall_v6(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8,
     }
     let ports = established(ip + HEADER_LEN, end, protocol)?;
     // SAFETY: 76 bytes are there.
-    let (memo, differs) = unsafe { compare(ip + V6_LEN + 4, protocol, load(ip + 8), ports)? };
+    let flow: [u64; 4] = unsafe { load(ip + 8) };
+    // An entry does not say of which version it is.
+    if is_v4_mapped([flow[0], flow[1]]) || is_v4_mapped([flow[2], flow[3]]) {
+        return None;
+    }
+    // SAFETY: likewise.
+    let (memo, differs) = unsafe { compare(ip + V6_LEN + 4, protocol, flow, ports)? };
     Some((memo, differs, 6, protocol))
 }
 

@@ -10,7 +10,7 @@ use govc_abi::{
     event::hook,
     flow::{Control, Interface, Stamped, control_flag, stamped_ends, stamped_origin},
     label::{BLOCK_LEN, Label},
-    mac::v4_mapped,
+    mac::{is_v4_mapped, v4_mapped},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     recall,
     report::{self, Place, may_report},
     tc::{Cut, put_in},
+    tunnel,
 };
 
 /// What became of a packet.
@@ -150,7 +151,10 @@ fn read(data: usize, end: usize, l2_len: usize, len: u32) -> Option<Seen> {
         // SAFETY: 40 bytes are there.
         let (payload, protocol, flow): (u16, u8, [u64; 4]) =
             unsafe { (load(ip + 4), load(ip + 6), load(ip + 8)) };
-        if u16::from_be(payload) as u32 + V6_LEN as u32 > len {
+        if u16::from_be(payload) as u32 + V6_LEN as u32 > len
+            || is_v4_mapped([flow[0], flow[1]])
+            || is_v4_mapped([flow[2], flow[3]])
+        {
             return None;
         }
         (flow, protocol, 6, ip + V6_LEN)
@@ -201,10 +205,12 @@ pub fn remember(
     verdict: &Verdict,
     cpu: Cpu,
 ) {
-    if !recall::is_kept(control, table, verdict, &cpu.packet) {
+    let flow = &cpu.packet.flow;
+    // Another packet of the flow may be a tunnel that a workload has built, which only who computes sees.
+    let hides = tunnel::are_due(table) && tunnel::leads_here(flow);
+    if hides || !recall::is_kept(control, table, verdict, &cpu.packet) {
         return;
     }
-    let flow = &cpu.packet.flow;
     let addresses = [flow.source[0], flow.source[1], flow.destination[0], flow.destination[1]];
     let ports = flow.source_port as u32 | (flow.destination_port as u32) << 16;
     let ends = stamped_ends(ports, flow.protocol, cpu.packet.version);

@@ -12,7 +12,7 @@ use govc_abi::{
         V6_OPTION_LEN, V6_OPTION_SKIP,
     },
     limits::{EXTENSIONS_MAX, HEADERS_LEN},
-    mac::{FRAGMENT, v4_mapped},
+    mac::{FRAGMENT, is_v4_mapped, v4_mapped},
     node::LEAF_NONE,
     reason,
     tunnel::PORT,
@@ -115,13 +115,14 @@ pub extern "C" fn govc_shape(buffer: u32, len: u32) -> u32 {
     }
 }
 
-/// Whether the transport header at `at` is that of a tunnel: nobody looks into such that are cut or have
-/// options.
+/// Whether the transport header at `at` is that of a tunnel, or may be one as it is out of sight: nobody
+/// looks into such that are cut or have options. What is no first fragment leads nowhere by itself.
 #[inline(always)]
 fn leads_to_tunnel(headers: Headers, at: u32, packet: &Packet) -> bool {
     protocol(packet) == UDP
-        && headers.has(at.saturating_add(4)).is_some()
-        && headers.half(at.wrapping_add(2)) == PORT.to_be()
+        && at != NOT_SHOWN
+        && (headers.has(at.wrapping_add(4)).is_none()
+            || headers.half(at.wrapping_add(2)) == PORT.to_be())
 }
 
 /// In the place of the transport header of a fragment that shows none.
@@ -201,6 +202,9 @@ fn parse_v6(headers: Headers, packet: &mut Packet, label: &mut Label) -> Option<
     headers.has(V6_LEN as u32)?;
     packet.flow.source = [headers.double(8), headers.double(16)];
     packet.flow.destination = [headers.double(24), headers.double(32)];
+    if is_v4_mapped(packet.flow.source) || is_v4_mapped(packet.flow.destination) {
+        return None;
+    }
     let mut next = headers.byte(6);
     let mut at = V6_LEN as u32;
     let mut shape = shape::WHOLE;
@@ -266,6 +270,7 @@ fn parse_l4(headers: Headers, at: u32, protocol: u8, packet: &mut Packet) -> Opt
         packet.fin = (flags & FIN != 0) as u8;
         packet.tcp_words = headers.byte(at + 12) >> 4;
         if flags & (SYN | ACK) == SYN {
+            packet.opens = 1;
             packet.flow.opener = headers.word(at + 4);
         }
     }

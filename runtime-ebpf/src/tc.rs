@@ -8,8 +8,8 @@ use aya_ebpf::{
         tcx_action_base::{TCX_DROP, TCX_NEXT},
     },
     helpers::generated::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     macros::classifier,
     programs::TcContext,
@@ -25,7 +25,7 @@ use crate::{
     answer, authority, clock,
     decide::{Verdict, begin},
     egress::{self, Carriage, Origin},
-    header,
+    forward, header,
     ingress::{self, Arrival},
     maps::{self, Active, Cpu, LIFETIME, Table},
     packet::{self, TCP},
@@ -61,14 +61,16 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
         recall::tell(recalled.reports(), &verdict, &place, cpu);
         return if verdict.permit { NEXT } else { DROP };
     }
-    begin(cpu);
+    let zone = maps::zone(interface, active);
+    begin((zone, 0), cpu);
     let verdict = match prepare(skb, interface, table, cpu) {
         Err(reason) => refuse(reason),
         Ok(()) => {
-            let verdict = if let Some(reason) = authority::untimely(control, active, slot) {
+            let verdict = if cpu.packet.neighbour != 0 && stays_on_link(skb, place.ifindex, cpu) {
+                refuse(reason::LINK_CONTROL)
+            } else if let Some(reason) = authority::untimely(control, active, slot) {
                 Verdict::deny(reason)
             } else {
-                let zone = maps::zone(interface, active);
                 let arrival = Arrival { context: skb.cast(), ifindex: place.ifindex, zone, slot };
                 ingress::decide(&arrival, control, active, table, cpu)
             };
@@ -102,15 +104,17 @@ pub fn govc_egress(ctx: TcContext) -> i32 {
         done::DROPPED => return DROP,
         _ => {}
     }
-    begin(cpu);
+    let origin = Origin::of(cpu);
+    begin((origin.from_zone, origin.zone), cpu);
     let mut overhead = 0;
     let verdict = match prepare(skb, interface, table, cpu) {
         Err(reason) => refuse(reason),
+        // No router has passed it on: its hop limit says so.
+        Ok(()) if cpu.packet.neighbour != 0 => refuse(reason::LINK_CONTROL),
         Ok(()) => {
             if let Some(reason) = authority::untimely(control, active, slot) {
                 Verdict::deny(reason)
             } else {
-                let origin = Origin::of(cpu);
                 let (verdict, carriage) =
                     egress::decide(&origin, control, active, slot, table, cpu);
                 overhead = carriage.overhead(cpu.packet.version);
@@ -138,6 +142,16 @@ pub fn refuse(reason: u8) -> Verdict {
     }
 }
 
+/// Whether neighbour discovery that arrived is for this node, or for others on the same link: a bridge and
+/// devices on top of this one get what has their address.
+#[inline(always)]
+fn stays_on_link(skb: *mut __sk_buff, ifindex: u32, cpu: Cpu) -> bool {
+    /// `PACKET_OTHERHOST`.
+    const FOR_OTHERS: u32 = 3;
+    // SAFETY: the context is valid.
+    unsafe { (*skb).pkt_type == FOR_OTHERS || !forward::passes_on(skb.cast(), ifindex, cpu) }
+}
+
 /// No policy is in force: fail closed, and count.
 #[inline(always)]
 fn no_generation(skb: *mut __sk_buff, hook: u8) -> i32 {
@@ -150,7 +164,7 @@ fn no_generation(skb: *mut __sk_buff, hook: u8) -> i32 {
 /// The hook is attached to an interface that the loader has said nothing about.
 #[inline(always)]
 fn unknown_interface(place: &Place, table: Table, cpu: Cpu) -> i32 {
-    begin(cpu);
+    begin((0, 0), cpu);
     let verdict = Verdict::deny(reason::INTERFACE_UNKNOWN);
     report(place, table, &verdict, cpu);
     DROP
@@ -225,6 +239,19 @@ pub fn take_off(skb: *mut __sk_buff, l2_len: u16, cpu: Cpu) -> bool {
 #[inline(always)]
 pub fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> bool {
     let flags = (BPF_F_ADJ_ROOM_NO_CSUM_RESET | BPF_F_ADJ_ROOM_FIXED_GSO) as u64;
+    let l2_len = l2_len as usize;
+    if l2_len > packet::ETH_LEN {
+        return false;
+    }
+    let mut removed = 0;
+    if version == 4 {
+        // SAFETY: the context is valid.
+        let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+        let Some(sum) = header::block_sum(data + l2_len + packet::V4_LEN, end) else {
+            return false;
+        };
+        removed = sum;
+    }
     // SAFETY: the context is valid; all pointers into the packet are read again.
     let (data, end) = unsafe {
         if bpf_skb_adjust_room(skb, -(BLOCK_LEN as i32), BPF_ADJ_ROOM_NET, flags) != 0 {
@@ -232,12 +259,21 @@ pub fn strip(skb: *mut __sk_buff, l2_len: u16, version: u8, protocol: u8) -> boo
         }
         ((*skb).data as usize, (*skb).data_end as usize)
     };
-    let l2_len = l2_len as usize;
-    if l2_len > packet::ETH_LEN {
-        return false;
-    }
     let ip = data + l2_len;
-    if version == 4 { header::strip_v4(ip, end) } else { header::strip_v6(ip, end, protocol) }
+    let grown = if version == 4 {
+        header::strip_v4(ip, end, removed)
+    } else {
+        header::strip_v6(ip, end, protocol)
+    };
+    grown.map(|grown| tell_sum(skb, grown)).is_some()
+}
+
+/// Tells the kernel what the sum of a packet's headers has grown by: a device may have summed up the whole
+/// packet (`CHECKSUM_COMPLETE`), and of that the kernel has taken what was cut out and nothing else.
+#[inline(always)]
+pub fn tell_sum(skb: *mut __sk_buff, grown: u64) {
+    // SAFETY: the context is valid. An error says that there is no such sum.
+    unsafe { bpf_csum_update(skb, header::fold(grown) as u32) };
 }
 
 /// Corrects what an error says of the path of a packet that the sender's stack knows as one without
@@ -418,8 +454,10 @@ pub fn clamp_mss(skb: *mut __sk_buff, interface: &Interface, cpu: Cpu) {
     const CHECKSUM_AT: u32 = 16;
     const MSS_AT: u32 = 22;
     const MSS_OPTION: u16 = u16::from_ne_bytes([2, 4]);
+    /// Of a header with that option; behind a shorter one stands payload.
+    const WORDS_MIN: u8 = 6;
     let most = if cpu.packet.version == 4 { interface.mss_v4 } else { interface.mss_v6 };
-    if most == 0 || cpu.packet.flow.protocol != TCP {
+    if most == 0 || cpu.packet.flow.protocol != TCP || cpu.packet.tcp_words < WORDS_MIN {
         return;
     }
     let tcp_at = interface.l2_len as u32 + if cpu.packet.version == 4 { 20 } else { 40 };

@@ -79,8 +79,9 @@ pub fn open(skb: *mut __sk_buff, l2_len: u16, table: Table, cpu: Cpu) -> Result<
     Ok(())
 }
 
+/// Whether a packet of this flow may carry its label in a tunnel: it is looked into each time.
 #[inline(always)]
-fn leads_here(flow: &Flow) -> bool {
+pub fn leads_here(flow: &Flow) -> bool {
     flow.protocol == UDP && flow.destination_port == PORT.to_be()
 }
 
@@ -196,6 +197,16 @@ fn look_inside(skb: *mut __sk_buff, l2_len: u32) -> u32 {
         Frame::Other => return 0,
         Frame::Wrong(reason) => return reason as u32,
     }
+    if v4 {
+        if data + l2_len + V4_LEN > end {
+            return reason::TRUNCATED as u32;
+        }
+        // The stack never sees this header, of which hops and marks of congestion become the packet's.
+        // SAFETY: 20 bytes are there.
+        if !unsafe { V4::load(data + l2_len) }.is_sound() {
+            return reason::MALFORMED as u32;
+        }
+    }
     let protocol_at = data + l2_len + ip_len + FRAME_LEN + if v4 { 9 } else { 6 };
     if protocol_at + 1 > end {
         return reason::TRUNCATED as u32;
@@ -214,7 +225,9 @@ fn look_inside(skb: *mut __sk_buff, l2_len: u32) -> u32 {
     let inner = data + l2_len + ip_len + FRAME_LEN;
     let inner_len = len.wrapping_sub((l2_len + ip_len + FRAME_LEN) as u32);
     match packet::parse_into(inner, end, 0, inner_len, cpu) {
-        Ok(()) if cpu.packet.version == version && cpu.packet.labelled == 0 => {}
+        Ok(())
+            if cpu.packet.version == version && cpu.packet.labelled | cpu.packet.neighbour == 0 => {
+        }
         // Nothing that passes without a label passes with one.
         Ok(()) | Err(reason::LINK_CONTROL) => return reason::MALFORMED as u32,
         Err(reason) => return reason as u32,
@@ -453,7 +466,13 @@ pub fn unwrap(skb: *mut __sk_buff, l2_len: u32) -> bool {
     unsafe {
         let (own, left) = marks(ip, v4);
         let Some(ecn) = ecn(own, mark) else { return false };
+        let [first, second]: [u32; 2] = load(ip);
         remark(ip, v4, mark & !3 | ecn, if hops < left { hops } else { left });
+        if !v4 {
+            // A header of IPv4 keeps its sum.
+            let [mark, hops]: [u32; 2] = load(ip);
+            tc::tell_sum(skb, halves(!first) + halves(mark) + halves(!second) + halves(hops));
+        }
     }
     true
 }
@@ -547,12 +566,14 @@ pub fn unquote(skb: *mut __sk_buff, l2_len: u32) -> bool {
     // SAFETY: both headers are there.
     unsafe {
         if v4 {
-            V4::load(ip).resized(5, -(over as i32), 0).store(ip);
+            V4::load(ip).shortened(over as u16, 0).store(ip);
         } else {
             header::resize_v6(ip, ICMPV6, -(over as i32));
         }
         core::ptr::write_unaligned(icmp as *mut [u32; 2], [head, lowered]);
     }
+    // The checksum of the message makes up for what was cut out.
+    tc::tell_sum(skb, removed);
     true
 }
 

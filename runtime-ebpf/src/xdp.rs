@@ -12,6 +12,7 @@ use govc_abi::{event::hook, label::BLOCK_LEN, reason};
 use crate::{
     authority, clock,
     decide::{Verdict, begin},
+    forward::passes_on,
     header,
     ingress::{self, Arrival},
     maps::{self, Cpu, LIFETIME, Table},
@@ -60,24 +61,26 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
             return if verdict.permit { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP };
         }
     }
-    begin(cpu);
+    let zone = interface.map_or(0, |interface| maps::zone(interface, active));
+    begin((zone, 0), cpu);
     let parsed = match interface {
-        Some(interface) => match packet::parse_into(data, end, ETH_LEN, len, cpu) {
+        Some(_) => match packet::parse_into(data, end, ETH_LEN, len, cpu) {
             Err(refused) if shape::is_asked_about(table, refused) => {
                 read_again(xdp, tag_len, len, table, refused)
             }
             parsed => parsed,
-        }
-        .map(|()| interface),
+        },
         None => Err(reason::INTERFACE_UNKNOWN),
     };
     let verdict = match parsed {
         Err(reason) => refuse(reason),
-        Ok(interface) => {
-            let verdict = if let Some(reason) = authority::untimely(control, active, slot) {
+        Ok(()) => {
+            let on_link = cpu.packet.neighbour != 0 && !passes_on(xdp.cast(), ifindex, cpu);
+            let verdict = if on_link {
+                refuse(reason::LINK_CONTROL)
+            } else if let Some(reason) = authority::untimely(control, active, slot) {
                 Verdict::deny(reason)
             } else {
-                let zone = maps::zone(interface, active);
                 let arrival = Arrival { context: xdp.cast(), ifindex, zone, slot };
                 ingress::decide(&arrival, control, active, table, cpu)
             };
@@ -149,6 +152,11 @@ fn strip(xdp: *mut xdp_md, tag_len: usize, version: u8, protocol: u8) -> bool {
     const V6: usize = ETH_LEN + packet::V6_LEN;
     // SAFETY: the context is valid.
     let (data, end) = unsafe { ((*xdp).data as usize, (*xdp).data_end as usize) };
+    let mut removed = 0;
+    if version == 4 {
+        let Some(sum) = header::block_sum(data + tag_len + V4, end) else { return false };
+        removed = sum;
+    }
     let moved = match (version, tag_len) {
         (4, 0) => move_headers::<V4>(data, end),
         (4, _) => move_headers::<{ V4 + TAG_LEN }>(data, end),
@@ -158,16 +166,17 @@ fn strip(xdp: *mut xdp_md, tag_len: usize, version: u8, protocol: u8) -> bool {
     let ip = data + BLOCK_LEN + tag_len + ETH_LEN;
     let written = moved
         && if version == 4 {
-            header::strip_v4(ip, end)
+            header::strip_v4(ip, end, removed).is_some()
         } else {
-            header::strip_v6(ip, end, protocol)
+            header::strip_v6(ip, end, protocol).is_some()
         };
     // SAFETY: the context is valid; no pointer into the packet is used afterwards.
     written && unsafe { bpf_xdp_adjust_head(xdp, BLOCK_LEN as i32) } == 0
 }
 
-/// Copies the first `N` bytes of the packet over to where the label ends.
-#[inline(always)]
+/// Copies the first `N` bytes of the packet over to where the label ends. A function for each length: of all of
+/// them together the compiler makes a copy of so many bytes, which goes byte by byte.
+#[inline(never)]
 fn move_headers<const N: usize>(data: usize, end: usize) -> bool {
     if data + BLOCK_LEN + N > end {
         return false;

@@ -2,7 +2,10 @@
 //! `BPF_PROG_TEST_RUN`.
 
 use std::{
+    ffi::c_long,
+    io,
     mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -30,6 +33,23 @@ use govc_netlab::{Namespace, veth};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::reference::Verifier;
+
+unsafe extern "C" {
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+#[cfg(target_arch = "x86_64")]
+const SYS_BPF: c_long = 321;
+#[cfg(not(target_arch = "x86_64"))]
+const SYS_BPF: c_long = 280;
+const EINVAL: i32 = 22;
+const EBADMSG: i32 = 74;
+
+/// A pointer as an attribute of the bpf call: 64 bits.
+fn put_pointer(place: &mut [u32], pointer: *const u8) {
+    let address = pointer as u64;
+    place.copy_from_slice(&[address as u32, (address >> 32) as u32]);
+}
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -215,6 +235,40 @@ impl Kernel {
             self.programs.ingress.test_run(options)
         });
         result.unwrap_or_else(|error| panic!("{frame:02x?}: {error:?}"));
+    }
+
+    /// Packets are on another device from now on, for the tcx hooks.
+    pub fn at(&mut self, device: &str) {
+        self.ifindex = self.namespace.ifindex(device).expect("ifindex");
+    }
+
+    /// Whether the sum of a whole packet that a device has made is right for what the tcx hook lets arrive of
+    /// it, as the kernel finds; [`None`] for kernels that do not look (before 6.11).
+    pub fn sum_holds(&self, frame: &[u8]) -> Option<bool> {
+        const BPF_PROG_TEST_RUN: c_long = 10;
+        const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
+        let mut context = [0_u8; 192];
+        context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
+        let program = self.programs.ingress.fd().expect("a program").as_fd().as_raw_fd();
+        let mut attributes = [0_u32; 20];
+        attributes[0] = program as u32;
+        attributes[2] = frame.len() as u32;
+        put_pointer(&mut attributes[4..6], frame.as_ptr());
+        attributes[10] = context.len() as u32;
+        put_pointer(&mut attributes[12..14], context.as_ptr());
+        attributes[16] = BPF_F_TEST_SKB_CHECKSUM_COMPLETE;
+        let len = size_of_val(&attributes) as c_long;
+        self.namespace.run(|| {
+            // SAFETY: the attributes are those of the command; what they point to is only read, and outlives the call.
+            let done = unsafe { syscall(SYS_BPF, BPF_PROG_TEST_RUN, attributes.as_mut_ptr(), len) };
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                _ if done == 0 => Some(attributes[1] as i32 == -1),
+                Some(EINVAL) => None,
+                Some(EBADMSG) => Some(false),
+                _ => panic!("{frame:02x?}: {error}"),
+            }
+        })
     }
 
     /// Runs one packet through a program.

@@ -97,6 +97,13 @@ fn begin_v6(ip: &[u8]) -> Option<Beginning<'_>> {
         is_first: true,
         rest,
     };
+    // Addresses of IPv4 in IPv6 packets: those are not what they claim.
+    if [header.source_addr(), header.destination_addr()]
+        .iter()
+        .any(|a| a.to_ipv4_mapped().is_some())
+    {
+        return None;
+    }
     if let (60, [next, 3, 0x1e | 0x5e, 28, more @ ..]) = (begun.protocol, rest) {
         // The label ends behind the packet; super-packets say 0.
         if (1..32).contains(&header.payload_length()) {
@@ -159,8 +166,10 @@ pub fn parse(frame: &[u8]) -> Option<Parsed> {
         opener: 0,
         shape,
         identification: begun.fragment.unwrap_or(0),
+        // What cannot be seen may be one.
         hides_a_tunnel: shape != shape::WHOLE
-            && (protocol, begun.is_first, word(2)) == (17, true, Some(6081)),
+            && (protocol, begun.is_first) == (17, true)
+            && word(2).is_none_or(|port| port == 6081),
         label: None,
     };
     match protocol {

@@ -2,16 +2,27 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    iter,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
-use govc_loader::{attach::HookChoice, error::LoadError};
+use govc_abi::{
+    event::{Event, hook},
+    limits::ANSWER_RATE,
+    reason,
+};
+use govc_loader::{attach::HookChoice, error::LoadError, status};
 use govc_netlab::{Frame, Namespace, Offloads, PacketSocket, veth};
 use govc_tests::{
+    compile,
+    frame::{Spec, Transport},
+    kernel::{Hook, Kernel, stay_on_one_cpu},
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, RULES, TELNET, UNNAMED, api, ledger, replayed},
+    ledger::{SYN, spec},
     node::{How, PATIENCE, address, drain, image, udp_socket, wait_until, workload},
+    policies::VOCABULARY,
     reference,
     replay::Recording,
 };
@@ -227,6 +238,115 @@ fn packets_in_quarantine_arrive_there_as_they_came() {
     // It is the same rule, and goes on counting.
     assert_eq!(lab.b.decided("ledger.telnet"), 3);
     replayed(recordings, GOVC);
+}
+
+/// Rules that tell bare and labelled senders that they are denied.
+const REJECTING: &str = "package acme.k\nuse acme.vocabulary\n\
+    zone lan = interface \"eth0\", \"lo\"\n\
+    legacy from 0.0.0.0/0, ::/0 on lan { subject acme.guest  max level public }\n\
+    policy p { on ingress  deny all { reject } }\n";
+
+fn rejecting() -> Kernel {
+    let compiled = compile(&[("p.gov", REJECTING), ("vocabulary.gov", VOCABULARY)]);
+    let kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel
+}
+
+/// Whether a frame has become its answer: an ICMP error, or a reset.
+fn is_answered(kernel: &mut Kernel, frame: &[u8]) -> bool {
+    let answer = kernel.ask(Hook::Ingress, frame);
+    assert!(!answer.permit, "{answer:?}");
+    answer.frame != frame
+}
+
+#[test]
+fn what_comes_from_no_host_or_went_to_many_is_not_answered() {
+    if !kernel_available() {
+        return;
+    }
+    let mut kernel = rejecting();
+    for transport in [SYN, Transport::Udp] {
+        for v6 in BOTH_VERSIONS {
+            let frame = spec(v6, transport).frame();
+            assert!(is_answered(&mut kernel, &frame), "v6 {v6} {transport:?}");
+            // Broadcast and multicast on the link, to an address that may be a network's broadcast, and from there.
+            for (at, mac) in [(0, [0xff; 6]), (0, [1, 0, 0x5e, 0, 0, 1]), (6, [0xff; 6])] {
+                let mut frame = frame.clone();
+                frame[at..at + 6].copy_from_slice(&mac);
+                assert!(!is_answered(&mut kernel, &frame), "v6 {v6} {transport:?} {mac:02x?}");
+            }
+        }
+        let none = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"];
+        for source in none.into_iter().chain(["::", "::1", "ff02::1"]) {
+            let source: IpAddr = source.parse().unwrap();
+            let of = spec(source.is_ipv6(), transport);
+            let frame = Spec { source: SocketAddr::new(source, 4000), ..of }.frame();
+            assert!(!is_answered(&mut kernel, &frame), "{source} {transport:?}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_rejected_packets_is_answered_no_faster_than_it_may() {
+    const FLOOD: u64 = 10_000;
+    if !kernel_available() {
+        return;
+    }
+    let mut kernel = rejecting();
+    kernel.silence();
+    let frames = vec![spec(false, Transport::Udp).frame(); FLOOD as usize];
+    let started = Instant::now();
+    let withheld = || status::answers_withheld(&kernel.place).unwrap();
+    assert_eq!(kernel.passing(Hook::Ingress, &frames), 0);
+    let answered = FLOOD - withheld();
+    // A tenth of a second's at a time.
+    let tenths = started.elapsed().as_millis() as u64 / 100 + 2;
+    assert!(answered <= tenths * ANSWER_RATE / 10, "{answered} in {tenths} tenths");
+    assert!(answered >= ANSWER_RATE / 10);
+    // It goes on when there was time.
+    std::thread::sleep(Duration::from_millis(150));
+    let frame = spec(true, SYN).frame();
+    assert!(is_answered(&mut kernel, &frame));
+}
+
+#[test]
+fn what_fills_a_frame_up_is_not_acknowledged() {
+    if !kernel_available() {
+        return;
+    }
+    let mut kernel = rejecting();
+    for v6 in BOTH_VERSIONS {
+        for payload in [0, 3] {
+            let of = Spec { payload, ..spec(v6, SYN) };
+            for filling in [0, 6, 40] {
+                let frame = [of.frame(), vec![0; filling]].concat();
+                let answer = kernel.ask(Hook::Ingress, &frame).frame;
+                let tcp = 14 + if v6 { 40 } else { 20 };
+                assert_eq!(answer.len(), tcp + 20, "v6 {v6} {filling}");
+                let acknowledged = answer[tcp + 8..tcp + 12].try_into().unwrap();
+                let next = 77 + 1 + payload as u32;
+                assert_eq!(u32::from_be_bytes(acknowledged), next, "v6 {v6} {filling}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_a_node_has_come_in_nowhere() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    lab.b.apply(&telling(), &[]);
+    for v6 in BOTH_VERSIONS {
+        let mut events = lab.b.report_everything();
+        let to = SocketAddr::new(address(2, 2, v6), TELNET);
+        assert_eq!(connect(&lab.a.namespace, to).0, io::ErrorKind::ConnectionRefused);
+        let is_answer = |event: &Event| event.hook == hook::EGRESS && event.protocol == 6;
+        let told = iter::from_fn(|| events.next(SOON).unwrap()).find(is_answer).unwrap();
+        assert_eq!((told.reason, told.from_zone, told.to_zone), (reason::REPLY, 0, 1), "v6 {v6}");
+    }
 }
 
 #[test]

@@ -67,12 +67,13 @@ pub(super) fn inside<'p>(outer: Headers<'p>, ip: &'p [u8]) -> Result<Headers<'p>
 /// Whether a packet goes to the port of tunnels and nobody looks into it, as it is cut or has options.
 fn is_unreadable(headers: &Headers<'_>) -> bool {
     let shaped = headers.shaped;
-    let to = match shaped.is_fragment() {
-        true if shaped.fragment.is_first => word(headers.rest, 2),
-        true => None,
-        false => Some(headers.ports.1),
+    let may_be_one = match shaped.is_fragment() {
+        // What cannot be seen may be.
+        true if shaped.fragment.is_first => word(headers.rest, 2).is_none_or(|to| to == PORT),
+        true => false,
+        false => headers.ports.1 == PORT,
     };
-    shaped.shape != shape::WHOLE && IpNumber(headers.protocol) == IpNumber::UDP && to == Some(PORT)
+    shaped.shape != shape::WHOLE && IpNumber(headers.protocol) == IpNumber::UDP && may_be_one
 }
 
 /// What two headers have to agree on.

@@ -114,6 +114,10 @@ fn events(status: &Status, style: &Style) -> Result<(), Failure> {
                     `govc observe --count 0` turns that off";
         line(&format!("         {}", style.paint("33", text)))?;
     }
+    if status.answers_withheld != 0 {
+        let withheld = plural(status.answers_withheld as usize, "packet");
+        line(&format!("{} {withheld} not answered, too many at once", style.bold("answers ")))?;
+    }
     Ok(())
 }
 
