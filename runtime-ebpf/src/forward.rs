@@ -30,7 +30,7 @@ struct Aligned(Route);
 /// Zone of the interface that the packet in `cpu.packet` will leave by, 0 for one in no zone;
 /// [`None`] when it is for this node.
 #[inline(never)]
-pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Option<u32> {
+pub fn route(context: *mut c_void, ifindex: u32, active: Active, mut cpu: Cpu) -> Option<u32> {
     let flow = &cpu.packet.flow;
     // SAFETY: integers and arrays of them.
     let mut aligned: Aligned = unsafe { core::mem::zeroed() };
@@ -57,6 +57,7 @@ pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Op
     } as u32;
     match result {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
+            cpu.way.leaves = route.ifindex;
             Some(maps::interface(route.ifindex).map_or(0, |leaves| maps::zone(leaves, active)))
         }
         // A tunnel that the kernel does not tell the interface of.
@@ -76,8 +77,7 @@ pub fn decide(zone: u32, answers: bool, active: Active, table: Table, mut cpu: C
     cpu.request.scalars[attribute::EGRESS_ZONE as usize] = zone;
     let bare = cpu.packet.labelled == 0 && cpu.packet.vouched == 0;
     if (answers || cpu.packet.labelled == 0)
-        && let Some(verdict) =
-            flows::reply(hook::FORWARD, program::FORWARD, bare, active, table, cpu)
+        && let Some(verdict) = flows::reply(hook::FORWARD, bare, active, cpu)
     {
         return Verdict { transit: true, ..verdict };
     }
