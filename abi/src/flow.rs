@@ -51,10 +51,29 @@ pub struct FlowState {
     pub phase: u8,
     /// Serial of the grant that its label was stamped under; 0 for none.
     pub grant: u16,
+    /// Number of its label's domain; 0 for none.
+    pub domain: u16,
     /// Zero.
-    pub pad: [u8; 4],
-    /// The request that was permitted.
+    pub pad: u16,
+    /// What the socket that sent it has declared; 0 for nothing.
+    pub declared: u64,
+    /// How it passes this node.
+    pub way: Way,
+    /// The request that was permitted. Domain indices, zones and patterns in it are numbers of the image that
+    /// permitted it, and mean something else to another: what is beside it is what they are found anew by.
     pub request: Request,
+}
+
+/// How a packet passes this node, in numbers that no policy gives out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Way {
+    /// Index of the interface that it came in by; 0 when it was sent on this node.
+    pub entered: u32,
+    /// Index of the interface that it leaves by; 0 when it is for this node.
+    pub leaves: u32,
+    /// Id of the cgroup of the socket that sent it; 0 for none.
+    pub cgroup: u64,
 }
 
 /// How far a flow has come.
@@ -484,6 +503,8 @@ pub struct CpuState {
     pub declared: u64,
     /// How many of [`Self::event_share`] were, by kind.
     pub event_shares: [u32; EVENT_SHARES],
+    /// How the packet under decision passes this node.
+    pub way: Way,
     /// The request under decision.
     pub request: Request,
     /// The label under decision.
@@ -502,7 +523,7 @@ pub struct CpuState {
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
-    assert!(size_of::<FlowState>() == 24 + 112);
+    assert!(size_of::<FlowState>() == 24 + 24 + 112);
     assert!(size_of::<Interface>() == 16);
     assert!(size_of::<Memo>() == 128);
     assert!(size_of::<Stamped>() == 128);
@@ -511,6 +532,6 @@ const _: () = {
     assert!(size_of::<Packet>() == 120);
     assert!(
         size_of::<CpuState>()
-            == 136 + 4 * EVENT_SHARES + 112 + 24 + 136 + 128 + 120 + 24 + HEADERS_LEN
+            == 152 + 4 * EVENT_SHARES + 112 + 24 + 160 + 128 + 120 + 24 + HEADERS_LEN
     );
 };

@@ -1,6 +1,6 @@
 //! Hooks: which one an interface gets, and the pinned links that hold the programs there.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use aya::programs::{
     LinkOrder, TcAttachType, XdpMode,
@@ -229,6 +229,31 @@ fn pinned_links(place: &Place) -> Result<Vec<LinkPin>, LoadError> {
         entries.flatten().filter_map(|entry| LinkPin::parse(entry.file_name().to_str()?)).collect();
     links.sort_unstable();
     Ok(links)
+}
+
+/// How long to wait for a network namespace that is about to go, in looks.
+const LOOKS: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Makes sure that an instance enforces in no other network namespace than this one: what hooks know about
+/// interfaces is found by index, which is unique in one only. A container that starts anew leaves pins behind and a
+/// namespace that the kernel is still taking down, which is waited for.
+///
+/// # Errors
+/// It does; pins cannot be listed.
+pub(crate) fn refuse_elsewhere(place: &Place) -> Result<(), LoadError> {
+    if !place.dir().exists() {
+        return Ok(());
+    }
+    let here = netdev::namespace()?;
+    for _ in 0..LOOKS {
+        let elsewhere = |pin: &LinkPin| pin.namespace != here && pin.is_attached(place);
+        if !pinned_links(place)?.iter().any(elsewhere) {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Err(LoadError::Elsewhere { instance: place.name().into() })
 }
 
 /// The interfaces that an instance enforces on, by index.

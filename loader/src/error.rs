@@ -47,6 +47,12 @@ pub enum LoadError {
     /// Nothing waits to be confirmed.
     #[error("nothing in instance `{0}` waits to be confirmed")]
     NothingToConfirm(String),
+    /// The instance enforces in another network namespace.
+    #[error("instance `{instance}` enforces on interfaces of another network namespace")]
+    Elsewhere {
+        /// The instance.
+        instance: String,
+    },
     /// Nothing is pinned for the instance.
     #[error("instance `{0}` holds no policy")]
     NoInstance(String),
@@ -221,6 +227,9 @@ impl LoadError {
             Self::Unconfirmed { .. } => {
                 "Say `govc confirm` to keep it, or `govc rollback` to return to what was before.".into()
             }
+            Self::Elsewhere { instance } => format!(
+                "Each network namespace wants an instance of its own: add --instance NAME. If the other one is not wanted any more: govc detach --instance {instance}"
+            ),
             Self::NothingToConfirm(_) => {
                 "Either it was confirmed, or the time was over and the old policy is back: see `govc status`.".into()
             }

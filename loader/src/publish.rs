@@ -21,7 +21,7 @@ use crate::{
     cgroup, counts, datagrams,
     error::{LoadError, bpf},
     instance::{Instance, Place},
-    keyring::{KeyRing, slot_now},
+    keyring::{DomainKeys, KeyRing, slot_now},
     netdev::{self, Netdev, Overhead},
     object::{self, Sizes},
     set,
@@ -108,12 +108,14 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
         cpus,
     );
     if request.dry_run {
+        attach::refuse_elsewhere(request.place)?;
         return Ok(dry_run_report(request, &devices, &detours));
     }
     let _lock = request.place.lock()?;
     // Read once more: keys that were handed over until now must not be those of before again.
     let key_table = key_table(request.image, request.keys)?;
     crate::confirm::refuse_apply(request.place)?;
+    attach::refuse_elsewhere(request.place)?;
     let devices = with_attached(request, devices)?;
     detours.check(&devices)?;
     let hook = hook(request)?;
@@ -258,15 +260,16 @@ fn go_back(place: &Place, wanted: Option<u64>) -> Result<u64, LoadError> {
     // A damaged image must not come into force.
     let image = instance.image(idle)?.ok_or_else(none)?;
     let attached = attach::attached(place)?;
-    for device in netdev::list()? {
-        if attached.iter().all(|one| one.interface != device.name) {
-            continue;
-        }
-        datagrams::adjust(place, &image, &device)?;
+    let mut devices = netdev::list()?;
+    devices.retain(|device| attached.iter().any(|one| one.interface == device.name));
+    // Some may have come since that generation was in force, which has put them into no zone yet.
+    fill_interfaces(&instance, &image, &devices, idle)?;
+    for device in &devices {
+        datagrams::adjust(place, &image, device)?;
         if passes_on(&image) {
-            netdev::restore_mtu(&device)?;
+            netdev::restore_mtu(device)?;
         } else {
-            netdev::adjust_mtu(&device, Overhead::of(image.names(), &device))?;
+            netdev::adjust_mtu(device, Overhead::of(image.names(), device))?;
         }
     }
     counts::reopen(&instance, idle);
@@ -275,17 +278,23 @@ fn go_back(place: &Place, wanted: Option<u64>) -> Result<u64, LoadError> {
     Ok(generation.number)
 }
 
-/// Hands the key ring's present keys to the kernel, for both generations.
+/// Hands the key ring's present keys to the kernel, for the generation in force and for the one that a rollback
+/// returns to. The second may know domains that have no keys any more: those get none, which is for whoever rolls back
+/// to see, and no reason to let the first one run out of keys.
 ///
 /// # Errors
-/// A domain of the policy has no key.
+/// A domain of the policy in force has no key.
 pub fn refresh_keys(place: &Place, keys: &KeyRing) -> Result<(), LoadError> {
     let _lock = place.lock()?;
     let instance = Instance::open(place)?;
-    for buffer in 0..2 {
-        if let Some(image) = instance.image(buffer)? {
-            instance.keys.copy(buffer, 0, &*key_table(&image, keys)?.0);
-        }
+    let active = (instance.control().active & 1) as usize;
+    if let Some(image) = instance.image(active)? {
+        instance.keys.copy(active, 0, &*key_table(&image, keys)?.0);
+    }
+    let idle = 1 - active;
+    if let Ok(Some(image)) = instance.image(idle) {
+        let none = |error| tracing::warn!(%error, "the earlier generation has fewer keys");
+        instance.keys.copy(idle, 0, &*key_table_without(&image, keys, none).0);
     }
     // Keys are good for a time: whoever brings new ones looks at the clock too.
     crate::clock::keep(place).map(drop)
@@ -394,29 +403,42 @@ impl Drop for Keys {
 }
 
 fn key_table(image: &Image, ring: &KeyRing) -> Result<Keys, LoadError> {
-    let mut keys_of_image = Keys(Box::new(KeyTable::EMPTY));
-    let table = &mut *keys_of_image.0;
+    let mut failed = None;
+    let table = key_table_without(image, ring, |error| {
+        failed.get_or_insert(error);
+    });
+    failed.map_or(Ok(table), Err)
+}
+
+/// The keys of a policy's domains, without those that cannot be had, of which `none` is told why.
+fn key_table_without(image: &Image, ring: &KeyRing, mut none: impl FnMut(LoadError)) -> Keys {
+    let mut table = Keys(Box::new(KeyTable::EMPTY));
     let slot = slot_now();
     for (index, domain) in image.names().domains.iter().enumerate() {
-        let Some(keys) = ring.read(domain.number)? else {
-            return Err(LoadError::NoKey(domain.name.clone()));
-        };
-        if let Some(shift) = table.epoch_shift.get_mut(index) {
-            *shift = keys.epoch_shift;
-        }
-        if let Some(ends) = table.ends_slot.get_mut(index) {
-            *ends = keys.ends_slot();
-        }
-        if let Some(senders) = table.senders.get_mut(index) {
-            *senders = keys.senders.word();
-        }
-        for (epoch, key) in keys.entries(slot) {
-            if let Some(entry) = table.entries.get_mut(index * 16 + epoch) {
-                *entry = key;
-            }
+        match ring.read(domain.number) {
+            Ok(Some(keys)) => enter_keys(&mut table.0, index, &keys, slot),
+            Ok(None) => none(LoadError::NoKey(domain.name.clone())),
+            Err(error) => none(error),
         }
     }
-    Ok(keys_of_image)
+    table
+}
+
+fn enter_keys(table: &mut KeyTable, index: usize, keys: &DomainKeys, slot: u64) {
+    if let Some(shift) = table.epoch_shift.get_mut(index) {
+        *shift = keys.epoch_shift;
+    }
+    if let Some(ends) = table.ends_slot.get_mut(index) {
+        *ends = keys.ends_slot();
+    }
+    if let Some(senders) = table.senders.get_mut(index) {
+        *senders = keys.senders.word();
+    }
+    for (epoch, key) in keys.entries(slot) {
+        if let Some(entry) = table.entries.get_mut(index * 16 + epoch) {
+            *entry = key;
+        }
+    }
 }
 
 fn idle_buffer(control: &Control) -> usize {

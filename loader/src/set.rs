@@ -16,7 +16,7 @@ use std::{
 use aya::programs::links::FdLink;
 use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
 use govc_abi::{
-    flow::{Counter, Memo, Stamped},
+    flow::{Counter, CpuState, FlowState, Memo, Stamped},
     names,
 };
 
@@ -24,7 +24,7 @@ use crate::{
     attach, cgroup,
     counts::{CARRIED_ENTRIES, Ledger},
     error::{LoadError, bpf, file},
-    instance::{Instance, Place},
+    instance::{Instance, Place, remove_pin},
     link::Link,
     mapped::MappedArray,
     object::{self, Sizes},
@@ -186,6 +186,7 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
     ] {
         object::create_array(&set.pin(name), name, len, entries)?;
     }
+    forget_other_layouts(place)?;
     let mut programs = object::load(sizes, &|name| set.pin_of(place, name))?;
     if let Some(old) = old {
         let tables = object::map_array(&set.pin(names::map::TABLES))?;
@@ -205,6 +206,28 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
     programs.xdp()?.pin(set.pin(name)).map_err(bpf(what))?;
     listen(set, &mut programs)?;
     watch_cgroups(set, &mut programs);
+    Ok(())
+}
+
+/// Lets go of maps whose values another version's object had another layout for, and which hold nothing that has
+/// to stay: flows, which are remembered anew, and working memory. The old programs keep theirs until
+/// they end.
+fn forget_other_layouts(place: &Place) -> Result<(), LoadError> {
+    for (name, value_len) in [
+        (names::map::FLOWS, size_of::<FlowState>()),
+        (names::map::OPENINGS, size_of::<FlowState>()),
+        (names::map::CPU, size_of::<CpuState>()),
+    ] {
+        let path = place.pin(name);
+        if !path.exists() {
+            continue;
+        }
+        let map = object::open_map(&path)?;
+        let info = map.info().map_err(bpf("cannot ask the kernel about a map"))?;
+        if info.value_size() as usize != value_len {
+            remove_pin(&path)?;
+        }
+    }
     Ok(())
 }
 

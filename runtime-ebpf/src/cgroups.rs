@@ -17,8 +17,21 @@ const HIERARCHY_AT: usize = 8;
 const ID_AT: usize = 16;
 const PATH_AT: usize = 24;
 
-/// Steps that comparing one path with one pattern may take: with several stars it goes back.
-const STEPS_MAX: u32 = 512;
+/// Steps that comparing one path with one pattern may take at a time: the verifier follows no more. Behind a star it
+/// goes back.
+const STEPS_MAX: u32 = CGROUP_PATH_MAX as u32;
+/// Times. Four times as many steps as a path has bytes are more than patterns need that anybody would write.
+const TIMES_MAX: u32 = 4;
+
+/// What [`govc_cgroup_matches`] answers.
+mod answer {
+    /// The path is another one.
+    pub const DIFFERS: u32 = 0;
+    /// The path is what the pattern says.
+    pub const MATCHES: u32 = 1;
+    /// Nobody knows: it takes more steps than there are.
+    pub const OPEN: u32 = 2;
+}
 
 /// Notes which pattern of each generation a new cgroup matches.
 #[tracepoint]
@@ -87,7 +100,8 @@ fn note(context: &TracePointContext, id: u64) -> Result<(), i32> {
 }
 
 /// Number of the first pattern of a buffer that matches the path at hand or a part that it begins
-/// with; 0 for none. A global function: the verifier looks at it once.
+/// with; 0 for none, and where an earlier pattern might match: who is taken for nobody sends nothing, who is taken for
+/// another may send what is not his. The next apply compares all paths to the end. A global function: the verifier looks at it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn govc_cgroup_pattern(buffer: u32, path_len: u32) -> u32 {
@@ -99,8 +113,17 @@ pub extern "C" fn govc_cgroup_pattern(buffer: u32, path_len: u32) -> u32 {
         if index >= count {
             break;
         }
-        if govc_cgroup_matches(buffer, index, path_len) != 0 {
-            return index + 1;
+        let mut found = answer::OPEN;
+        let mut time = 0;
+        while time < TIMES_MAX {
+            found = govc_cgroup_matches(buffer, index, path_len, time);
+            if found != answer::OPEN {
+                break;
+            }
+            time += 1;
+        }
+        if found != answer::DIFFERS {
+            return if found == answer::MATCHES { index + 1 } else { 0 };
         }
         index += 1;
     }
@@ -124,12 +147,12 @@ pub struct Search {
 }
 
 /// Whether the path at hand, or a part that it begins with, is what a pattern says: `*` stands for
-/// any run of bytes. 0 for no.
+/// any run of bytes. One of [`answer`]; from the second time on it goes on where it stopped.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn govc_cgroup_matches(buffer: u32, index: u32, path_len: u32) -> u32 {
+pub extern "C" fn govc_cgroup_matches(buffer: u32, index: u32, path_len: u32, time: u32) -> u32 {
     let (Some(patterns), Some(search)) = (maps::patterns(buffer), maps::cgroup_search()) else {
-        return 0;
+        return answer::OPEN;
     };
     let index = index as usize & (CGROUPS_WATCHED_MAX - 1);
     // SAFETY: masked indices lie inside the arrays, which live as long as the program.
@@ -140,22 +163,24 @@ pub extern "C" fn govc_cgroup_matches(buffer: u32, index: u32, path_len: u32) ->
             texts.add(index * CGROUP_PATTERN_MAX),
         )
     };
-    // SAFETY: the value is this CPU's, and tracepoints do not nest.
-    unsafe {
-        (&raw mut (*search).at).write_volatile(0);
-        (&raw mut (*search).wanted).write_volatile(0);
-        (&raw mut (*search).star).write_volatile(0);
-        (&raw mut (*search).resume).write_volatile(0);
+    if time == 0 {
+        // SAFETY: the value is this CPU's, and tracepoints do not nest.
+        unsafe {
+            (&raw mut (*search).at).write_volatile(0);
+            (&raw mut (*search).wanted).write_volatile(0);
+            (&raw mut (*search).star).write_volatile(0);
+            (&raw mut (*search).resume).write_volatile(0);
+        }
     }
     let mut step = 0;
     while step < STEPS_MAX {
         match next(search, text, len, path_len) {
             Step::Further => step += 1,
-            Step::Matches => return 1,
-            Step::Differs => return 0,
+            Step::Matches => return answer::MATCHES,
+            Step::Differs => return answer::DIFFERS,
         }
     }
-    0
+    answer::OPEN
 }
 
 enum Step {

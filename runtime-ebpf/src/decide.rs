@@ -107,7 +107,12 @@ pub fn outcome(table: Table, which: u32) -> Outcome {
 /// Decides the request in `cpu` by the policy of a hook.
 #[inline(always)]
 pub fn decide(table: Table, which: u32, cpu: Cpu) -> Verdict {
-    let outcome = outcome(table, which);
+    verdict(table, which, outcome(table, which), cpu)
+}
+
+/// What follows from the outcome of a hook's policy for the request in `cpu`.
+#[inline(always)]
+pub fn verdict(table: Table, which: u32, outcome: Outcome, cpu: Cpu) -> Verdict {
     let (permit, reason) = if outcome.winner != LEAF_NONE {
         let record = rule_record(table, outcome.winner);
         (record & rule::ACTION_MASK == rule::PERMIT, reason::RULE)

@@ -107,8 +107,7 @@ pub fn decide(
     decide::set_packet(table, slot, cpu);
     // What this node, or one before it, says about what passed through.
     if cpu.packet.vouched != 0
-        && let Some(verdict) =
-            flows::reply(hook::FORWARD, program::FORWARD, false, active, table, cpu)
+        && let Some(verdict) = flows::reply(hook::FORWARD, false, active, cpu)
     {
         return (Verdict { transit: true, ..verdict }, Carriage::Bare);
     }
@@ -119,40 +118,20 @@ pub fn decide(
     scalars[attribute::EGRESS_ZONE as usize] = origin.zone;
     scalars[attribute::INGRESS_ZONE as usize] = if answers { 0 } else { origin.from_zone };
     scalars[attribute::CGROUP as usize] = origin.pattern;
-    let stamp = decide::outcome(table, program::STAMP).winner;
-    let (domain, stamp) = if stamp != LEAF_NONE {
-        let stamp = if origin.declared == 0 {
-            stamp
-        } else {
-            govc_declared_label(table.buffer(), stamp, origin.declared)
-        };
-        if stamp == LEAF_NONE {
-            return (Verdict::deny(reason::OPERATION_UNGRANTED), Carriage::Bare);
-        }
-        let domain = decide::write_label(table, stamp, state::VALID, cpu);
-        // Where no label is written, no grant is used.
-        if !bare {
-            match authority::grant(active.buffer, stamp, slot) {
-                Ok((serial, ended)) => {
-                    cpu.label = cpu.label.with_grant(serial);
-                    if ended {
-                        return (Verdict::deny(reason::GRANT_EXPIRED), Carriage::Bare);
-                    }
-                }
-                Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
-            }
-        }
-        (domain, stamp)
+    let winner = decide::outcome(table, program::STAMP).winner;
+    let stamped = if winner == LEAF_NONE {
+        speaks_for(bare, active, table, cpu).ok_or(reason::NO_SUBJECT)
     } else {
-        match speaks_for(bare, active, table, cpu) {
-            Some(domain) => (domain, LEAF_NONE),
-            None => return (Verdict::deny(reason::NO_SUBJECT), Carriage::Bare),
-        }
+        stamp(winner, Stamping { declared: origin.declared, bare, slot }, active, table, cpu)
+    };
+    let (domain, stamp) = match stamped {
+        Ok(stamped) => stamped,
+        Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
     };
     if !bare && let Err(reason) = authority::granted(active.buffer, domain, cpu.label.grant()) {
         return (Verdict::deny(reason), Carriage::Bare);
     }
-    let answered = flows::reply(hook::EGRESS, program::INGRESS, bare, active, table, cpu);
+    let answered = flows::reply(hook::EGRESS, bare, active, cpu);
     let (verdict, flags) = match answered {
         Some(verdict) => (verdict, FLAG_REPLY),
         None => (decide::decide(table, program::EGRESS, cpu), 0),
@@ -194,6 +173,50 @@ fn carriage(mac: u64, table: Table) -> Carriage {
     Carriage::Label(mac)
 }
 
+/// How a packet that leaves is stamped.
+pub struct Stamping {
+    /// What its socket has declared; 0 for nothing.
+    pub declared: u64,
+    /// It goes to a legacy neighbour: no label is written, and no grant used.
+    pub bare: bool,
+    /// The slot that it is.
+    pub slot: u64,
+}
+
+/// Writes the label that stamp rule `winner` gives what leaves to the request and to `cpu.label`: the index of its domain,
+/// and its number among the labels of the image.
+///
+/// # Errors
+/// The reason to drop the packet; [`reason::NO_SUBJECT`] where no rule names one.
+#[inline(always)]
+pub fn stamp(
+    winner: u32,
+    Stamping { declared, bare, slot }: Stamping,
+    active: Active,
+    table: Table,
+    mut cpu: Cpu,
+) -> Result<(u32, u32), u8> {
+    let mut stamp = winner;
+    if stamp == LEAF_NONE {
+        return Err(reason::NO_SUBJECT);
+    }
+    if declared != 0 {
+        stamp = govc_declared_label(table.buffer(), stamp, declared);
+        if stamp == LEAF_NONE {
+            return Err(reason::OPERATION_UNGRANTED);
+        }
+    }
+    let domain = decide::write_label(table, stamp, state::VALID, cpu);
+    if !bare {
+        let (serial, ended) = authority::grant(active.buffer, stamp, slot)?;
+        cpu.label = cpu.label.with_grant(serial);
+        if ended {
+            return Err(reason::GRANT_EXPIRED);
+        }
+    }
+    Ok((domain, stamp))
+}
+
 /// Whether a legacy rule speaks for the destination: such neighbours get no labels either.
 #[inline(always)]
 fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
@@ -206,9 +229,9 @@ fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
 }
 
 /// Where no stamp rule names a subject, what this node itself says about a denied packet is said
-/// for the workload that the packet was for, with no further authority; its domain.
+/// for the workload that the packet was for, with no further authority; its domain, and the number of no label.
 #[inline(always)]
-fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<u32> {
+fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<(u32, u32)> {
     let (sender, object) = flows::told(hook::EGRESS, bare, active, cpu)?;
     let known = object != attribute::SCOPE_NONE;
     let domain = (if known { object } else { sender }) >> 24 & 15;
@@ -220,7 +243,7 @@ fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<
         .with_domain(number as u16)
         .with_subject(subject)
         .with_grant(serial);
-    Some(domain)
+    Some((domain, LEAF_NONE))
 }
 
 /// Completes `cpu.label` for this slot and computes its MAC, with the key that it tells.

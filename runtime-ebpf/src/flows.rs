@@ -2,21 +2,18 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use govc_abi::{
-    attribute::{self, INGRESS_ZONE, OBJECT, Request, SHAPE, SUBJECT, TIME},
+    attribute::{self, OBJECT, SUBJECT, TIME},
     event::hook,
     flow::{FlowKey, FlowState, Packet, flow_slots, phase},
-    image::{AT_SHAPES, program},
     node::LEAF_NONE,
     reason,
-    walk::Tables,
 };
 
 use crate::{
-    authority,
+    again,
     decide::{self, Verdict},
-    maps::{self, Active, Cpu, FLOWS, OPENINGS, Table},
+    maps::{self, Active, Cpu, FLOWS, OPENINGS},
     packet::{ICMP, ICMPV6, TCP, has_ports},
-    shape,
 };
 
 /// What a packet is to flows.
@@ -131,8 +128,8 @@ fn answered_key(packet: &Packet, hook: u8, reversed: bool) -> FlowKey {
     }
 }
 
-/// Looks up the flow that the packet in `cpu.packet` answers at a hook: see [`answered`]. Its
-/// request goes to `cpu.flow`. A ticket is only good for an answer with or without a label, as
+/// Looks up the flow that the packet in `cpu.packet` answers at a hook: see [`answered`]. Unless nothing but its rule is
+/// wanted, it goes to `cpu.flow`. A ticket is only good for an answer with or without a label, as
 /// `bare` says.
 ///
 /// A global function, as [`crate::decide::govc_walk`] is one: verified once, with a stack of its
@@ -174,8 +171,9 @@ pub extern "C" fn govc_flow_answered(hook: u32, era: u64, bare: u32) -> u64 {
     if role != Role::Error && (state.seen != cpu.slot as u32 || !is_settled(state, &cpu.packet)) {
         found |= answered::NEWS;
     }
-    cpu.flow.request = state.request;
-    cpu.flow.grant = state.grant;
+    if found & (answered::CURRENT | answered::TOLD) != answered::CURRENT {
+        cpu.flow = *state;
+    }
     found
 }
 
@@ -293,17 +291,9 @@ pub extern "C" fn govc_flow_confirm(hook: u32, era: u64, rule: u32, reversed: u3
 
 /// Permits the packet when it answers a flow that was permitted in the other direction, and whose
 /// packets travel `bare` or not as this one does. A flow of another era is decided again: the policy
-/// of today decides its own direction, by program `which`, if its grant still holds. An error may also
-/// be about a reply.
+/// of today decides its own direction. An error may also be about a reply.
 #[inline(always)]
-pub fn reply(
-    hook: u8,
-    which: u32,
-    bare: bool,
-    active: Active,
-    table: Table,
-    mut cpu: Cpu,
-) -> Option<Verdict> {
+pub fn reply(hook: u8, bare: bool, active: Active, cpu: Cpu) -> Option<Verdict> {
     let era = decide::era(active, cpu);
     let found = govc_flow_answered(hook as u32, era, bare as u32);
     if found & answered::FOUND == 0 || (found & answered::BARE != 0) != bare {
@@ -311,40 +301,20 @@ pub fn reply(
     }
     if found & answered::TOLD != 0 {
         govc_flow_told(hook as u32);
-        if hook == hook::EGRESS {
-            // What this node says itself has come in nowhere, though it takes the place of what has.
-            cpu.request.scalars[INGRESS_ZONE as usize] = 0;
-        }
         // Counted for the rule was the packet that went nowhere.
         return Some(Verdict::permit(reason::REPLY, LEAF_NONE));
     }
-    if found & answered::CURRENT != 0 {
-        if found & answered::NEWS != 0 {
-            govc_flow_continue(hook as u32);
-        }
-        return Some(Verdict::permit(reason::REPLY, (found & answered::RULE) as u32));
+    let mut rule = (found & answered::RULE) as u32;
+    if found & answered::CURRENT == 0 {
+        let reversed = found & answered::REVERSED != 0;
+        let permitted_at = if reversed { hook } else { opposite(hook) };
+        rule = again::decide_again(permitted_at, active)?;
+        govc_flow_confirm(hook as u32, era, rule, reversed as u32);
     }
-    // Its grant may have been taken back in this generation: then there is nothing to answer.
-    let domain = cpu.flow.request.scalars[SUBJECT as usize] >> 24;
-    let by_label = found & answered::BARE == 0;
-    if by_label && authority::granted(active.buffer, domain, cpu.flow.grant).is_err() {
-        return None;
-    }
-    let reversed = found & answered::REVERSED != 0;
-    let which = match which {
-        program::INGRESS if reversed => program::EGRESS,
-        program::EGRESS if reversed => program::INGRESS,
-        which => which,
-    };
-    let verdict = decide_again(table, which, cpu);
-    if !verdict.permit {
-        return None;
-    }
-    govc_flow_confirm(hook as u32, era, verdict.rule, reversed as u32);
     if found & answered::NEWS != 0 {
         govc_flow_continue(hook as u32);
     }
-    Some(Verdict::permit(reason::REPLY, verdict.rule))
+    Some(Verdict::permit(reason::REPLY, rule))
 }
 
 /// The request of the flow that this node is about to tell that it is denied, if the packet does.
@@ -385,6 +355,9 @@ fn quoted_key(packet: &Packet, hook: u8, reversed: bool) -> FlowKey {
     }
 }
 
+/// Attributes that are scalars.
+const ATTRIBUTES: usize = TIME as usize + 1;
+
 /// Kinds of [`govc_flow_remember`].
 const KIND_BARE: u32 = 1;
 const KIND_TICKET: u32 = 2;
@@ -418,7 +391,7 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
             _ => phase::ESTABLISHED,
         };
         let same = state.generation == era && state.rule == rule && state.bare == bare;
-        let same = same && state.grant == cpu.label.grant();
+        let same = same && state.grant == cpu.label.grant() && asks_the_same(state, cpu);
         if same && (lasting || next == phase::OPENED) {
             if state.seen != seen {
                 state.seen = seen;
@@ -435,6 +408,10 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
     cpu.flow.bare = bare;
     cpu.flow.phase = next;
     cpu.flow.grant = cpu.label.grant();
+    cpu.flow.domain = cpu.label.domain();
+    // What another packet has declared before is still there where one arrives.
+    cpu.flow.declared = if key.hook == hook::EGRESS { cpu.declared } else { 0 };
+    cpu.flow.way = cpu.way;
     cpu.flow.request = cpu.request;
     if lasting || next != phase::OPENED {
         establish(&key, cpu);
@@ -443,6 +420,20 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
         let _ = OPENINGS.insert(&key, &cpu.flow, BPF_ANY as u64);
     }
     0
+}
+
+/// Whether a flow is remembered with what the packet under decision says: the attributes, and how it passes. In
+/// one era the same declaration gives the same operation, and addresses are those of the flow.
+#[inline(always)]
+fn asks_the_same(state: &FlowState, cpu: Cpu) -> bool {
+    let (held, asked) = (&state.request.scalars, &cpu.request.scalars);
+    let mut differs = state.way.entered ^ cpu.way.entered | state.way.leaves ^ cpu.way.leaves;
+    let mut index = 0;
+    while index < ATTRIBUTES {
+        differs |= held[index] ^ asked[index];
+        index += 1;
+    }
+    differs == 0 && state.way.cgroup == cpu.way.cgroup && state.domain == cpu.label.domain()
 }
 
 /// Remembers the flow of a packet that a rule has permitted. Tells whether both ends speak, and further
@@ -461,41 +452,4 @@ pub fn remember(hook: u8, active: Active, rule: u32, bare: bool, cpu: Cpu) -> bo
 pub fn expect_answer(hook: u8, active: Active, rule: u32, bare: bool, cpu: Cpu) {
     let kind = bare as u32 * KIND_BARE | KIND_TICKET;
     govc_flow_remember(hook as u32, decide::era(active, cpu), rule, kind);
-}
-
-/// Decides the flow in `cpu.flow` by the policy of today. The request under decision changes places
-/// with it meanwhile: the stack is too small for a second one.
-#[inline(always)]
-fn decide_again(table: Table, which: u32, mut cpu: Cpu) -> Verdict {
-    let memory = &mut *cpu;
-    // Whom it was for, and what it asked, but today.
-    memory.flow.request.scalars[TIME as usize] = memory.request.scalars[TIME as usize];
-    // Policies that speak of no such packets look at no shape.
-    let shape = memory.flow.request.scalars[SHAPE as usize];
-    if shape & !table.header(AT_SHAPES) != 0 {
-        return Verdict::deny(shape::reason(shape));
-    }
-    exchange(cpu);
-    let verdict = decide::decide(table, which, cpu);
-    exchange(cpu);
-    verdict
-}
-
-/// Exchanges the two requests of this CPU word by word: the compiler would put one on the stack.
-#[inline(always)]
-fn exchange(mut cpu: Cpu) {
-    let memory = &mut *cpu;
-    let (one, other) = (&raw mut memory.request, &raw mut memory.flow.request);
-    let (one, other) = (one.cast::<u64>(), other.cast::<u64>());
-    let mut index = 0;
-    while index < size_of::<Request>() / 8 {
-        // SAFETY: inside the values, which are aligned to 8 bytes.
-        unsafe {
-            let (a, b) = (one.add(index), other.add(index));
-            let word = core::ptr::read_volatile(a);
-            core::ptr::write_volatile(a, core::ptr::read_volatile(b));
-            core::ptr::write_volatile(b, word);
-        }
-        index += 1;
-    }
 }

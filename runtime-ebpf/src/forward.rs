@@ -39,11 +39,12 @@ pub fn route(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> Op
 
 /// What [`route`] says, or [`HERE`].
 #[inline(never)]
-fn leaves_by_zone(context: *mut c_void, ifindex: u32, active: Active, cpu: Cpu) -> u64 {
+fn leaves_by_zone(context: *mut c_void, ifindex: u32, active: Active, mut cpu: Cpu) -> u64 {
     let leaves_by = leaves_by(context, ifindex, cpu);
     if leaves_by == HERE {
         return HERE;
     }
+    cpu.way.leaves = leaves_by as u32;
     maps::interface(leaves_by as u32).map_or(0, |leaves| maps::zone(leaves, active) as u64)
 }
 
@@ -107,8 +108,7 @@ pub fn decide(zone: u32, answers: bool, active: Active, table: Table, mut cpu: C
     cpu.request.scalars[attribute::EGRESS_ZONE as usize] = zone;
     let bare = cpu.packet.labelled == 0 && cpu.packet.vouched == 0;
     if (answers || cpu.packet.labelled == 0)
-        && let Some(verdict) =
-            flows::reply(hook::FORWARD, program::FORWARD, bare, active, table, cpu)
+        && let Some(verdict) = flows::reply(hook::FORWARD, bare, active, cpu)
     {
         return Verdict { transit: true, ..verdict };
     }

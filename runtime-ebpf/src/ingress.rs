@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use govc_abi::{
     attribute::{self, state},
     event::hook,
-    flow::{Control, Memo, quote},
+    flow::{Control, Memo, Way, quote},
     image::{self, program},
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
@@ -45,8 +45,9 @@ pub fn decide(
     control: &Control,
     active: Active,
     table: Table,
-    cpu: Cpu,
+    mut cpu: Cpu,
 ) -> Verdict {
+    cpu.way = Way { entered: arrival.ifindex, leaves: 0, cgroup: 0 };
     if cpu.packet.labelled == 0 {
         return decide_bare(arrival, active, table, cpu);
     }
@@ -67,16 +68,12 @@ pub fn decide(
     // Addresses of this node may stand for those of others, whose replies come to it.
     if answers
         && translate::readdresses(table)
-        && let Some(verdict) =
-            flows::reply(hook::FORWARD, program::FORWARD, false, active, table, cpu)
+        && let Some(verdict) = flows::reply(hook::FORWARD, false, active, cpu)
     {
         translate::govc_note_label(active.generation);
         return Verdict { transit: true, ..verdict };
     }
-    if answers
-        && let Some(verdict) =
-            flows::reply(hook::INGRESS, program::EGRESS, false, active, table, cpu)
-    {
+    if answers && let Some(verdict) = flows::reply(hook::INGRESS, false, active, cpu) {
         // The flow has been heard of in this slot, and is asked for again in the next.
         let ends_slot = arrival.slot + 1;
         remember(&checked, (arrival.zone, ends_slot), control, active, table, &verdict, cpu);
@@ -217,7 +214,7 @@ fn decide_bare(arrival: &Arrival, active: Active, table: Table, mut cpu: Cpu) ->
         return forward::decide(zone, false, active, table, cpu);
     }
     let bare = cpu.packet.vouched == 0;
-    match flows::reply(hook::INGRESS, program::EGRESS, bare, active, table, cpu) {
+    match flows::reply(hook::INGRESS, bare, active, cpu) {
         Some(verdict) => verdict,
         None => decide_request(active, table, true, cpu),
     }

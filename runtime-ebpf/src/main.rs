@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod again;
 mod answer;
 mod authority;
 mod cgroups;

@@ -337,6 +337,19 @@ pub fn zone(interface: &Interface, active: Active) -> u32 {
     (if active.buffer == 0 { interface.zones[0] } else { interface.zones[1] }) as u32
 }
 
+/// Zone that a packet which leaves came in by, at the interface with this index; 0 when it was sent on this node, or
+/// came in where nothing is enforced, and [`attribute::ZONE_UNNAMED`] where something is outside all zones.
+#[inline(always)]
+pub fn zone_entered(ifindex: u32, active: Active) -> u32 {
+    if ifindex == 0 {
+        return 0;
+    }
+    interface(ifindex).map_or(0, |from| match zone(from, active) {
+        0 => attribute::ZONE_UNNAMED,
+        zone => zone,
+    })
+}
+
 /// The interface that packets leave by that a zone keeps in quarantine; 0 for none.
 #[inline(always)]
 pub fn detour(active: Active, zone: u32) -> u32 {

@@ -6,7 +6,6 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use govc_abi::{
-    attribute::ZONE_UNNAMED,
     event::hook,
     flow::{Control, Interface, Stamped, control_flag, stamped_ends, stamped_origin},
     label::{BLOCK_LEN, Label},
@@ -181,14 +180,7 @@ fn read(data: usize, end: usize, l2_len: usize, len: u32) -> Option<Seen> {
 fn origin(skb: *mut __sk_buff, zone: u32, active: Active, table: Table) -> u64 {
     // SAFETY: the context is valid.
     let ingress_ifindex = unsafe { (*skb).ingress_ifindex };
-    let from_zone = if ingress_ifindex == 0 {
-        0
-    } else {
-        maps::interface(ingress_ifindex).map_or(0, |from| match maps::zone(from, active) {
-            0 => ZONE_UNNAMED,
-            zone => zone,
-        })
-    };
+    let from_zone = maps::zone_entered(ingress_ifindex, active);
     // SAFETY: likewise.
     let cgroup = if egress::wants_cgroup(table) { unsafe { bpf_skb_cgroup_id(skb) } } else { 0 };
     let pattern = if cgroup != 0 { maps::cgroup_pattern(cgroup, active) } else { 0 };

@@ -9,6 +9,8 @@ pub mod kernel;
 pub mod lab;
 pub mod ledger;
 #[cfg(feature = "kernel")]
+pub mod live;
+#[cfg(feature = "kernel")]
 pub mod node;
 pub mod policies;
 pub mod random;

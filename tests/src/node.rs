@@ -195,7 +195,9 @@ impl Node {
 
     /// Returns to the earlier policy, which must succeed; tells its generation.
     pub fn rollback(&self) -> u64 {
-        publish::rollback(&self.place).unwrap_or_else(|error| explain(&error))
+        self.namespace
+            .run(|| publish::rollback(&self.place))
+            .unwrap_or_else(|error| explain(&error))
     }
 
     /// Stops enforcing on some interfaces, or on all.

@@ -41,9 +41,9 @@ fn the_child_sends_from_its_cgroup() {
 struct Cgroups(PathBuf);
 
 impl Cgroups {
-    fn new() -> Self {
+    fn new(test: &str) -> Self {
         let root = govc_loader::cgroup::root().expect("a cgroup2 hierarchy");
-        Self(root.join(format!("govc-test-{}", std::process::id())))
+        Self(root.join(format!("govc-{test}-{}", std::process::id())))
     }
 
     fn path(&self) -> String {
@@ -59,9 +59,11 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        for below in ["api-1/inner", "api-1", "web", "other", ""] {
-            let _ = fs::remove_dir(self.0.join(below));
+        let _ = fs::remove_dir(self.0.join("api-1/inner"));
+        for below in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(below.path());
         }
+        let _ = fs::remove_dir(&self.0);
     }
 }
 
@@ -71,7 +73,7 @@ fn the_cgroup_of_a_sender_chooses_its_label() {
         return;
     }
     let lab = Lab::bare();
-    let cgroups = Cgroups::new();
+    let cgroups = Cgroups::new("sender");
     let path = cgroups.path();
     let [inner, web, other] = ["api-1/inner", "web", "other"].map(|below| cgroups.make(below));
     lab.a.apply(
@@ -104,6 +106,40 @@ fn the_cgroup_of_a_sender_chooses_its_label() {
     }
     recording.replay(GOVC, &[]);
     told_with_its_cgroup(&lab, &inner, &format!("{path}/api-1/inner"));
+}
+
+#[test]
+fn a_new_cgroup_that_takes_too_long_to_compare_is_nobody_until_the_next_apply() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::bare();
+    let cgroups = Cgroups::new("slow");
+    let path = cgroups.path();
+    let (run, end) = ("a".repeat(80), "b");
+    let policy = image(&[&format!(
+        "zone lan = interface \"eth0\"\n\
+         stamp on lan when cgroup \"{path}/*{run}{end}\" {{ subject acme.web.front }}\n\
+         stamp on lan when cgroup \"{path}/*\" {{ \
+             subject acme.payments.api  operation ledger.read  residency eu }}\n"
+    )]);
+    lab.a.apply(&policy, &["eth0"]);
+    lab.b.apply(&ledger(), &["eth0"]);
+    let to = address(2, 2, false);
+    let server = udp_socket(&lab.b.namespace, to, READ);
+    // It begins like what follows the star of the first pattern again and again.
+    let slow = cgroups.make(&format!("{}{end}", "a".repeat(200)));
+    let quick = cgroups.make("other");
+    send_from(&lab, &quick, to);
+    assert_eq!(receive(&server, 1).len(), 1, "the second pattern");
+    let before = lab.a.count("egress", "no_subject");
+    send_from(&lab, &slow, to);
+    assert_eq!(lab.a.count("egress", "no_subject"), before + 1, "neither pattern");
+    lab.a.apply(&policy, &[]);
+    let before = lab.b.count("ingress", "no_rule");
+    send_from(&lab, &slow, to);
+    assert_eq!(lab.b.count("ingress", "no_rule"), before + 1, "the first pattern");
+    assert!(drain(&server).is_empty());
 }
 
 /// Sends a datagram from A, out of a cgroup.

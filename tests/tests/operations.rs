@@ -10,11 +10,17 @@ use govc::{
     failure::Failure,
     output::Style,
 };
+use govc_abi::names;
 use govc_image::Image;
-use govc_loader::{attach::HookChoice, error::LoadError, keyring::KeyRing, publish};
+use govc_loader::{
+    attach::HookChoice,
+    error::LoadError,
+    keyring::{DomainKeys, EPOCH_SHIFT_DEFAULT, KeyRing},
+    object, publish,
+};
 use govc_netlab::{DontFragment, Flow, Namespace, Outcome};
 use govc_tests::{
-    kernel_available,
+    domains, kernel_available,
     lab::{
         BOTH_VERSIONS, Lab, MTU, RULES, UNNAMED, api, delivered, denied, flows_again, headers,
         ledger, transfer,
@@ -220,6 +226,101 @@ fn rollback_returns_to_the_policy_before() {
     assert_eq!(lab.b.rollback(), 1);
     serves(&lab, 1000, 3000);
     assert!(recording.replay(GOVC, &[]).len() >= 24);
+}
+
+#[test]
+fn rollback_keeps_interfaces_that_came_since_in_their_zones() {
+    if !kernel_available() {
+        return;
+    }
+    let keys = Keys::new();
+    let (a, b) = (Node::new("a", &keys), Node::new("b", &keys));
+    for (net, device) in [(1, "eth0"), (2, "eth1")] {
+        connect(net, [(&a.namespace, device), (&b.namespace, device)]);
+    }
+    let policy = image(&[ZONES]);
+    a.apply(&policy, &["eth0", "eth1"]);
+    b.apply(&policy, &["eth0"]);
+    b.apply(&policy, &["eth1"]);
+    let right = |v6| {
+        let to = SocketAddr::new(address(2, 2, v6), 2000);
+        let flow = Flow::new(&b.namespace, to, &a.namespace, PATIENCE);
+        delivered(flow.udp_exchange(64, DontFragment::Want).unwrap(), "right");
+    };
+    BOTH_VERSIONS.into_iter().for_each(right);
+    assert_eq!(b.rollback(), 1);
+    BOTH_VERSIONS.into_iter().for_each(right);
+    assert_eq!(b.count("egress", "no_subject"), 0);
+}
+
+#[test]
+fn keys_of_the_policy_in_force_are_renewed_whatever_the_earlier_one_wants() {
+    if !kernel_available() {
+        return;
+    }
+    let rings = [domains::keys("acme", 7), domains::keys("partner", 9)];
+    let keys = Keys::holding(&[&rings[0], &rings[1]]);
+    let node = Node::new("node", &keys);
+    let peer = Namespace::create("peer").unwrap();
+    connect(1, [(&node.namespace, "eth0"), (&peer, "eth0")]);
+    let both = domains::image(&["use partner.vocabulary\nuse acme.vocabulary\n", ZONES]);
+    node.apply(&both, &["eth0"]);
+    node.apply(&image(&[ZONES]), &[]);
+    let ends = |node: &Node| {
+        let status = node.status();
+        status.keys.iter().map(|one| (one.domain.clone(), one.ends_in_s)).collect::<Vec<_>>()
+    };
+    // The partner's keys have gone with the policy that spoke of it.
+    let ring = KeyRing::new(keys.ring().dir().join("fewer"));
+    let longer = DomainKeys::generate("acme", 7, EPOCH_SHIFT_DEFAULT, 6).unwrap();
+    ring.write(&longer).unwrap();
+    let before = ends(&node);
+    publish::refresh_keys(&node.place, &ring).unwrap();
+    let after = ends(&node);
+    assert!(before.len() == 1 && after[0].1 > before[0].1, "{before:?} {after:?}");
+    // The earlier generation has those that there are.
+    assert_eq!(node.rollback(), 1);
+    assert_eq!(ends(&node), [("partner".to_owned(), 0), after[0].clone()]);
+    // For what is in force all of them are wanted.
+    let refused = publish::refresh_keys(&node.place, &ring);
+    assert!(
+        matches!(&refused, Err(LoadError::NoKey(domain)) if domain == "partner"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn an_instance_is_for_one_network_namespace() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = lab_to_refuse_in();
+    let mut elsewhere = Node::within(lab.a.namespace.clone(), &lab.keys);
+    elsewhere.place = lab.b.place.clone();
+    for interfaces in [&["eth0"][..], &[]] {
+        let error = elsewhere.try_apply(&one_port(2000), interfaces, How::default()).unwrap_err();
+        assert!(matches!(error, LoadError::Elsewhere { .. }), "{error:?}");
+        assert!(error.help().unwrap().contains("--instance NAME"));
+    }
+    serves(&lab, 1000, 2000);
+    assert_eq!(lab.b.generation(), 1);
+}
+
+#[test]
+fn flows_of_another_layout_are_forgotten_and_enforcement_goes_on() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = lab_to_refuse_in();
+    // As an earlier version would have left them.
+    for (name, value_len) in [(names::map::FLOWS, 136), (names::map::CPU, 64)] {
+        let pin = lab.b.place.pin(name);
+        std::fs::remove_file(&pin).unwrap();
+        object::create_array(&pin, name, value_len, 8).unwrap();
+    }
+    lab.b.forget_object();
+    assert!(lab.b.apply(&one_port(2000), &[]).programs_loaded);
+    serves(&lab, 2000, 1000);
 }
 
 /// A lab whose B serves port 1000 in generation 1, with a spare interface.

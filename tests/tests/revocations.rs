@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::{SocketAddr, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -19,10 +18,8 @@ use govc_tests::{
     domains::{self, PARTNER, keys},
     kernel_available,
     lab::{BOTH_VERSIONS, CALL_BACK, Lab, READ, RULES},
-    node::{
-        How, Keys, Node, address, connect, drain, image, receive, set_gateway, udp_socket,
-        wait_until, workload,
-    },
+    live::Live,
+    node::{How, Keys, Node, connect, image, receive, set_gateway, wait_until, workload},
     policies::VOCABULARY,
     wireshark::Scratch,
 };
@@ -51,47 +48,6 @@ fn signed(domain: u16, serial: u16, revoked: &[u16]) -> Authority {
 fn apply(node: &Node, image: &Image, interfaces: &[&str], authority: &Authority) {
     let how = How { authority: Some(authority), ..How::default() };
     node.try_apply(image, interfaces, how).unwrap();
-}
-
-/// Two sockets of one flow, which has been used in both directions.
-struct Live {
-    near: UdpSocket,
-    far: UdpSocket,
-    to: SocketAddr,
-}
-
-impl Live {
-    fn begin(
-        (from, near): (&Namespace, u8),
-        (at, far): (&Namespace, u8),
-        port: u16,
-        v6: bool,
-    ) -> Self {
-        let near = udp_socket(from, address(near, 2, v6), 0);
-        let far = udp_socket(at, address(far, 2, v6), port);
-        let live = Self { to: far.local_addr().unwrap(), near, far };
-        live.goes_on();
-        live
-    }
-
-    fn send(&self) {
-        self.near.send_to(b"there", self.to).unwrap();
-    }
-
-    fn answer(&self) {
-        self.far.send_to(b"and back", self.near.local_addr().unwrap()).unwrap();
-    }
-
-    fn goes_on(&self) {
-        self.send();
-        assert_eq!(receive(&self.far, 1).len(), 1, "there");
-        self.answer();
-        assert_eq!(receive(&self.near, 1).len(), 1, "and back");
-    }
-
-    fn is_silent(&self) {
-        assert!(drain(&self.near).is_empty() && drain(&self.far).is_empty());
-    }
 }
 
 const TRANSIT: &str = "
