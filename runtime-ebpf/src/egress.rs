@@ -141,9 +141,9 @@ pub fn decide(
         }
         (domain, stamp)
     } else {
-        match speaks_for(bare, active, table, cpu) {
-            Some(domain) => (domain, LEAF_NONE),
-            None => return (Verdict::deny(reason::NO_SUBJECT), Carriage::Bare),
+        match speaks_for(bare, active, slot, table, cpu) {
+            Ok(domain) => (domain, LEAF_NONE),
+            Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
         }
     };
     if !bare && let Err(reason) = authority::granted(active.buffer, domain, cpu.label.grant()) {
@@ -204,20 +204,31 @@ fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
 
 /// Where no stamp rule names a subject, what this node itself says about a denied packet is said
 /// for the workload that the packet was for, with no further authority; its domain.
+///
+/// # Errors
+/// The reason to drop the packet: there is nothing to say, or no grant any more to say it under.
 #[inline(always)]
-fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<u32> {
-    let (sender, object) = flows::told(hook::EGRESS, bare, active, cpu)?;
+fn speaks_for(
+    bare: bool,
+    active: Active,
+    slot: u64,
+    table: Table,
+    mut cpu: Cpu,
+) -> Result<u32, u8> {
+    let told = flows::told(hook::EGRESS, bare, active, cpu);
+    let Some((sender, object)) = told else { return Err(reason::NO_SUBJECT) };
     let known = object != attribute::SCOPE_NONE;
     let domain = (if known { object } else { sender }) >> 24 & 15;
     let subject = if known { object & 0x00ff_ffff } else { 0 };
     let number = table.word(govc_abi::image::AT_DOMAINS + domain);
-    let serial = maps::grants(active.buffer).map_or(0, |grants| grants.own(domain));
+    let (serial, ended) = authority::own(active.buffer, domain, slot)?;
     cpu.label = Label::default()
         .with_life(LIFE_DEFAULT)
         .with_domain(number as u16)
         .with_subject(subject)
         .with_grant(serial);
-    Some(domain)
+    // Where no label is written, no grant is used.
+    if ended && !bare { Err(reason::GRANT_EXPIRED) } else { Ok(domain) }
 }
 
 /// Completes `cpu.label` for this slot and computes its MAC, with the key that it tells.
