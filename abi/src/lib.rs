@@ -25,7 +25,7 @@ pub mod walk;
 
 /// Raised whenever a shared layout or its meaning changes; kernel state of another version is
 /// never touched.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 #[cfg(target_endian = "big")]
 compile_error!("govc supports little-endian hosts only");

@@ -36,7 +36,8 @@ pub const CGROUP_PATH_MAX: usize = 512;
 pub const LABELS_MAX: usize = 65_536;
 /// Serials of grants that a label can tell apart: 16 bits, 0 means none.
 pub const SERIALS: usize = 1 << 16;
-/// Grants that one node stamps under.
+/// Grants that one node stamps and translates under; one that serves several mappings counts for each
+/// end that it has by them.
 pub const GRANTS_HELD_MAX: usize = 1024;
 /// Runs of subjects that translations name: as many as labels.
 pub const TRANSLATIONS_MAX: usize = 65_536;

@@ -81,8 +81,9 @@ reasons! {
     REVOKED = 48, "revoked", "the grant that its label was stamped under is revoked";
     /// The label names no grant, and the domain's labels have to.
     UNGRANTED = 49, "ungranted", "its label names no grant, and the domain asks for one";
-    /// The grant that the label is stamped under has ended.
-    GRANT_EXPIRED = 53, "grant_expired", "the grant that its label is stamped under has ended";
+    /// The grant that the label would be stamped or translated under has ended, or the mapping that it is
+    /// translated by.
+    GRANT_EXPIRED = 53, "grant_expired", "the grant that its label is stamped or translated under has ended";
     /// The bundle in force has ended.
     POLICY_EXPIRED = 50, "policy_expired", "the time of the policy in force is over";
     /// The last staged epoch of the domain has ended.

@@ -22,10 +22,10 @@ use crate::{
 pub struct Covered {
     /// Its number in the image.
     pub number: u32,
-    /// Number of the domain that it leads into.
-    pub domain: u16,
     /// Serial of the transit grant.
     pub serial: u16,
+    /// Last second of the grant and of the mapping, whichever ends earlier, Unix time.
+    pub not_after: u64,
 }
 
 /// A translation that goes further.
@@ -81,12 +81,21 @@ pub fn cover(
         let mapping = mappings.iter().map(Mapping::rules);
         let mapping =
             mapping.clone().find(|rules| (rules.from.number, rules.to.number) == (from, to));
-        let why = match mapping {
+        let mapped = match mapping {
             None => Err(Why::NoMapping),
-            Some(rules) => within(&translation, subjects, rules).map_or(Ok(()), Err),
+            Some(rules) => match within(&translation, subjects, rules) {
+                None => Ok(rules.not_after),
+                Some(why) => Err(why),
+            },
         };
-        match why.and_then(|()| granted(&translation, to, held)) {
-            Ok(serial) => covered.push(Covered { number: translation.number, domain: to, serial }),
+        let granted = |mapped: u64| {
+            let grant = granted(&translation, to, held)?;
+            // It takes both: what is left of one is worth nothing without the other.
+            let not_after = mapped.min(grant.rights().not_after);
+            Ok(Covered { number: translation.number, serial: grant.serial(), not_after })
+        };
+        match mapped.and_then(granted) {
+            Ok(one) => covered.push(one),
             Err(why) => {
                 let name = image.names().translations.get(translation.number as usize);
                 let name = name.map(|name| name.text.clone()).unwrap_or_default();
@@ -186,12 +195,16 @@ fn left((first, last): (u32, u32), scopes: &[Scope]) -> std::vec::IntoIter<(u32,
     parts.into_iter()
 }
 
-fn granted(translation: &Translation, domain: u16, held: &[Verified]) -> Result<u16, Why> {
+fn granted<'a>(
+    translation: &Translation,
+    domain: u16,
+    held: &'a [Verified],
+) -> Result<&'a Verified, Why> {
     let writes = image_of(translation);
     let mut why = Vec::new();
     for grant in held.iter().filter(|grant| grant.domain().number == domain) {
         match writes.excess(grant.rights()) {
-            None => return Ok(grant.serial()),
+            None => return Ok(grant),
             Some(excess) => why.push((grant.serial(), excess)),
         }
     }

@@ -36,8 +36,8 @@ pub struct Becomes {
     asked: bool,
 }
 
-/// The transit grants of a gateway.
-pub struct Grants(Option<BTreeMap<u16, u16>>);
+/// The transit grants of a gateway: serials by the numbers of translations.
+pub struct Grants(Option<BTreeMap<u32, u16>>);
 
 impl Grants {
     /// Those that the command line names, as far as the policy's translations lie in them.
@@ -77,9 +77,9 @@ impl Grants {
         }
         let asked = self.0.is_some();
         Ok(found.map(|found| match found {
-            Ok((to, label)) => Becomes {
-                label: Some(translations::words(image, to, &label)),
-                grant: (to != domain).then(|| self.serial(image, to)).flatten(),
+            Ok((to, goes)) => Becomes {
+                label: Some(translations::words(image, to, &goes)),
+                grant: image.translation_of(zone, domain, label).and_then(|one| self.serial(one)),
                 refused: None,
                 crosses: to != domain,
                 asked,
@@ -94,9 +94,8 @@ impl Grants {
         }))
     }
 
-    fn serial(&self, image: &Image, domain: u32) -> Option<u16> {
-        let number = image.names().domain(domain)?.number;
-        self.0.as_ref()?.get(&number).copied()
+    fn serial(&self, translation: u32) -> Option<u16> {
+        self.0.as_ref()?.get(&translation).copied()
     }
 }
 
@@ -121,15 +120,10 @@ impl Becomes {
     }
 }
 
-/// By the numbers of domains the serials under which labels are translated into them, as the kernel is told.
-fn serials(dir: &Path, image: &Image) -> Result<BTreeMap<u16, u16>, Failure> {
+/// By the numbers of translations the serials of the grants that they lie in, as the kernel is told.
+fn serials(dir: &Path, image: &Image) -> Result<BTreeMap<u32, u16>, Failure> {
     let (mappings, held) = commands::held_by(dir)?;
     // What is not covered is refused by `govc apply`, and told by `govc check`.
     let covered = transit::cover(image, &mappings, &held).unwrap_or_default();
-    let mut serials: BTreeMap<u16, u16> = BTreeMap::new();
-    for one in covered {
-        let serial = serials.entry(one.domain).or_insert(one.serial);
-        *serial = one.serial.min(*serial);
-    }
-    Ok(serials)
+    Ok(covered.into_iter().map(|one| (one.number, one.serial)).collect())
 }

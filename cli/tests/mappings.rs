@@ -17,7 +17,7 @@ fn gateway(parts: &str) -> String {
     format!(
         "package acme.gateway\nuse acme.vocabulary\nuse partner.vocabulary\n\
          zone lan = interface \"eth0\"  neighbours = interface \"eth1\"\n\
-         policy transit {{ on forward  permit orders {{ from partner.shop }} }}\n\
+         policy transit {{ on forward  permit orders {{ from partner.shop, partner.billing.** }} }}\n\
          translate partner -> acme on lan {{\n    partner.shop -> acme.guest\n    cap level public\n    \
          drop compartments\n    add constraints {{no_forward}}\n    operation shop.order -> ledger.read\n    {parts}\n}}\n\
          translate acme -> partner on neighbours {{ acme.payments.ledger -> partner.visitor  cap level outer  drop compartments }}\n"
@@ -95,6 +95,7 @@ fn translations_lie_within_what_the_receiving_domain_signed() {
     let report = json(&explain(&["--authority", "state", "--json"]));
     assert_eq!(report["becomes"]["grant"], 12);
     assert!(!explain(&[]).contains("grant"));
+    narrowed(&lab, packet);
     lab.write(
         "tested.gov",
         &format!("{}\ntest \"orders\" {{ {packet} expect permit }}\n", gateway("")),
@@ -141,6 +142,7 @@ fn translations_lie_within_what_the_receiving_domain_signed() {
         let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(told.contains(why) || to.contains("internal"), "{why}: {told}");
     }
+    ended(&lab);
     let other =
         "trust new --domain partner --number 9 --signer eve.key.pub --threshold 1 -o other.root";
     lab.ok(other);
@@ -270,4 +272,55 @@ fn a_mapping_beyond_the_transit_grant_is_told() {
     assert_eq!(told("in.mapping"), "");
     let err = told("wider.mapping");
     assert!(err.contains("by grant 12: subject") && err.contains("becomes subject"), "{err}");
+}
+
+/// Of two grants it is the one that covers the translation, whatever its serial.
+fn narrowed(lab: &Lab, packet: &str) {
+    lab.write("two.gov", &gateway("partner.billing.invoices -> acme.web.front"));
+    lab.ok("mapping new --root acme.root --from partner --for two.gov --until 90d -o two.mapping");
+    lab.sign("two.mapping", &["ann", "bob"]);
+    lab.ok("mapping accept two.mapping");
+    fs::remove_file(lab.path("state/grants/12.grant")).unwrap();
+    for (serial, subject) in [(9, "acme.web.front"), (14, "acme.guest")] {
+        lab.ok(&format!(
+            "grant new --root acme.root --serial {serial} --to node.key.pub --for two.gov --subjects {subject} --until 90d -o {serial}.grant"
+        ));
+        lab.sign(&format!("{serial}.grant"), &["ann", "bob"]);
+        lab.ok(&format!("grant accept {serial}.grant"));
+    }
+    for (sender, serial) in [("partner.shop", 14), ("partner.billing.invoices", 9)] {
+        let packet = packet.replace("partner.shop", sender);
+        let asked = ["explain", "two.gov", &packet, "--authority", "state", "--json"];
+        let report = json(&texts(&lab.command(&asked).output().unwrap()).0);
+        assert_eq!(report["becomes"]["grant"], serial, "{report}");
+    }
+    for serial in [9, 14] {
+        fs::remove_file(lab.path(&format!("state/grants/{serial}.grant"))).unwrap();
+    }
+    // The one of before, signed anew.
+    lab.ok("mapping new --root acme.root --from partner --for gateway.gov --until 90d -o again.mapping");
+    lab.sign("again.mapping", &["ann", "bob"]);
+    lab.ok("mapping accept again.mapping");
+    lab.ok("grant accept in.grant");
+}
+
+/// Who applies after the node's own transit grant has ended is told that it has.
+fn ended(lab: &Lab) {
+    lab.ok("grant new --root acme.root --serial 12 --to node.key.pub --for gateway.gov --until 12s -o brief.grant");
+    lab.sign("brief.grant", &["ann", "bob"]);
+    lab.ok("grant accept brief.grant");
+    let holds = || {
+        let state = json(&lab.ok("trust show --json"));
+        let mut grants = state["grants"].as_array().unwrap().iter();
+        grants.find(|one| one["file"].as_str().unwrap().ends_with("12.grant")).unwrap()["refused"]
+            .is_null()
+    };
+    while holds() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let refused = lab.fails("apply 1.bundle --iface eth0", 1);
+    let refused = refused.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(refused.contains("no grant for domain 7 is held"), "{refused}");
+    assert!(refused.contains("12.grant"), "{refused}");
+    assert!(refused.contains("the grant ended with second"), "{refused}");
 }

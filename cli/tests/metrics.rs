@@ -7,8 +7,8 @@ use govc_loader::{
     attach::Attached,
     confirm::Pending,
     status::{
-        EventCount, GenerationStatus, GrantStatus, InterfaceStatus, KeyStatus, ReasonCount,
-        RuleCount, Status,
+        EventCount, GenerationStatus, GrantStatus, HeldStatus, InterfaceStatus, KeyStatus,
+        ReasonCount, RuleCount, Status,
     },
 };
 use openmetrics_parser::openmetrics::parse_openmetrics;
@@ -48,7 +48,12 @@ fn status() -> Status {
             zone: Some("pods".into()),
         }],
         keys: vec![KeyStatus { domain: "acme".into(), valid_now: true, ends_in_s: 3600 }],
-        grants: vec![GrantStatus { domain: "acme".into(), stamps: Vec::new(), revoked: 4 }],
+        grants: vec![GrantStatus {
+            domain: "acme".into(),
+            stamps: vec![HeldStatus { serial: 11, not_after: 1_800_000_001 }],
+            translates: vec![HeldStatus { serial: 12, not_after: 1_700_000_001 }],
+            revoked: 4,
+        }],
         reasons: vec![
             ReasonCount {
                 hook: "ingress",
@@ -104,6 +109,8 @@ fn everything_that_is_counted_is_there() {
         "govc_confirm_pending 1",
         "govc_policy_expiry_timestamp_seconds 1800000001",
         r#"govc_grants_revoked{domain="acme"} 4"#,
+        r#"govc_grant_expiry_timestamp_seconds{domain="acme",serial="11",use="stamp"} 1800000001"#,
+        r#"govc_grant_expiry_timestamp_seconds{domain="acme",serial="12",use="translate"} 1700000001"#,
         r#"govc_packets_total{hook="ingress",reason="rule",verdict="rule"} 22"#,
         r#"govc_packets_total{hook="egress",reason="bad_mac",verdict="deny"} 4294967296"#,
         r#"govc_packet_bytes_total{hook="egress",reason="bad_mac",verdict="deny"} 7"#,

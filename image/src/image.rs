@@ -200,18 +200,31 @@ impl Image {
         domain: u32,
         label: Label,
     ) -> Option<Result<(u32, Label), u8>> {
+        let number = self.translation_of(zone, domain, label)?;
+        let mut label = label;
+        let becomes = translate::translate(&ImageTables::new(self), number, domain, &mut label);
+        Some(becomes.map(|domain| (domain, label)))
+    }
+
+    /// Number of the translation for a label of the domain with index `domain` that leaves by `zone`, be it
+    /// one that refuses it.
+    #[must_use]
+    pub fn translation_of(&self, zone: u8, domain: u32, label: Label) -> Option<u32> {
         let mut request = Request::EMPTY;
         walk::set_label(&mut request, attribute::state::VALID, domain, &label);
         if let Some(place) = request.scalars.get_mut(usize::from(attribute::EGRESS_ZONE)) {
             *place = zone.into();
         }
         let number = self.decide(program::TRANSLATE, &request).winner;
-        if number == LEAF_NONE {
-            return None;
-        }
-        let mut label = label;
-        let becomes = translate::translate(&ImageTables::new(self), number, domain, &mut label);
-        Some(becomes.map(|domain| (domain, label)))
+        (number != LEAF_NONE).then_some(number)
+    }
+
+    /// Index of the domain that a translation leads into.
+    #[must_use]
+    pub fn translation_target(&self, number: u32) -> Option<u32> {
+        let at = translate::transform_at(&ImageTables::new(self), number);
+        (number < self.word(layout::AT_TRANSLATION_COUNT))
+            .then(|| self.word(at.wrapping_add(layout::TRANSFORM_LIMITS)) & 15)
     }
 
     /// All translations with what they do, by number.

@@ -1,16 +1,17 @@
-//! What a signed bundle says about the generation that it becomes: under which grants it stamps,
-//! which grants hold no more, and for how long it is good.
+//! What a signed bundle says about the generation that it becomes: under which grants it stamps and
+//! translates, which grants hold no more, and for how long it is good.
 
-use std::mem::offset_of;
+use std::{cmp::Reverse, collections::BTreeSet, mem::offset_of};
 
 use govc_abi::{
     grant::{self, GrantTable, REVOKED_WORDS, flag},
     label::SLOT_NS,
-    limits::{GRANTS_HELD_MAX, LABELS_MAX},
+    limits::{GRANTS_HELD_MAX, LABELS_MAX, TRANSLATIONS_MAX},
 };
 use govc_image::Image;
 
 use crate::{
+    error::LoadError,
     instance::Instance,
     mapped::MappedArray,
     status::{GrantStatus, HeldStatus},
@@ -29,8 +30,8 @@ pub struct Authority {
     pub domain: u16,
     /// Numbers of the image's labels with the grant that each lies in.
     pub stamps: Vec<(u32, Held)>,
-    /// Numbers of domains with the serials of grants under which labels are translated into them.
-    pub transit: Vec<(u16, u16)>,
+    /// Numbers of the image's translations with the transit grant that each lies in.
+    pub transit: Vec<(u32, Held)>,
     /// Bit `serial % 64` of word `serial / 64` is set for grants of the domain that were taken back.
     pub revoked: Vec<u64>,
     /// What other domains say of their labels.
@@ -52,12 +53,13 @@ pub struct Abroad {
     pub granted: bool,
 }
 
-/// A grant that labels are stamped under.
+/// A grant that labels are stamped or translated under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Held {
     /// Names it in labels.
     pub serial: u16,
-    /// Last second, Unix time; the slot of two seconds that it lies in counts as a whole.
+    /// Last second, Unix time; the slot of two seconds that it lies in counts as a whole. Of a transit grant
+    /// the mapping's that the translation lies in, if that ends earlier.
     pub not_after: u64,
 }
 
@@ -113,31 +115,40 @@ pub(crate) fn fill(
         let entry = grant::Held { ends_slot, serial: grant.serial, pad: [0; 3] };
         grants.write(buffer, at, entry);
     }
-    for (number, grant) in
-        authority.stamps.iter().filter(|(number, _)| (*number as usize) < LABELS_MAX)
-    {
-        // What finds no place is stamped under no grant, which is refused.
-        let index = held.iter().position(|one| one == grant).map_or(0, |index| index as u16 + 1);
-        grants.write(
-            buffer,
-            offset_of!(GrantTable, stamps) + *number as usize * size_of::<u16>(),
-            index,
-        );
+    let name = |table: usize, number: usize, grant: &Held| {
+        // What finds no place is under no grant, which is refused.
+        let index = held.binary_search(grant).map_or(0, |index| index as u16 + 1);
+        grants.write(buffer, table + number * size_of::<u16>(), index);
+    };
+    for (table, max, numbered) in [
+        (offset_of!(GrantTable, stamps), LABELS_MAX, &authority.stamps),
+        (offset_of!(GrantTable, transits), TRANSLATIONS_MAX, &authority.transit),
+    ] {
+        for (number, grant) in numbered.iter().filter(|(number, _)| (*number as usize) < max) {
+            name(table, *number as usize, grant);
+        }
     }
-    for (position, domain) in image.names().domains.iter().enumerate() {
-        let serials = authority.transit.iter().filter(|(number, _)| *number == domain.number);
-        let serial = serials.map(|&(_, serial)| serial).min().unwrap_or_default();
-        // What this node itself says to workloads of another domain is said under it too.
-        for table in [offset_of!(GrantTable, transit), offset_of!(GrantTable, own)] {
-            grants.write(buffer, table + position * size_of::<u16>(), serial);
+    for index in 0..image.names().domains.len() {
+        if let Some(own) = own(authority, image, index) {
+            name(offset_of!(GrantTable, own), index, &own);
         }
     }
     let Some(index) = index_of(authority.domain) else { return };
-    if let Some(own) = held.first() {
-        grants.write(buffer, offset_of!(GrantTable, own) + index * size_of::<u16>(), own.serial);
-    }
     let flags = flag::REQUIRED | revoke(grants, (buffer, index), &authority.revoked);
     write_flags(grants, (buffer, index), flags);
+}
+
+/// What this node itself says to workloads of a domain is said under the grant, of those that it stamps or
+/// translates under there, that is good for longest.
+fn own(authority: &Authority, image: &Image, domain_index: usize) -> Option<Held> {
+    let there = Some(domain_index as u32);
+    let stamps = authority.stamps.iter();
+    let stamps =
+        stamps.filter(|(number, _)| image.label(*number).map(|label| label.domain_index) == there);
+    let transit = authority.transit.iter();
+    let transit = transit.filter(|(number, _)| image.translation_target(*number) == there);
+    let held = stamps.chain(transit).map(|(_, grant)| *grant);
+    held.max_by_key(|grant| (grant.not_after, Reverse(grant.serial)))
 }
 
 /// Writes down what a domain took back; the flag of the domain that says whether it did.
@@ -157,52 +168,70 @@ fn write_flags(grants: &MappedArray, (buffer, index): (usize, usize), flags: u32
     grants.write(buffer, offset_of!(GrantTable, flags) + index * size_of::<u32>(), flags);
 }
 
-/// The grants of an authority, each once, ascending; as many as the kernel holds.
+/// Whether the kernel holds the grants of an authority.
+///
+/// # Errors
+/// There are too many.
+pub(crate) fn check(authority: Option<&Authority>) -> Result<(), LoadError> {
+    let count = authority.map_or(0, |authority| held(authority).len());
+    if count > GRANTS_HELD_MAX { Err(LoadError::TooManyGrants(count)) } else { Ok(()) }
+}
+
+/// The grants of an authority, each once, ascending.
 fn held(authority: &Authority) -> Vec<Held> {
-    let mut held: Vec<Held> = authority.stamps.iter().map(|(_, grant)| *grant).collect();
+    let all = authority.stamps.iter().chain(&authority.transit);
+    let mut held: Vec<Held> = all.map(|(_, grant)| *grant).collect();
     held.sort_unstable();
     held.dedup();
-    held.truncate(GRANTS_HELD_MAX);
     held
 }
 
-/// The grants of the domains whose labels need one, and of those that took some back.
+/// The grants of the domains whose labels need one, of those that took some back, and of those into which
+/// labels are translated under one.
 pub(crate) fn status(instance: &Instance, image: &Image, buffer: usize) -> Vec<GrantStatus> {
     let grants = &instance.grants;
-    let concerned = |index: usize| {
+    let asks = |index: usize| {
         let at = offset_of!(GrantTable, flags) + index * size_of::<u32>();
         grants.read::<u32>(buffer, at).unwrap_or_default() & (flag::REQUIRED | flag::REVOKES) != 0
     };
+    let labels = (0..).map_while(|number| Some((number, image.label(number)?.domain_index)));
+    let stamps = named(grants, buffer, offset_of!(GrantTable, stamps), labels);
+    let translations = (0..).map_while(|number| Some((number, image.translation_target(number)?)));
+    let transits = named(grants, buffer, offset_of!(GrantTable, transits), translations);
+    let of = |all: &BTreeSet<(u32, HeldStatus)>, index: usize| -> Vec<HeldStatus> {
+        let there = all.iter().filter(|(domain, _)| *domain as usize == index);
+        there.map(|(_, held)| *held).collect()
+    };
     let domains = image.names().domains.iter().enumerate();
-    let domains = domains.filter(|(index, _)| concerned(*index));
-    domains
-        .map(|(index, domain)| GrantStatus {
+    let grants = domains.map(|(index, domain)| {
+        let status = GrantStatus {
             domain: domain.name.clone(),
-            stamps: stamps(grants, buffer, image, domain.number),
+            stamps: of(&stamps, index),
+            translates: of(&transits, index),
             revoked: revoked(grants, buffer, index),
-        })
-        .collect()
+        };
+        (asks(index) || !status.translates.is_empty()).then_some(status)
+    });
+    grants.flatten().collect()
 }
 
-/// Grants that the labels of a domain are stamped under.
-fn stamps(grants: &MappedArray, buffer: usize, image: &Image, domain: u16) -> Vec<HeldStatus> {
-    let labels = (0..).map_while(|number| Some((number, image.label(number)?)));
-    let labels = labels.filter(|(_, found)| found.label.domain() == domain);
-    let held = labels.filter_map(|(number, _)| {
-        let at = offset_of!(GrantTable, stamps) + number as usize * size_of::<u16>();
+/// The grants that a table of [`GrantTable`] names for labels or translations of which the domain's index is
+/// known, with that.
+fn named(
+    grants: &MappedArray,
+    buffer: usize,
+    table: usize,
+    numbers: impl Iterator<Item = (u32, u32)>,
+) -> BTreeSet<(u32, HeldStatus)> {
+    let held = numbers.filter_map(|(number, domain)| {
+        let at = table + number as usize * size_of::<u16>();
         let index = grants.read::<u16>(buffer, at)?.checked_sub(1)?;
         let at = offset_of!(GrantTable, held) + usize::from(index) * size_of::<grant::Held>();
-        grants.read::<grant::Held>(buffer, at)
+        let held = grants.read::<grant::Held>(buffer, at)?;
+        let not_after = held.ends_slot.saturating_mul(SLOT_S).saturating_sub(1);
+        Some((domain, HeldStatus { serial: held.serial, not_after }))
     });
-    let mut held: Vec<HeldStatus> = held
-        .map(|held| HeldStatus {
-            serial: held.serial,
-            not_after: held.ends_slot.saturating_mul(SLOT_S).saturating_sub(1),
-        })
-        .collect();
-    held.sort_unstable();
-    held.dedup();
-    held
+    held.collect()
 }
 
 /// How many serials of a domain a buffer holds as revoked.
@@ -216,9 +245,8 @@ fn revoked(grants: &MappedArray, buffer: usize, domain_index: usize) -> u32 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_second_counts() {
-        let authority = |not_before, not_after| Authority {
+    fn authority(not_before: u64, not_after: u64) -> Authority {
+        Authority {
             domain: 7,
             stamps: Vec::new(),
             transit: Vec::new(),
@@ -226,7 +254,28 @@ mod tests {
             abroad: Vec::new(),
             not_before,
             not_after,
-        };
+        }
+    }
+
+    #[test]
+    fn more_grants_than_the_kernel_holds_are_refused() {
+        let held = |number: u32| Held { serial: number as u16, not_after: 2000 };
+        let transit = |count| (0..count).map(|number| (number, held(number / 2))).collect();
+        let count = GRANTS_HELD_MAX as u32 * 2;
+        let with = |transit| Authority { transit, ..authority(0, 2000) };
+        assert!(check(Some(&with(transit(count)))).is_ok());
+        // One that is stamped under too counts once, another end is another one.
+        let mut both = with(transit(count));
+        both.stamps.push((0, held(0)));
+        assert!(check(Some(&both)).is_ok());
+        both.stamps.push((1, Held { not_after: 1000, ..held(0) }));
+        let refused = check(Some(&both)).unwrap_err();
+        assert!(matches!(refused, LoadError::TooManyGrants(1025)), "{refused}");
+        assert!(check(None).is_ok());
+    }
+
+    #[test]
+    fn the_last_second_counts() {
         assert_eq!(authority(1000, 2000).slots(), (500, 1001));
         assert_eq!(authority(1001, 2001).slots(), (500, 1001));
         assert_eq!(seconds(authority(1000, 2000).slots()), Some((1000, 2001)));

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use govc_abi::limits::GRANTS_HELD_MAX;
 use thiserror::Error;
 
 /// An operation on the kernel failed; whatever was in force before still is.
@@ -84,6 +85,9 @@ pub enum LoadError {
     /// The interface index belongs to more interfaces than the open hash can hold.
     #[error("too many interfaces: `{0}` finds no slot")]
     TooManyInterfaces(String),
+    /// More grants than a generation can name.
+    #[error("the policy is held to {0} grants, more than {GRANTS_HELD_MAX}")]
+    TooManyGrants(usize),
     /// The MTU leaves no room for a label.
     #[error("interface `{interface}` has an MTU of {mtu}, which leaves no room for a label")]
     MtuTooSmall {
@@ -250,6 +254,9 @@ impl LoadError {
                 "One instance enforces on up to {} interfaces; use --instance for a second one.",
                 govc_abi::limits::INTERFACES_MAX
             ),
+            Self::TooManyGrants(_) => {
+                "Ask for fewer grants that cover more, and let mappings end together.".into()
+            }
             Self::MtuTooSmall { overhead, .. } => format!(
                 "A label takes {overhead} bytes and IPv6 wants 1280 besides: raise the MTU to at least {}.",
                 1280 + overhead

@@ -101,6 +101,7 @@ pub fn apply(request: &Apply<'_>) -> Result<Applied, LoadError> {
     let devices = find_devices(request)?;
     let detours = Detouring::new(request.image)?;
     key_table(request.image, request.keys)?;
+    authority::check(request.authority)?;
     let cpus = object::possible_cpus()?;
     let sizes = Sizes::for_image(
         request.image.words().len() as u32,

@@ -30,7 +30,8 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Keys by domain.
     pub keys: Vec<KeyStatus>,
-    /// Grants by domain; none for domains whose labels need no grant.
+    /// Grants by domain; none for domains whose labels need no grant, and into which nothing is translated
+    /// under one.
     pub grants: Vec<GrantStatus>,
     /// Packets by hook and reason since the instance began; none that are zero.
     pub reasons: Vec<ReasonCount>,
@@ -94,16 +95,19 @@ pub struct GrantStatus {
     pub domain: String,
     /// Grants that labels are stamped under here, by serial.
     pub stamps: Vec<HeldStatus>,
+    /// Transit grants that labels are translated into the domain under here, likewise.
+    pub translates: Vec<HeldStatus>,
     /// How many serials are revoked.
     pub revoked: u32,
 }
 
-/// A grant that labels are stamped under.
+/// A grant that labels are stamped or translated under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct HeldStatus {
     /// Its serial.
     pub serial: u16,
-    /// Last second in which it is good, Unix time.
+    /// Last second in which it is good, Unix time; of a transit grant that of the mapping beside it, if that
+    /// is earlier.
     pub not_after: u64,
 }
 

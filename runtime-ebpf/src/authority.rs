@@ -2,7 +2,7 @@
 
 use govc_abi::{
     flow::Control,
-    grant::flag,
+    grant::{Held, flag},
     key::{KeyEntry, KeyTable, sender},
     label::Label,
     mac, reason,
@@ -53,18 +53,36 @@ pub fn granted(buffer: u32, domain: u32, serial: u16) -> Result<(), u8> {
 #[inline(always)]
 pub fn grant(buffer: u32, label: u32, slot: u64) -> Result<(u16, bool), u8> {
     let Some(grants) = maps::grants(buffer) else { return Err(reason::HELPER_FAILED) };
-    Ok(grants.stamp(label).map_or((0, false), |held| (held.serial, slot >= held.ends_slot)))
+    Ok(serial(grants.stamp(label), slot))
 }
 
-/// Serial of the grant under which labels are translated into a domain; 0 for none.
+/// Likewise of the one under which this node speaks for itself in a domain.
 ///
 /// # Errors
-/// The domain asks for one, or it was revoked.
+/// The reason to drop the packet.
 #[inline(always)]
-pub fn transit(buffer: u32, domain: u32) -> Result<u16, u8> {
+pub fn own(buffer: u32, domain: u32, slot: u64) -> Result<(u16, bool), u8> {
     let Some(grants) = maps::grants(buffer) else { return Err(reason::HELPER_FAILED) };
-    let serial = grants.transit(domain);
+    Ok(serial(grants.own(domain), slot))
+}
+
+/// Serial of the grant that translation `number`, into `domain`, lies in; 0 for none.
+///
+/// # Errors
+/// The domain asks for one, or it was revoked or has ended.
+#[inline(always)]
+pub fn transit(buffer: u32, number: u32, domain: u32, slot: u64) -> Result<u16, u8> {
+    let Some(grants) = maps::grants(buffer) else { return Err(reason::HELPER_FAILED) };
+    let (serial, ended) = serial(grants.transit(number), slot);
+    if ended {
+        return Err(reason::GRANT_EXPIRED);
+    }
     granted(buffer, domain, serial).map(|()| serial)
+}
+
+#[inline(always)]
+fn serial(held: Option<&Held>, slot: u64) -> (u16, bool) {
+    held.map_or((0, false), |held| (held.serial, slot >= held.ends_slot))
 }
 
 /// The key of a domain for a slot.

@@ -120,7 +120,7 @@ pub fn decide(
     scalars[attribute::CGROUP as usize] = origin.pattern;
     let winner = decide::outcome(table, program::STAMP).winner;
     let stamped = if winner == LEAF_NONE {
-        speaks_for(bare, active, table, cpu).ok_or(reason::NO_SUBJECT)
+        speaks_for(bare, active, slot, table, cpu)
     } else {
         stamp(winner, Stamping { declared: origin.declared, bare, slot }, active, table, cpu)
     };
@@ -229,21 +229,33 @@ fn is_legacy_neighbour(origin: &Origin, table: Table, mut cpu: Cpu) -> bool {
 }
 
 /// Where no stamp rule names a subject, what this node itself says about a denied packet is said
-/// for the workload that the packet was for, with no further authority; its domain, and the number of no label.
+/// for the workload that the packet was for, with no further authority; its domain, and the
+/// number of no label.
+///
+/// # Errors
+/// The reason to drop the packet: there is nothing to say, or no grant any more to say it under.
 #[inline(always)]
-fn speaks_for(bare: bool, active: Active, table: Table, mut cpu: Cpu) -> Option<(u32, u32)> {
-    let (sender, object) = flows::told(hook::EGRESS, bare, active, cpu)?;
+fn speaks_for(
+    bare: bool,
+    active: Active,
+    slot: u64,
+    table: Table,
+    mut cpu: Cpu,
+) -> Result<(u32, u32), u8> {
+    let told = flows::told(hook::EGRESS, bare, active, cpu);
+    let Some((sender, object)) = told else { return Err(reason::NO_SUBJECT) };
     let known = object != attribute::SCOPE_NONE;
     let domain = (if known { object } else { sender }) >> 24 & 15;
     let subject = if known { object & 0x00ff_ffff } else { 0 };
     let number = table.word(govc_abi::image::AT_DOMAINS + domain);
-    let serial = maps::grants(active.buffer).map_or(0, |grants| grants.own(domain));
+    let (serial, ended) = authority::own(active.buffer, domain, slot)?;
     cpu.label = Label::default()
         .with_life(LIFE_DEFAULT)
         .with_domain(number as u16)
         .with_subject(subject)
         .with_grant(serial);
-    Some((domain, LEAF_NONE))
+    // Where no label is written, no grant is used.
+    if ended && !bare { Err(reason::GRANT_EXPIRED) } else { Ok((domain, LEAF_NONE)) }
 }
 
 /// Completes `cpu.label` for this slot and computes its MAC, with the key that it tells.

@@ -106,7 +106,9 @@ pub extern "C" fn govc_translate(buffer: u32, number: u32, slot: u64, answers: u
     let grant = if domain == from {
         cpu.label.grant()
     } else {
-        match authority::transit(buffer, domain) {
+        // The label keeps its slot, which may be one in which the grant was still good: what counts is
+        // the present one.
+        match authority::transit(buffer, number, domain, cpu.slot) {
             Ok(serial) => serial,
             Err(reason) => return reason as u32,
         }

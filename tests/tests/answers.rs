@@ -4,6 +4,7 @@ use std::{
     io::{self, Read as _, Write as _},
     iter,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,12 +13,18 @@ use govc_abi::{
     limits::ANSWER_RATE,
     reason,
 };
-use govc_loader::{attach::HookChoice, error::LoadError, status};
+use govc_loader::{
+    attach::HookChoice,
+    authority::{Authority, Held},
+    error::LoadError,
+    keyring::slot_now,
+    status,
+};
 use govc_netlab::{Frame, Namespace, Offloads, PacketSocket, veth};
 use govc_tests::{
     compile,
     frame::{Spec, Transport},
-    kernel::{Hook, Kernel, stay_on_one_cpu},
+    kernel::{Hook, Kernel, stay_on_one_cpu, sure_slot},
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, RULES, TELNET, UNNAMED, api, ledger, replayed},
     ledger::{SYN, spec},
@@ -121,6 +128,53 @@ fn a_node_that_stamps_nothing_still_speaks_for_its_workload() {
     }
     assert_eq!(lab.a.count("ingress", "reply"), 4);
     replayed(recordings, GOVC);
+}
+
+#[test]
+fn what_a_node_says_itself_ends_with_the_last_of_its_grants() {
+    if !kernel_available() {
+        return;
+    }
+    let signed = |stamps| Authority {
+        domain: 7,
+        stamps,
+        transit: Vec::new(),
+        revoked: Vec::new(),
+        abroad: Vec::new(),
+        not_before: slot_now() * 2 - 100,
+        not_after: u64::MAX,
+    };
+    let held = |serial, not_after| Held { serial, not_after };
+    let lab = Lab::governed();
+    let authority = signed(vec![(0, held(11, u64::MAX))]);
+    let how = How { authority: Some(&authority), ..How::default() };
+    lab.a.try_apply(&api(), &[], how).unwrap();
+    // Two stamp rules for nobody who sends anything, under two grants.
+    let silent = workload("acme.payments.ledger", "read")
+        .replace("stamp on lan", "stamp on lan when cgroup \"/nobody\"");
+    let other = "stamp on lan when cgroup \"/neither\" { subject acme.payments.ledger  operation ledger.write }\n";
+    let rules = RULES.replace("deny telnet { ", "deny telnet { reject  ");
+    let silent = image(&[&silent, other, &rules]);
+    let told = |v6| {
+        let to = SocketAddr::new(address(2, 2, v6), TELNET);
+        connect(&lab.a.namespace, to).0 == io::ErrorKind::ConnectionRefused
+    };
+    let ended = || lab.b.count("egress", "grant_expired");
+    let ends = slot_now() * 2 + 5;
+    for (last, is_told) in [(u64::MAX, true), (ends, false)] {
+        let authority = signed(vec![(0, held(900, ends)), (1, held(901, last))]);
+        let how = How { authority: Some(&authority), ..How::default() };
+        lab.b.try_apply(&silent, &[], how).unwrap();
+        // For hooks as well, whose clock moves by ticks.
+        while sure_slot().is_none_or(|slot| slot * 2 <= ends) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let before = ended();
+        for v6 in BOTH_VERSIONS {
+            assert_eq!(told(v6), is_told, "v6 {v6} {:?}", lab.b.reasons("egress"));
+        }
+        assert_eq!(ended() == before, is_told, "{:?}", lab.b.reasons("egress"));
+    }
 }
 
 #[test]

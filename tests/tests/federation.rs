@@ -498,11 +498,12 @@ fn translated_labels_name_the_transit_grant() {
         return;
     }
     const LEDGERS: u16 = 11;
-    const TRANSIT: u16 = 12;
-    let signed = |stamps, transit: &[(u16, u16)]| Authority {
+    const FOR_SHOP: u16 = 12;
+    const FOR_BILLING: u16 = 13;
+    let signed = |stamps, transit: Vec<(u32, Held)>| Authority {
         domain: 7,
         stamps,
-        transit: transit.to_vec(),
+        transit,
         revoked: Vec::new(),
         abroad: Vec::new(),
         not_before: slot_now() * 2 - 100,
@@ -511,28 +512,45 @@ fn translated_labels_name_the_transit_grant() {
     let lab = Federation::new(GATEWAY, HookChoice::Tcx);
     // The ledger's domain asks for a grant in every label now.
     let held = vec![(0, Held { serial: LEDGERS, not_after: u64::MAX })];
-    let authority = signed(held, &[]);
+    let authority = signed(held, Vec::new());
     let how = How { authority: Some(&authority), ..How::default() };
     lab.ledger.try_apply(&image(&["use acme.vocabulary", LEDGER]), &[], how).unwrap();
     for v6 in BOTH_VERSIONS {
         denied(exchange(brief(lab.orders(v6))));
         assert!(lab.ledger.count("ingress", "ungranted") > 0);
     }
-    // And the gateway holds one to translate under.
-    let authority = signed(Vec::new(), &[(7, TRANSIT)]);
+    // And the gateway holds one for each of the two senders that it lets through.
+    let policy = gateway(GATEWAY);
+    let granted = ["shop", "billing.invoices"].map(|sender| {
+        let subject = subject(&policy, "partner", sender);
+        let partner = policy.names().domains.iter().position(|domain| domain.name == "partner");
+        let mut all = policy.translations().filter(|one| Some(one.from as usize) == partner);
+        let of = all.find(|one| one.subjects.is_some_and(|(first, _)| first == subject));
+        of.unwrap().number
+    });
+    let granted = granted.into_iter().zip([FOR_SHOP, FOR_BILLING]);
+    let granted = granted.map(|(number, serial)| (number, Held { serial, not_after: u64::MAX }));
+    let authority = signed(Vec::new(), granted.collect());
     let how = How { authority: Some(&authority), ..How::default() };
-    lab.gateway.try_apply(&gateway(GATEWAY), &[], how).unwrap();
+    lab.gateway.try_apply(&policy, &[], how).unwrap();
     for v6 in BOTH_VERSIONS {
         let goes = labels(&lab.gateway.namespace, "to_l", || {
             delivered(exchange(lab.orders(v6)), "under a grant");
         });
         let serials: Vec<u16> = goes.iter().map(Label::grant).collect();
-        assert_eq!(serials, [TRANSIT, LEDGERS]);
+        assert_eq!(serials, [FOR_SHOP, LEDGERS]);
         // A serial of the one domain's means nothing in the other.
         let back = labels(&lab.gateway.namespace, "to_s", || {
             delivered(exchange(lab.orders(v6)), "and back");
         });
         assert_eq!(back.iter().map(Label::grant).collect::<Vec<_>>(), [0, 0]);
+    }
+    lab.shop.apply(&shop(&ORDER.replace("partner.shop", "partner.billing.invoices")), &[]);
+    for v6 in BOTH_VERSIONS {
+        let goes = labels(&lab.gateway.namespace, "to_l", || {
+            delivered(exchange(lab.orders(v6)), "under another grant");
+        });
+        assert_eq!(goes.iter().map(Label::grant).collect::<Vec<_>>(), [FOR_BILLING, LEDGERS]);
     }
 }
 

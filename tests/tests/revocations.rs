@@ -1,13 +1,16 @@
-//! Grants that are taken back while their labels are under way: at a router of the own domain, and at a
-//! gateway that another domain told with the mapping that it signed.
+//! Grants that are taken back or end while their labels are under way: at a router of the own domain, and at
+//! a gateway, which another domain tells with the mapping that it signed.
 
 use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use age::secrecy::ExposeSecret as _;
+use govc_abi::label::Label;
 use govc_image::Image;
 use govc_loader::{
     authority::{Authority, Held},
@@ -144,7 +147,8 @@ impl Desk {
     fn start(&self, node: &Node, line: &str) -> Child {
         let mut command = Command::new(GOVC);
         command.args(line.split_whitespace()).current_dir(&self.scratch.0).env_remove("GOVC_LOG");
-        if ["apply", "observe", "status"].iter().any(|name| line.starts_with(name)) {
+        let of_instance = ["apply", "doctor", "metrics", "observe", "status"];
+        if of_instance.iter().any(|name| line.starts_with(name)) {
             command.args(["--instance", node.place.name()]);
         }
         command.env("GOVC_KEYS", node.keys().ring().dir()).env("GOVC_STATE", "state");
@@ -186,6 +190,7 @@ policy transit {
 }
 translate partner -> acme on lan {
     partner.shop -> acme.guest
+    partner.visitor -> acme.web.front
     cap level public
     drop compartments
     operation shop.order -> ledger.read
@@ -208,7 +213,7 @@ stamp on lan { subject acme.payments.ledger  operation ledger.read  radius feder
 deliver on lan { object acme.payments.ledger }
 policy ledger {
     on ingress to acme.payments.ledger
-    permit orders { from acme.guest  operation ledger.read  proto udp port 5432 }
+    permit orders { from acme.guest, acme.web.front  operation ledger.read  proto udp port 5432 }
 }
 ";
 
@@ -239,15 +244,27 @@ impl Border {
             set_gateway(&node.namespace, "eth0", net);
         }
         border.shop_under(ABROAD);
-        let ledger = domains::image(&["use acme.vocabulary", LEDGER]);
-        apply(&border.ledger, &ledger, &["eth0"], &signed(7, AT_HOME, &[]));
+        border.ledger_refuses(&[]);
         border.found();
         border
     }
 
+    /// The ledger's domain has taken these serials back.
+    fn ledger_refuses(&self, revoked: &[u16]) {
+        let ledger = domains::image(&["use acme.vocabulary", LEDGER]);
+        let interfaces: &[&str] = if self.ledger.place.exists() { &[] } else { &["eth0"] };
+        apply(&self.ledger, &ledger, interfaces, &signed(7, AT_HOME, revoked));
+    }
+
     /// The shop stamps under another grant from now on.
     fn shop_under(&self, serial: u16) {
-        let shop = domains::image(&["use partner.vocabulary", SHOP]);
+        self.shop_as("partner.shop", serial);
+    }
+
+    /// Likewise, as somebody else.
+    fn shop_as(&self, subject: &str, serial: u16) {
+        let shop = SHOP.replace("subject partner.shop", &format!("subject {subject}"));
+        let shop = domains::image(&["use partner.vocabulary", &shop]);
         let interfaces: &[&str] = if self.shop.place.exists() { &[] } else { &["eth0"] };
         apply(&self.shop, &shop, interfaces, &signed(9, serial, &[]));
     }
@@ -273,15 +290,30 @@ impl Border {
             desk.ok(gateway, &format!(
                 "mapping new --root {domain}.root --from {from} --for gateway.gov --until 90d -o {domain}.mapping"
             ));
-            let root = if domain == "acme" { "" } else { "--root partner.root" };
             for kind in ["mapping", "grant"] {
-                desk.sign(gateway, &format!("{domain}.{kind}"), who);
-                desk.ok(gateway, &format!("{kind} accept {domain}.{kind} {root}"));
+                self.take(&format!("{domain}.{kind}"), who);
             }
         }
         desk.ok(gateway, "bundle gateway.gov --root acme.root -o 1.bundle");
         desk.sign(gateway, "1.bundle", "ann");
         desk.ok(gateway, "apply 1.bundle --iface to_s --iface to_l");
+    }
+
+    /// A mapping or grant of the domain that `who` signs for is signed and accepted.
+    fn take(&self, file: &str, who: &str) {
+        self.desk.sign(&self.gateway, file, who);
+        let kind = file.rsplit('.').next().unwrap();
+        let root = if who == "ann" { "" } else { "--root partner.root" };
+        self.desk.ok(&self.gateway, &format!("{kind} accept {file} {root}"));
+    }
+
+    /// The gateway gets a grant of its own domain for these subjects.
+    fn grant(&self, serial: u16, subjects: &str, until: &str) {
+        let file = format!("{serial}-{until}.grant");
+        self.desk.ok(&self.gateway, &format!(
+            "grant new --root acme.root --serial {serial} --to node.key.pub --for gateway.gov --subjects {subjects} --until {until} -o {file}"
+        ));
+        self.take(&file, "ann");
     }
 
     /// The neighbour takes grants back, and hands over its mapping with that.
@@ -403,4 +435,138 @@ fn told(desk: &Desk, node: &Node, observer: Child) {
     let capture = fs::read(desk.path("events.pcapng")).unwrap();
     let comment = String::from_utf8_lossy(&capture).into_owned();
     assert!(comment.contains("claims partner.shop under grant 5"), "{comment}");
+}
+
+/// What the gateway says that labels of a domain are translated under: serials with their last seconds.
+fn translates(status: &Value, domain: &str) -> Vec<(u64, u64)> {
+    let grants = status["grants"].as_array().unwrap().iter().find(|one| one["domain"] == domain);
+    let held = grants.unwrap()["translates"].as_array().unwrap().iter();
+    held.map(|one| (one["serial"].as_u64().unwrap(), one["not_after"].as_u64().unwrap())).collect()
+}
+
+/// Waits until a second is over for hooks too, whose clock moves by ticks.
+fn outlive(second: u64) {
+    while slot_now() * 2 <= second {
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn a_transit_grant_and_a_mapping_that_end_stop_what_they_let_pass() {
+    if !kernel_available() {
+        return;
+    }
+    const SHORT: &str = "25s";
+    let border = Border::new();
+    let (desk, gateway) = (&border.desk, &border.gateway);
+    let flows = BOTH_VERSIONS.map(|v6| border.orders(v6));
+    // Orders pass by a mapping that ends, answers under a grant that does. All else is good for long.
+    desk.ok(gateway, &format!(
+        "mapping new --root acme.root --from partner --for gateway.gov --until {SHORT} -o short.mapping"
+    ));
+    desk.ok(gateway, &format!(
+        "grant new --root partner.root --serial 3 --to node.key.pub --for gateway.gov --until {SHORT} -o short.grant"
+    ));
+    border.take("short.mapping", "ann");
+    border.take("short.grant", "pat");
+    desk.ok(gateway, "apply 1.bundle");
+    flows.iter().for_each(Live::goes_on);
+    assert_eq!(gateway.count("forward", "grant_expired"), 0, "until then it goes on");
+    let show = |line: &str| -> Value { serde_json::from_str(&desk.ok(gateway, line)).unwrap() };
+    let status = show("status --json");
+    let [(12, ends)] = translates(&status, "acme")[..] else { panic!("{status}") };
+    let [(3, grant_ends)] = translates(&status, "partner")[..] else { panic!("{status}") };
+    let mapping_ends = show("mapping show short.mapping --json")["not_after"].as_u64().unwrap();
+    assert_eq!(ends / 2, mapping_ends / 2, "the grant is good for longer");
+    // That of the neighbour was made later, and its mapping is good for longer.
+    assert!((ends..ends + 25).contains(&grant_ends), "{status}");
+    outlive(grant_ends);
+    for (flow, count) in flows.iter().zip(0..) {
+        for (step, send) in (1..).zip([Live::send, Live::answer]) {
+            send(flow);
+            let counted = || gateway.count("forward", "grant_expired");
+            assert!(
+                wait_until(|| counted() == 2 * count + step),
+                "{:?}",
+                gateway.reasons("forward")
+            );
+        }
+        flow.is_silent();
+    }
+    over(desk, gateway, ends);
+    ended_is_told(&border);
+    flows.iter().for_each(Live::goes_on);
+}
+
+/// Everybody who looks is told that what labels are translated under is over.
+fn over(desk: &Desk, gateway: &Node, ends: u64) {
+    let status = desk.ok(gateway, "status");
+    assert!(status.contains("translated under 12 (over)"), "{status}");
+    assert!(status.contains("translated under 3 (over)"), "{status}");
+    let doctor = desk.run(gateway, "doctor");
+    assert_eq!(doctor.status.code(), Some(3), "{doctor:?}");
+    let doctor = String::from_utf8(doctor.stdout).unwrap();
+    assert!(doctor.contains("nothing is translated under grant 12 of acme"), "{doctor}");
+    let metrics = desk.ok(gateway, "metrics");
+    let line = format!(
+        "govc_grant_expiry_timestamp_seconds{{domain=\"acme\",serial=\"12\",use=\"translate\"}} {ends}"
+    );
+    assert!(metrics.lines().any(|one| one.starts_with(&line)), "{line}: {metrics}");
+}
+
+/// Who applies under what has ended is told what that is, the node's own grant too; what is renewed goes on.
+fn ended_is_told(border: &Border) {
+    let (desk, gateway) = (&border.desk, &border.gateway);
+    let refused = desk.refused(gateway, "apply 1.bundle");
+    assert!(refused.contains("7.mapping") && refused.contains("the mapping ended"), "{refused}");
+    desk.ok(gateway, "mapping accept acme.mapping");
+    desk.ok(gateway, "grant accept partner.grant --root partner.root");
+    border.grant(12, "all", "12s");
+    let state = desk.ok(gateway, "trust show --json");
+    let state: Value = serde_json::from_str(&state).unwrap();
+    outlive(state["grants"][0]["until"].as_u64().unwrap_or_else(|| slot_now() * 2 + 14));
+    let refused = desk.refused(gateway, "apply 1.bundle");
+    assert!(refused.contains("translates what this node may not"), "{refused}");
+    assert!(refused.contains("12.grant") && refused.contains("ended"), "{refused}");
+    desk.ok(gateway, "grant accept acme.grant");
+    desk.ok(gateway, "apply 1.bundle");
+}
+
+#[test]
+fn each_translation_is_under_the_grant_that_covers_it() {
+    if !kernel_available() {
+        return;
+    }
+    let border = Border::new();
+    let (desk, gateway) = (&border.desk, &border.gateway);
+    border.grant(12, "acme.guest", "90d");
+    border.grant(13, "acme.web.front", "91d");
+    desk.ok(gateway, "apply 1.bundle");
+    let flows = BOTH_VERSIONS.map(|v6| border.orders(v6));
+    let senders = [("partner.shop", 12), ("partner.visitor", 13)];
+    for (subject, serial) in senders {
+        border.shop_as(subject, ABROAD);
+        let goes =
+            domains::labels(&gateway.namespace, "to_l", || flows.iter().for_each(Live::goes_on));
+        let serials: Vec<u16> = goes.iter().map(Label::grant).collect();
+        assert_eq!(serials, [serial, AT_HOME, serial, AT_HOME], "{subject}");
+    }
+    // So what is taken back is what stops, and nothing else.
+    for revoked in senders.map(|(_, serial)| serial) {
+        border.ledger_refuses(&[revoked]);
+        for (subject, serial) in senders {
+            border.shop_as(subject, ABROAD);
+            for flow in &flows {
+                if serial != revoked {
+                    flow.goes_on();
+                    continue;
+                }
+                let before = border.ledger.count("ingress", "revoked");
+                flow.send();
+                assert!(wait_until(|| border.ledger.count("ingress", "revoked") == before + 1));
+                flow.is_silent();
+            }
+        }
+    }
 }

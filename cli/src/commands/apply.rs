@@ -199,7 +199,7 @@ struct Holdings {
 /// What the kernel has to know of a bundle besides its policy.
 fn authority(held: &Holdings, verified: &bundle::Verified) -> Authority {
     let manifest = verified.manifest();
-    let stamps = held.stamps.iter();
+    let (stamps, translations) = (held.stamps.iter(), held.translations.iter());
     let abroad = held.abroad.iter().map(|(&domain, said)| Abroad {
         domain,
         revoked: said.revoked.bitmap(),
@@ -210,7 +210,9 @@ fn authority(held: &Holdings, verified: &bundle::Verified) -> Authority {
         stamps: stamps
             .map(|one| (one.number, Held { serial: one.serial, not_after: one.not_after }))
             .collect(),
-        transit: held.translations.iter().map(|one| (one.domain, one.serial)).collect(),
+        transit: translations
+            .map(|one| (one.number, Held { serial: one.serial, not_after: one.not_after }))
+            .collect(),
         revoked: verified.revocations().bitmap(),
         abroad: abroad.collect(),
         not_before: manifest.not_before,
@@ -251,7 +253,7 @@ fn holdings(
         for one in &uncovered {
             message.push_str(&format!("\n  - {}", outside(one, verified.image())));
         }
-        for why in refused {
+        for why in &refused {
             message.push_str(&format!("\n  - a grant does not hold: {why}"));
         }
         let help = if authority.signers == *trust.signers() {
@@ -262,7 +264,7 @@ fn holdings(
         };
         Failure::Refused { message, help: Some(help.into()) }
     })?;
-    let translations = mapping::hold(state, trust, (&authority, &held), verified.image())?;
+    let translations = mapping::hold(state, trust, (&authority, &held, refused), verified.image())?;
     Ok(Holdings { stamps, translations, abroad: mapping::abroad_of(state, trust)? })
 }
 

@@ -6,7 +6,7 @@ use govc_loader::{
     kernel,
     keyring::{KeyRing, slot_now},
     netdev::{self, Netdev, Overhead},
-    status::{self, GenerationStatus},
+    status::{self, GenerationStatus, GrantStatus},
 };
 use govc_netlab::Namespace;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::{
     ring, times,
 };
 
-/// Keys and bundles that end sooner deserve a look.
+/// Keys, bundles and grants that end sooner deserve a look.
 const ENDS_SOON_S: u64 = 24 * 3600;
 
 /// How bad it is.
@@ -367,6 +367,7 @@ fn instance(findings: &mut Findings, place: &Place, privileged: bool) {
         ),
     );
     ending(findings, &status.generation);
+    status.grants.iter().for_each(|grants| grants_ending(findings, grants));
     if status.pending.is_some_and(|pending| pending.left_s < 0) {
         findings.fail(
             "instance",
@@ -418,6 +419,34 @@ fn ending(findings: &mut Findings, generation: &GenerationStatus) {
             "instance",
             format!("the bundle in force is good until {}", times::tell(not_after)),
         ),
+    }
+}
+
+/// Whether labels of a domain can be stamped and translated for some time.
+fn grants_ending(findings: &mut Findings, grants: &GrantStatus) {
+    const RENEW: &str = "Ask its owners for a new one, `govc grant accept`, then `govc apply`.";
+    const RENEW_TRANSIT: &str = "Ask its owners for a new grant and a new mapping, `govc grant accept`, `govc \
+                                 mapping accept`, then `govc apply`.";
+    let domain = &grants.domain;
+    let stamps = grants.stamps.iter().map(|held| ("stamped", RENEW, held));
+    let translates = grants.translates.iter().map(|held| ("translated", RENEW_TRANSIT, held));
+    for (what, help, held) in stamps.chain(translates) {
+        let serial = held.serial;
+        match held.not_after.checked_sub(times::now()) {
+            None => {
+                let until = times::tell(held.not_after);
+                let message =
+                    format!("nothing is {what} under grant {serial} of {domain} since {until}");
+                findings.fail("instance", message, help);
+            }
+            Some(left) if left < ENDS_SOON_S => {
+                let left = duration(left);
+                let message =
+                    format!("labels are {what} under grant {serial} of {domain} for {left} more");
+                findings.warn("instance", message, help);
+            }
+            Some(_) => {}
+        }
     }
 }
 

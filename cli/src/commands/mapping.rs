@@ -315,27 +315,28 @@ fn taken_back(revoked: &Revocations) -> String {
     }
 }
 
-/// Grants and translations of a bundle's policy: all lie within what this node accepted.
+/// Grants and translations of a bundle's policy: all lie within what this node accepted. Of the node's own
+/// grants come those that hold, and why the others do not.
 ///
 /// # Errors
 /// Some do not.
 pub fn hold(
     state: &State,
     trust: &Trust,
-    (authority, held): (&Root, &[grant::Verified]),
+    (authority, held, refused): (&Root, &[grant::Verified], Vec<String>),
     image: &Image,
 ) -> Result<Vec<Covered>, Failure> {
     if image.translations().len() == 0 {
         return Ok(Vec::new());
     }
-    let (mappings, abroad, refused) = accepted(state, trust, authority)?;
+    let (mappings, abroad, refused_abroad) = accepted(state, trust, authority)?;
     let held: Vec<grant::Verified> = held.iter().cloned().chain(abroad).collect();
     transit::cover(image, &mappings, &held).map_err(|uncovered| {
         let mut message = String::from("the policy translates what this node may not");
         for one in &uncovered {
             message.push_str(&format!("\n  - {}", outside(one, image)));
         }
-        for why in refused {
+        for why in refused_abroad.into_iter().chain(refused) {
             message.push_str(&format!("\n  - a mapping or grant does not hold: {why}"));
         }
         let help = "Ask the receiving domain for a mapping and a transit grant, take them with \

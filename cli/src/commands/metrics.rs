@@ -262,6 +262,32 @@ fn surroundings(family: &mut Family<'_, '_>, status: &Status) -> fmt::Result {
             .grants
             .iter()
             .map(|grants| (vec![("domain", grants.domain.as_str())], grants.revoked.into())),
+    )?;
+    grants(family, status)
+}
+
+/// Until when labels can be stamped and translated.
+fn grants(family: &mut Family<'_, '_>, status: &Status) -> fmt::Result {
+    let ends: Vec<(&str, String, &'static str, u64)> = status
+        .grants
+        .iter()
+        .flat_map(|grants| {
+            let stamps = grants.stamps.iter().map(|held| ("stamp", held));
+            let all = stamps.chain(grants.translates.iter().map(|held| ("translate", held)));
+            all.map(move |(purpose, held)| {
+                (grants.domain.as_str(), held.serial.to_string(), purpose, held.not_after)
+            })
+        })
+        .collect();
+    family.gauges(
+        (
+            "grant_expiry_timestamp_seconds",
+            "Last second of a grant that labels are stamped or translated under here; then none are.",
+        ),
+        ends.iter().map(|(domain, serial, purpose, not_after)| {
+            let labels = vec![("domain", *domain), ("serial", serial.as_str()), ("use", *purpose)];
+            (labels, *not_after as f64)
+        }),
     )
 }
 

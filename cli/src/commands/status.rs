@@ -2,7 +2,7 @@
 
 use govc_loader::{
     clock, netdev,
-    status::{self, GenerationStatus, Status},
+    status::{self, GenerationStatus, HeldStatus, Status},
 };
 
 use super::{apply::place, columns, keys::duration, plural};
@@ -13,7 +13,7 @@ use crate::{
     times,
 };
 
-/// Keys and bundles that end sooner are shown as a warning.
+/// Keys, bundles and grants that end sooner are shown as a warning.
 const ENDS_SOON_S: u64 = 24 * 3600;
 
 pub fn run(arguments: &StatusArguments, style: &Style) -> Result<(), Failure> {
@@ -78,17 +78,16 @@ fn generation(status: &Status, style: &Style) -> Result<(), Failure> {
         line(&format!("{} {}  {text}", style.bold("domain  "), keys.domain))?;
     }
     for grants in &status.grants {
-        let stamps = grants.stamps.iter().map(|held| match held.not_after < times::now() {
-            true => style.bad(format!("{} (over)", held.serial)).to_string(),
-            false => held.serial.to_string(),
-        });
-        let stamps = stamps.collect::<Vec<_>>().join(", ");
-        let stamps = match stamps.as_str() {
+        let stamps = match held(&grants.stamps, style).as_str() {
             "" => "nothing is stamped".into(),
             serials => format!("stamped under {serials}"),
         };
+        let translates = match held(&grants.translates, style).as_str() {
+            "" => String::new(),
+            serials => format!(", translated under {serials}"),
+        };
         line(&format!(
-            "{} {}  {stamps}, {} revoked",
+            "{} {}  {stamps}{translates}, {} revoked",
             style.bold("grants  "),
             grants.domain,
             plural(grants.revoked as usize, "serial")
@@ -119,6 +118,19 @@ fn events(status: &Status, style: &Style) -> Result<(), Failure> {
         line(&format!("{} {withheld} not answered, too many at once", style.bold("answers ")))?;
     }
     Ok(())
+}
+
+/// Serials of grants, with what is to be said of those that are over or end soon.
+fn held(grants: &[HeldStatus], style: &Style) -> String {
+    let now = times::now();
+    let told = grants.iter().map(|held| match held.not_after.checked_sub(now) {
+        None => style.bad(format!("{} (over)", held.serial)).to_string(),
+        Some(left) if left < ENDS_SOON_S => {
+            style.paint("33", format!("{} (ends in {})", held.serial, duration(left))).to_string()
+        }
+        Some(_) => held.serial.to_string(),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// Until when the policy is good, if a bundle says so.

@@ -331,8 +331,9 @@ impl Described {
         };
         let at = format!("{at}{}", self.way());
         let mut who = who(self.label, self.subject.as_deref());
-        // Lines are long: the serial stands where it is what decided.
-        if ["revoked", "grant_expired"].contains(&self.reason) {
+        // Lines are long: the serial stands where it is what decided. Of what passes through that is the one
+        // of the translation, and the label names another.
+        if ["revoked", "grant_expired"].contains(&self.reason) && self.hook != "forward" {
             who.push_str(&self.under());
         }
         let sender = self.cgroup.as_deref().map(|path| format!(" in {path}")).unwrap_or_default();
