@@ -31,8 +31,6 @@ mod trial;
 mod trust;
 mod unsigned;
 
-use std::io::Write as _;
-
 use clap::CommandFactory as _;
 
 use crate::{

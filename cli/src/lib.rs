@@ -58,11 +58,11 @@ fn read_command_line() -> arguments::Arguments {
 fn colour_of_help(words: &[std::ffi::OsString]) -> clap::ColorChoice {
     let words = words.iter().map(|word| word.to_str().unwrap_or_default());
     let words: Vec<&str> = words.take_while(|word| *word != "--").collect();
-    let values = words.iter().enumerate().filter_map(|(at, word)| match *word {
+    let mut values = words.iter().enumerate().filter_map(|(at, word)| match *word {
         "--color" => words.get(at + 1).copied(),
         word => word.strip_prefix("--color="),
     });
-    match values.last() {
+    match values.next_back() {
         Some("never") => clap::ColorChoice::Never,
         Some("always") => clap::ColorChoice::Always,
         _ => clap::ColorChoice::Auto,

@@ -419,10 +419,12 @@ fn queries_have_no_name_that_policies_have() {
         "test \"reads\"",
         "assert query { never permit from acme.guest }\ntest \"reads\"",
     )]);
-    let ask = |file: &str| govc(directory.path(), &["query", file, "--from", "acme.payments.api"]);
+    let ask = |file: &str| {
+        govc(directory.path(), &["query", file, "--json", "--from", "acme.payments.api"])
+    };
     let (code, out, err) = ask("named.gov");
     assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(out.replace("named.gov", "a.gov"), ask("a.gov").1);
+    assert_eq!(out, ask("a.gov").1);
     // What was asked is not told as something that the policy has.
     let (code, _, err) = govc(directory.path(), &["query", "a.gov", "--from", "acme.gest"]);
     assert_eq!((code, err.contains("did you mean `acme.guest`?")), (1, true), "{err}");

@@ -81,11 +81,8 @@ pub fn tell(
     if capture::is_capture(&path) {
         return captured::tell(arguments, &sources, &path, style);
     }
-    let packet = if path.is_file() {
-        input::read_source(&path)?
-    } else {
-        in_words(packet)?.to_owned()
-    };
+    let packet =
+        if path.is_file() { input::read_source(&path)? } else { in_words(packet)?.to_owned() };
     let packet = packet.trim();
     let (before, behind) = if packet.starts_with("packet") {
         ("test \"explain\" { ", " expect deny }")
