@@ -31,10 +31,15 @@ pub const VOCABULARIES: [(&str, &str); 3] =
 /// Compiles a policy that says itself which vocabularies it uses.
 pub fn image(parts: &[&str]) -> Image {
     let text = format!("package acme.e2e\n{}", parts.join("\n"));
-    // A node needs the keys of all domains that it knows.
-    let used = |(domain, _): &(&str, &str)| text.contains(&format!("use {domain}.vocabulary"));
+    // A node needs the keys of all domains that it knows; files are read in the order in which they are used.
+    let used = |domain: &str| text.find(&format!("use {domain}.vocabulary"));
+    let mut vocabularies: Vec<_> = VOCABULARIES
+        .into_iter()
+        .filter_map(|(domain, words)| Some((used(domain)?, domain, words)))
+        .collect();
+    vocabularies.sort_unstable();
     let mut files = vec![("e2e.gov", text.as_str())];
-    files.extend(VOCABULARIES.into_iter().filter(used));
+    files.extend(vocabularies.into_iter().map(|(_, domain, words)| (domain, words)));
     let image = compile(&files).image;
     remember_source(&image, &text);
     image
