@@ -25,18 +25,18 @@ use crate::{
 /// Decides the flow in `cpu.flow`, which was permitted at `hook`, by the generation in force: the rule that
 /// permits it. The packet under decision, which answers it, stays what it is.
 ///
-/// The hook walks, and a global function says what to walk next and what follows from it: below that there is no stack
+/// The caller walks, and a global function says what to walk next and what follows from it: below that there is no stack
 /// left for a walk.
 #[inline(always)]
-pub fn decide_again(hook: u8, active: Active) -> Option<u32> {
-    let mut step = govc_again(active.buffer, hook as u32, BEGIN, LEAF_NONE);
+pub fn decide_again(hook: u8, buffer: u32) -> Option<u32> {
+    let mut step = govc_again(buffer, hook as u32, BEGIN, LEAF_NONE);
     let mut walks = 0;
     while walks < WALKS_MAX {
         if step & (PERMITTED | DENIED) != 0 {
             break;
         }
-        let winner = decide::govc_walk(active.buffer, step as u32) as u32;
-        step = govc_again(active.buffer, hook as u32, step as u32, winner);
+        let winner = decide::govc_walk(buffer, step as u32) as u32;
+        step = govc_again(buffer, hook as u32, step as u32, winner);
         walks += 1;
     }
     (step & PERMITTED != 0).then_some(step as u32)

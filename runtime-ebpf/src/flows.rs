@@ -295,26 +295,43 @@ pub extern "C" fn govc_flow_confirm(hook: u32, era: u64, rule: u32, reversed: u3
 #[inline(always)]
 pub fn reply(hook: u8, bare: bool, active: Active, cpu: Cpu) -> Option<Verdict> {
     let era = decide::era(active, cpu);
-    let found = govc_flow_answered(hook as u32, era, bare as u32);
-    if found & answered::FOUND == 0 || (found & answered::BARE != 0) != bare {
+    let found = govc_reply(hook as u32, era, bare as u32, active.buffer);
+    if found == NO_REPLY {
         return None;
     }
+    Some(Verdict::permit(reason::REPLY, found as u32))
+}
+
+/// Answer of [`govc_reply`] for what answers nothing; no rule has such a number.
+const NO_REPLY: u64 = u64::MAX;
+
+/// [`reply`]: the rule that permitted the flow, or [`NO_REPLY`].
+///
+/// A global function, as [`crate::decide::govc_walk`] is one: hooks ask it in several places.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_reply(hook: u32, era: u64, bare: u32, buffer: u32) -> u64 {
+    let found = govc_flow_answered(hook, era, bare);
+    if found & answered::FOUND == 0 || (found & answered::BARE != 0) != (bare != 0) {
+        return NO_REPLY;
+    }
     if found & answered::TOLD != 0 {
-        govc_flow_told(hook as u32);
+        govc_flow_told(hook);
         // Counted for the rule was the packet that went nowhere.
-        return Some(Verdict::permit(reason::REPLY, LEAF_NONE));
+        return LEAF_NONE as u64;
     }
     let mut rule = (found & answered::RULE) as u32;
     if found & answered::CURRENT == 0 {
         let reversed = found & answered::REVERSED != 0;
-        let permitted_at = if reversed { hook } else { opposite(hook) };
-        rule = again::decide_again(permitted_at, active)?;
-        govc_flow_confirm(hook as u32, era, rule, reversed as u32);
+        let permitted_at = if reversed { hook as u8 } else { opposite(hook as u8) };
+        let Some(permits) = again::decide_again(permitted_at, buffer) else { return NO_REPLY };
+        rule = permits;
+        govc_flow_confirm(hook, era, rule, reversed as u32);
     }
     if found & answered::NEWS != 0 {
-        govc_flow_continue(hook as u32);
+        govc_flow_continue(hook);
     }
-    Some(Verdict::permit(reason::REPLY, rule))
+    rule as u64
 }
 
 /// The request of the flow that this node is about to tell that it is denied, if the packet does.

@@ -68,7 +68,6 @@ pub fn recall(
     interface: &Interface,
     slot: u64,
     place: &Place<'_>,
-    cpu: Cpu,
 ) -> Option<Recalled> {
     const NOT_NOW: u32 = control_flag::NO_MEMO | control_flag::REPORT_PERMITS;
     let (control, active) = (place.control, place.active);
@@ -114,7 +113,7 @@ pub fn recall(
     if differs != 0 || !young || !key.covers(memo.slot) {
         return None;
     }
-    if memo.reports != 0 && !report::is_spent(place, memo.rule, memo.reason, cpu) {
+    if memo.reports != 0 && !report::is_spent(memo.rule, memo.reason) {
         return None;
     }
     Some(Recalled { memo, version, protocol })

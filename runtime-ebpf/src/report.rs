@@ -7,7 +7,7 @@ use aya_ebpf::{
 use govc_abi::{
     attribute,
     event::{Event, flag, hook, verdict},
-    flow::{Control, CpuState, control_flag, reason_counter, rule_counter},
+    flow::{Control, control_flag, reason_counter, rule_counter},
     image::rule,
     label::FLAG_TRACE,
     limits::EVENT_SHARES,
@@ -113,55 +113,58 @@ const REFILL_NS: u64 = 100_000_000;
 /// Of fewer events a second, a tenth is none, or leaves too many out: they are for a whole second.
 const RATE_OF_TENTHS: u64 = 1000;
 
-/// Fills this CPU's budget for events up when it is time; whether none is left for a verdict: neither of
-/// what all share, nor of what its rule is sure of, whatever others do.
+/// Whether no event is left for a verdict: neither of what all share, nor of what its rule is sure of,
+/// whatever others do.
 #[inline(always)]
-pub fn is_spent(place: &Place<'_>, rule: u32, reason: u8, mut cpu: Cpu) -> bool {
-    let rate = place.control.event_rate as u64;
+pub fn is_spent(rule: u32, reason: u8) -> bool {
+    govc_event_left(kind(rule, reason), 0) == 0
+}
+
+/// What the number of a share comes from: the rule that decided, or the reason where none did.
+#[inline(always)]
+fn kind(rule: u32, reason: u8) -> u32 {
+    let ruled = rule.wrapping_add(reason::COUNT as u32);
+    if rule == LEAF_NONE { reason as u32 } else { ruled }
+}
+
+/// Fills this CPU's budget for events up when it is time, and takes `take` events of one `kind` out of it, 1 or none;
+/// 0 when none is left.
+///
+/// A global function, as [`crate::decide::govc_walk`] is one: how much is left is nothing that the verifier has to
+/// follow through the rest of a hook.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_event_left(kind: u32, take: u32) -> u32 {
+    let Some(mut cpu) = maps::cpu() else { return 0 };
+    let Some((control, _)) = maps::control() else { return 0 };
+    let cpu = &mut *cpu;
+    let rate = control.event_rate as u64;
     let (every_ns, budget) =
         if rate < RATE_OF_TENTHS { (10 * REFILL_NS, rate) } else { (REFILL_NS, rate / 10) };
-    if place.coarse_ns.wrapping_sub(cpu.refilled_ns) >= every_ns {
-        cpu.refilled_ns = place.coarse_ns;
+    if cpu.coarse_ns.wrapping_sub(cpu.refilled_ns) >= every_ns {
+        cpu.refilled_ns = cpu.coarse_ns;
         cpu.event_budget = budget;
         cpu.event_share = budget / EVENT_SHARES as u64;
         maps::clear(&raw mut cpu.event_shares);
     }
     if cpu.event_budget != 0 {
-        return false;
+        cpu.event_budget -= take as u64;
+        return 1;
     }
-    let published = *share(&mut cpu, rule, reason);
-    published as u64 >= cpu.event_share
-}
-
-/// How many events this CPU has published out of what is kept for the rule that decided, or for the
-/// reason where none did, since the budget was filled up.
-#[inline(always)]
-fn share(cpu: &mut CpuState, rule: u32, reason: u8) -> &mut u32 {
-    let ruled = rule.wrapping_add(reason::COUNT as u32);
-    let kind = if rule == LEAF_NONE { reason as u32 } else { ruled };
     // SAFETY: the index is below the length.
-    unsafe { cpu.event_shares.get_unchecked_mut(kind as usize % EVENT_SHARES) }
-}
-
-/// Takes one event out of this CPU's budget.
-#[inline(always)]
-fn take_budget(place: &Place, verdict: &Verdict, mut cpu: Cpu) -> bool {
-    if is_spent(place, verdict.rule, verdict.reason, cpu) {
-        cpu.events_lost_rate += 1;
-        return false;
+    let published = unsafe { cpu.event_shares.get_unchecked_mut(kind as usize % EVENT_SHARES) };
+    if *published as u64 >= cpu.event_share {
+        cpu.events_lost_rate += take as u64;
+        return 0;
     }
-    if cpu.event_budget != 0 {
-        cpu.event_budget -= 1;
-    } else {
-        *share(&mut cpu, verdict.rule, verdict.reason) += 1;
-    }
-    true
+    *published += take;
+    1
 }
 
 /// Publishes an event, or counts it as lost.
 #[inline(always)]
 fn publish(place: &Place, verdict: &Verdict, mut cpu: Cpu) {
-    if !take_budget(place, verdict, cpu) {
+    if govc_event_left(kind(verdict.rule, verdict.reason), 1) == 0 {
         return;
     }
     let Some(mut entry) = EVENTS.reserve(0) else {

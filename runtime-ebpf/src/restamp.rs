@@ -89,7 +89,7 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
     let coarse_ns = cpu.coarse_ns;
     let place =
         Place { control, active, coarse_ns, ifindex: 0, len, hook: hook::EGRESS, leaving: skb };
-    if stamped.reports != 0 && !report::is_spent(&place, stamped.rule, stamped.reason, cpu) {
+    if stamped.reports != 0 && !report::is_spent(stamped.rule, stamped.reason) {
         return done::NOTHING;
     }
     let is_tcp = (stamped.ends >> 32) as u8 == TCP;

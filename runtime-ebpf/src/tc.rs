@@ -53,7 +53,7 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
     let slot = clock::slot(place.coarse_ns, control, cpu);
     // SAFETY: the context is valid.
     let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    if let Some(recalled) = recall(data, end, interface, slot, &place, cpu) {
+    if let Some(recalled) = recall(data, end, interface, slot, &place) {
         let verdict = recalled.verdict();
         let (version, protocol) = (recalled.version, recalled.protocol);
         let done = !verdict.permit || strip(skb, interface.l2_len, version, protocol);

@@ -53,7 +53,7 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
     let interface =
         maps::interface(ifindex).filter(|interface| interface.l2_len as usize == ETH_LEN);
     if let Some(interface) = interface {
-        if let Some(recalled) = recall(data, end, interface, slot, &place, cpu) {
+        if let Some(recalled) = recall(data, end, interface, slot, &place) {
             let verdict = recalled.verdict();
             let done = !verdict.permit || strip(xdp, tag_len, recalled.version, recalled.protocol);
             let verdict = verdict.carried_out(done);
