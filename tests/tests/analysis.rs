@@ -153,6 +153,9 @@ fn rules_found_wanting_decide_nothing_and_can_all_be_removed() {
             let aim = Aim::new(&all.table, program::INGRESS + hook as u32);
             for _ in 0..300 {
                 let request = aim.next(hook, random);
+                let Some(request) = as_legacy_rules_say(&all.policy, hook, request) else {
+                    continue;
+                };
                 let decision = interpret::decide(&all.policy, hook, &request);
                 for (position, finding) in &report.rules {
                     let decides = decision.rule == Some(*position);
@@ -167,7 +170,7 @@ fn rules_found_wanting_decide_nothing_and_can_all_be_removed() {
         }
         findings += report.rules.len();
     }
-    assert!(findings > 100 && requests > 30_000, "{findings} {requests}");
+    assert!(findings > 100 && requests > 20_000, "{findings} {requests}");
 }
 
 /// Whether an assertion does not hold for a packet, by the interpreter.
@@ -222,7 +225,11 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         let governed = if random.one_in(5) { (hook + 1) % 3 } else { hook };
         open += usize::from(governed != hook);
         let mut policy = random_policy_at(random, count, &HOOKS[governed..=governed]);
-        policy.push_str(&random_legacies(random));
+        let neighbours = random_legacies(random);
+        // Carriage rules speak of no neighbours that get no labels.
+        if !policy.contains("carriage ") {
+            policy.push_str(&neighbours);
+        }
         let about = random_clauses(random, hook == 0);
         let claim = if random.one_in(4) { "always" } else { "never" };
         let unless = if random.one_in(2) {
