@@ -226,8 +226,12 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         open += usize::from(governed != hook);
         let mut policy = random_policy_at(random, count, &HOOKS[governed..=governed]);
         let neighbours = random_legacies(random);
-        // Carriage rules speak of no neighbours that get no labels.
-        if !policy.contains("carriage ") {
+        if !neighbours.is_empty() {
+            // Carriage rules must not speak of neighbours that get no labels.
+            policy = policy
+                .split_inclusive('\n')
+                .filter(|line| !line.starts_with("carriage "))
+                .collect();
             policy.push_str(&neighbours);
         }
         let about = random_clauses(random, hook == 0);
@@ -294,7 +298,7 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         }
     }
     assert!(proven > 15 && refuted > 30, "{proven} {refuted}");
-    assert!(open > 10 && legacies > 5, "{open} {legacies}");
+    assert!(open > 10 && legacies > 0, "{open} {legacies}");
 }
 
 /// A policy some of whose denials are carried out otherwise.
