@@ -520,7 +520,12 @@ fn ended_is_told(border: &Border) {
     let (desk, gateway) = (&border.desk, &border.gateway);
     let refused = desk.refused(gateway, "apply 1.bundle");
     assert!(refused.contains("7.mapping") && refused.contains("the mapping ended"), "{refused}");
-    desk.ok(gateway, "mapping accept acme.mapping");
+    // The one of before would be an older one now.
+    desk.ok(
+        gateway,
+        "mapping new --root acme.root --from partner --for gateway.gov --until 90d -o renewed.mapping",
+    );
+    border.take("renewed.mapping", "ann");
     desk.ok(gateway, "grant accept partner.grant --root partner.root");
     border.grant(12, "all", "12s");
     let state = desk.ok(gateway, "trust show --json");
