@@ -46,5 +46,5 @@ pub use namespace::Namespace;
 pub use offload::Offloads;
 pub use packet::{Frame, PacketSocket, PacketType};
 pub use prefix::IpPrefix;
-pub use socket::bind_to_device;
+pub use socket::{bind_to_device, when_free};
 pub use traffic::{DontFragment, Flow, Outcome, TcpEnds, TcpReport, checksum, ping, udp_send_gso};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,6 +35,26 @@ impl Deadline {
 /// The error of every wait that reaches its deadline.
 pub(crate) fn timed_out() -> io::Error {
     io::ErrorKind::TimedOut.into()
+}
+
+/// Repeats `bind` while its address is in use, ten seconds at most.
+///
+/// A socket that was closed keeps its address for as long as a child of the process that has just
+/// been forked still has its copy, until the child runs its program.
+///
+/// # Errors
+///
+/// Those of `bind`.
+pub fn when_free<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Deadline::after(Duration::from_secs(10));
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !deadline.passed() => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Repeats a non-blocking `operation` on `fd` until it succeeds, fails or the deadline passes.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::{c_int, c_void},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::Path,
     process,
@@ -30,7 +30,7 @@ use govc_loader::{
     publish::{self, Applied},
     status::{self, Status},
 };
-use govc_netlab::{IpPrefix, Namespace, PacketSocket, veth};
+use govc_netlab::{IpPrefix, Namespace, PacketSocket, veth, when_free};
 use rustix::net::sockopt;
 
 use crate::{compile, lab::MTU, policies::VOCABULARY};
@@ -519,9 +519,14 @@ pub fn set_own_options(socket: &UdpSocket, options: &[u8]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A TCP socket in a namespace that listens.
+pub fn tcp_listener(namespace: &Namespace, at: SocketAddr) -> TcpListener {
+    namespace.run(|| when_free(|| TcpListener::bind(at))).expect("TCP listener")
+}
+
 /// A UDP socket in a namespace, non-blocking; port 0 is any.
 pub fn udp_socket(namespace: &Namespace, at: IpAddr, port: u16) -> UdpSocket {
-    let socket = namespace.run(|| UdpSocket::bind((at, port))).expect("UDP socket");
+    let socket = namespace.run(|| when_free(|| UdpSocket::bind((at, port)))).expect("UDP socket");
     socket.set_nonblocking(true).expect("non-blocking");
     socket
 }

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     iter,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use govc_tests::{
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, RULES, TELNET, UNNAMED, api, ledger, replayed},
     ledger::{SYN, spec},
-    node::{How, PATIENCE, address, drain, image, udp_socket, wait_until, workload},
+    node::{How, PATIENCE, address, drain, image, tcp_listener, udp_socket, wait_until, workload},
     policies::VOCABULARY,
     reference,
     replay::Recording,
@@ -187,7 +187,7 @@ fn a_connection_that_becomes_forbidden_is_reset() {
     for v6 in BOTH_VERSIONS {
         lab.b.apply(&ledger(), &[]);
         let to = SocketAddr::new(address(2, 2, v6), READ);
-        let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+        let listener = tcp_listener(&lab.b.namespace, to);
         let mut stream = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
         let (mut served, _) = listener.accept().unwrap();
         stream.write_all(b"before").unwrap();

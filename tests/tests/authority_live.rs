@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     sync::{
         Arc,
@@ -28,7 +28,9 @@ use govc_tests::{
     kernel::{Hook, Kernel},
     kernel_available,
     ledger::{self, ACK, api_label, spec},
-    node::{How, Keys, Node, OnDrop, address, connect, image, udp_socket, wait_until},
+    node::{
+        How, Keys, Node, OnDrop, address, connect, image, tcp_listener, udp_socket, wait_until,
+    },
     random::Random,
     reference::Verifier,
 };
@@ -363,7 +365,7 @@ impl Streams {
             let _end = OnDrop(|| done.store(true, Ordering::Relaxed));
             for (i, client) in self.clients.iter().enumerate() {
                 let to = SocketAddr::new(address(i as u8 + 1, 2, false), PORT);
-                let listener = self.server.namespace.run(|| TcpListener::bind(to).unwrap());
+                let listener = tcp_listener(&self.server.namespace, to);
                 let mut writes = client.namespace.run(|| TcpStream::connect(to).unwrap());
                 let (mut reads, _) = listener.accept().unwrap();
                 let patience = Some(Duration::from_millis(50));

@@ -12,7 +12,7 @@ use govc_abi::limits::{FLOWS_MAX, OPENINGS_MAX};
 use govc_tests::{
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ},
-    node::{DENIED_WAIT, PATIENCE, Tap, address, protocol, udp_socket},
+    node::{DENIED_WAIT, PATIENCE, Tap, address, protocol, tcp_listener, udp_socket},
 };
 
 /// Ports that SYNs come from: none that the stack gives to connections.
@@ -98,7 +98,7 @@ fn a_flood_pushes_out_nothing_but_its_own() {
     let lab = Lab::governed();
     for v6 in BOTH_VERSIONS {
         let to = address(2, 2, v6);
-        let listener = lab.b.namespace.run(|| TcpListener::bind((to, READ)).unwrap());
+        let listener = tcp_listener(&lab.b.namespace, SocketAddr::new(to, READ));
         let mut connections: Vec<_> = (0..20).map(|_| connection(&lab, &listener)).collect();
         let server = udp_socket(&lab.b.namespace, to, READ);
         let asker = udp_socket(&lab.a.namespace, address(1, 2, v6), OWN_PORT);
@@ -158,7 +158,7 @@ fn flows_are_forgotten_in_time() {
     assert_eq!(reply(), 1);
 
     // Connections: two hours and four minutes.
-    let listener = lab.b.namespace.run(|| TcpListener::bind((to, READ)).unwrap());
+    let listener = tcp_listener(&lab.b.namespace, SocketAddr::new(to, READ));
     let [mut client, mut server] = connection(&lab, &listener);
     wait(7_438);
     say(&mut server, &mut client);

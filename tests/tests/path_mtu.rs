@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
 };
 
 use etherparse::PacketBuilder;
@@ -16,7 +16,7 @@ use govc_tests::{
         BOTH_VERSIONS, CALL_BACK, LABEL, Lab, MTU, READ, RULES, api, delivered, full_payload,
         headers, ledger, nothing_was_denied, transfer,
     },
-    node::{How, Node, PATIENCE, address, image, wait_until, workload},
+    node::{How, Node, PATIENCE, address, image, tcp_listener, wait_until, workload},
     replay::Recording,
 };
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
@@ -121,7 +121,7 @@ fn streams_find_their_way_through_in_both_directions() {
 /// A opens a connection, and B sends.
 fn download(lab: &Lab, v6: bool, bytes: usize) {
     let to = SocketAddr::new(address(2, 2, v6), READ);
-    let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+    let listener = tcp_listener(&lab.b.namespace, to);
     let mut client = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut server, _) = listener.accept().unwrap();
@@ -213,7 +213,7 @@ fn connections_from_before_a_policy_go_on() {
     for v6 in BOTH_VERSIONS {
         let lab = Lab::bare();
         let to = SocketAddr::new(address(2, 2, v6), READ);
-        let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+        let listener = tcp_listener(&lab.b.namespace, to);
         let mut client = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"before").unwrap();

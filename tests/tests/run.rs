@@ -9,7 +9,7 @@ use govc_image::Image;
 use govc_tests::{
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, RULES, replayed},
-    node::{address, drain, image, receive, udp_socket, wait_until, workload},
+    node::{address, drain, image, receive, tcp_listener, udp_socket, wait_until, workload},
     replay::Recording,
     wireshark::Scratch,
 };
@@ -238,7 +238,7 @@ fn cgroups_made_after_an_apply_have_their_label_at_once() {
 
 #[test]
 fn accepted_sockets_take_over_what_the_listening_one_declared() {
-    use std::{io::Write as _, net::TcpListener, os::fd::AsRawFd as _};
+    use std::{io::Write as _, os::fd::AsRawFd as _};
     if !kernel_available() {
         return;
     }
@@ -247,7 +247,7 @@ fn accepted_sockets_take_over_what_the_listening_one_declared() {
     for v6 in BOTH_VERSIONS {
         let to = SocketAddr::new(address(2, 2, v6), READ);
         let accept = |declared: &str| {
-            let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+            let listener = tcp_listener(&lab.b.namespace, to);
             govc_client::declare(listener.as_raw_fd(), declared).unwrap();
             let client = lab.a.namespace.run(|| std::net::TcpStream::connect(to).unwrap());
             let (mut server, _) = listener.accept().unwrap();

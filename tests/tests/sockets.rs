@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
     process::Command,
@@ -16,7 +16,8 @@ use govc_tests::{
     kernel_available,
     lab::{BOTH_VERSIONS, Lab, READ, replayed},
     node::{
-        DENIED_WAIT, PATIENCE, address, drain, image, receive, udp_socket, wait_until, workload,
+        DENIED_WAIT, PATIENCE, address, drain, image, receive, tcp_listener, udp_socket,
+        wait_until, workload,
     },
     replay::Recording,
 };
@@ -112,7 +113,7 @@ fn connections_carry_what_they_declared_before_and_after_they_opened() {
     let recordings = lab.record();
     for v6 in BOTH_VERSIONS {
         let to = SocketAddr::new(address(2, 2, v6), READ);
-        let listener = lab.b.namespace.run(|| TcpListener::bind(to).unwrap());
+        let listener = tcp_listener(&lab.b.namespace, to);
         let mut client = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"read").unwrap();

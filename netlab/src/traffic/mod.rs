@@ -19,7 +19,7 @@ pub use icmp::{checksum, ping};
 pub use tcp::{TcpEnds, TcpReport};
 pub use udp::{DontFragment, udp_send_gso};
 
-use crate::socket::set_option;
+use crate::socket::{set_option, when_free};
 use crate::{LabError, Namespace};
 
 /// Who talks to whom: a server and a client, each in its namespace.
@@ -166,7 +166,7 @@ fn open(
             report_icmp_errors(fd.as_fd(), peer)?;
         }
         if let Some(local) = local {
-            bind(&fd, &local)?;
+            when_free(|| Ok(bind(&fd, &local)?))?;
         }
         Ok(fd)
     })?;
