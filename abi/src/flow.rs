@@ -5,7 +5,7 @@ use crate::{
     label::Label,
     limits::{
         CGROUP_PATTERN_MAX, CGROUPS_WATCHED_MAX, EVENT_RATE_DEFAULT, EVENT_SHARES, HEADERS_LEN,
-        INTERFACES_MAX, MEMORY_LEN_MAX, MEMORY_SHIFT_MAX, MEMORY_SHIFT_MIN,
+        INTERFACES_MAX,
     },
     reason,
 };
@@ -235,153 +235,6 @@ pub mod control_flag {
     pub const NO_MEMO: u32 = 2;
 }
 
-/// A decision about a verified label that one CPU remembers.
-///
-/// What an ingress hook decides about a labelled packet that is no reply is a function of the
-/// bytes under the MAC, the zone, the generation, the key and the age of the label. All of them are
-/// compared, so a hit is exact; entries are written only after a good MAC, so nobody without a key
-/// can push others out. Packets that open a connection and ICMP are not remembered.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Memo {
-    /// The bytes under the MAC, as [`crate::mac::input`] gives them.
-    pub input: [u64; 8],
-    /// The MAC.
-    pub mac: u64,
-    /// The key that it was verified with.
-    pub key: [u64; 2],
-    /// The generation that decided; 0 in an empty entry.
-    pub generation: u64,
-    /// Zone of the interface that the packet came in by.
-    pub zone: u32,
-    /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
-    pub rule: u32,
-    /// Rule in observe mode that would have decided otherwise; likewise.
-    pub pending: u32,
-    /// The label is good for less than so many slots, counted from one before its own.
-    pub slots: u32,
-    /// The label's slot, counted from the Unix epoch.
-    pub slot: u64,
-    /// 1 to let the packet through.
-    pub permit: u8,
-    /// One of [`reason`].
-    pub reason: u8,
-    /// Entry of the key in [`crate::key::KeyTable::entries`].
-    pub key_index: u8,
-    /// 1 when packets decided so are reported while there is budget for events.
-    pub reports: u8,
-    /// Zero.
-    pub pad: [u8; 4],
-}
-
-/// Entries of [`Memo`] and of [`Stamped`] that each of `cpus` CPUs has, as a power of two.
-#[must_use]
-pub const fn memory_shift(cpus: u32) -> u32 {
-    let each = MEMORY_LEN_MAX / (size_of::<Memo>() + size_of::<Stamped>());
-    let entries = each / if cpus == 0 { 1 } else { cpus as usize };
-    let shift = if entries == 0 { 0 } else { entries.ilog2() };
-    if shift < MEMORY_SHIFT_MIN {
-        MEMORY_SHIFT_MIN
-    } else if shift > MEMORY_SHIFT_MAX {
-        MEMORY_SHIFT_MAX
-    } else {
-        shift
-    }
-}
-
-/// Where a CPU keeps what hashes to `hash`, when each has `1 << shift` entries.
-#[inline(always)]
-#[must_use]
-pub const fn memory_slot(cpu: u32, shift: u32, hash: u32) -> u32 {
-    cpu << shift | hash & ((1 << shift) - 1)
-}
-
-/// The other entry of [`Memo`] for what hashes to this one: with two, few flows push each other out.
-#[inline(always)]
-#[must_use]
-pub const fn second_way(slot: u32) -> u32 {
-    slot ^ 1
-}
-
-/// What entries of [`Memo`] are found by: the MAC is as good as random.
-#[inline(always)]
-#[must_use]
-pub const fn memo_hash(mac: u64) -> u32 {
-    mac as u32
-}
-
-/// What one CPU remembers of a flow that it has labelled.
-///
-/// What the egress hook does with a packet is a function of its flow, of where it was sent and what
-/// its socket has declared, of the generation, the slot, the key, and what the flow table knows. The
-/// last is why only flows of which both ends speak are remembered, and replies, and no longer than
-/// for the slot in which the table has heard of them; all else is compared, so a hit is exact. Packets
-/// that open or end a connection and ICMP are not remembered.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Stamped {
-    /// Source and destination as 16 bytes each, as [`crate::mac::Flow`] has them.
-    pub addresses: [u64; 4],
-    /// As [`stamped_ends`] gives it.
-    pub ends: u64,
-    /// The generation that decided; 0 in an empty entry.
-    pub generation: u64,
-    /// The slot of the label, counted from the Unix epoch.
-    pub slot: u64,
-    /// What the socket has declared; 0 for nothing.
-    pub declared: u64,
-    /// As [`stamped_origin`] gives it.
-    pub origin: u64,
-    /// The key that the MAC was made with, or that its own was made of.
-    pub key: [u64; 2],
-    /// [`Label::head`].
-    pub head: u64,
-    /// [`Label::mid`].
-    pub mid: u64,
-    /// [`Label::tail`].
-    pub tail: u32,
-    /// Rule that decided; [`crate::node::LEAF_NONE`] for none.
-    pub rule: u32,
-    /// The label's MAC.
-    pub mac: u64,
-    /// Rule in observe mode that would have decided otherwise; likewise.
-    pub pending: u32,
-    /// One of [`reason`].
-    pub reason: u8,
-    /// Entry of the key in [`crate::key::KeyTable::entries`].
-    pub key_index: u8,
-    /// 1 when packets decided so are reported while there is budget for events.
-    pub reports: u8,
-    /// Zero.
-    pub pad: u8,
-}
-
-/// Ports as they stand in the packet, the source's first, protocol and IP version.
-#[inline(always)]
-#[must_use]
-pub const fn stamped_ends(ports: u32, protocol: u8, version: u8) -> u64 {
-    ports as u64 | (protocol as u64) << 32 | (version as u64) << 40
-}
-
-/// Where a packet comes from and leaves: the number of its cgroup's pattern, the zones that it came
-/// in by and leaves by, and whether it was sent on this node.
-#[inline(always)]
-#[must_use]
-pub const fn stamped_origin(pattern: u32, from_zone: u32, zone: u32, is_local: bool) -> u64 {
-    let zones = (from_zone as u64 & 0xff) << 32 | (zone as u64 & 0xff) << 40;
-    pattern as u64 | zones | (is_local as u64) << 48
-}
-
-/// What entries of [`Stamped`] are found by. Whoever chooses flows that share one makes them slower, no more.
-#[inline(always)]
-#[must_use]
-pub const fn stamped_hash(addresses: [u64; 4], ends: u64) -> u32 {
-    let [a, b, c, d] = addresses;
-    let mixed = (a ^ b ^ (c ^ d).rotate_left(29) ^ ends.rotate_left(13))
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as u32
-}
-
 impl Control {
     /// No generation in force.
     pub const EMPTY: Self = Self {
@@ -497,7 +350,7 @@ pub struct CpuState {
     pub answer_budget: u64,
     /// Answers that were not given because there was no budget.
     pub answers_withheld: u64,
-    /// Where the leaving packet under decision comes from, as [`stamped_origin`] gives it.
+    /// Where the leaving packet under decision comes from, as [`crate::memory::stamped_origin`] gives it.
     pub origin: u64,
     /// What its socket has declared; 0 for nothing.
     pub declared: u64,
@@ -525,8 +378,6 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<FlowState>() == 24 + 24 + 112);
     assert!(size_of::<Interface>() == 16);
-    assert!(size_of::<Memo>() == 128);
-    assert!(size_of::<Stamped>() == 128);
     assert!(size_of::<Generation>() == 72);
     assert!(size_of::<Control>() == 32 + 144 + 8);
     assert!(size_of::<Packet>() == 120);

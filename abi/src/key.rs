@@ -28,6 +28,13 @@ impl KeyEntry {
         slot >= self.not_before_slot && slot < self.not_after_slot
     }
 
+    /// Tells keys apart in most cases: two in 2^32 that are different have the same.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fingerprint(&self) -> u32 {
+        self.k0 as u32 ^ (self.k1 >> 32) as u32
+    }
+
     /// The key that MACs of a label's sender are made with, where the domain's keys are of kind
     /// `sender`, one of [`sender`]; [`None`] where this is the key of another sender.
     #[must_use]

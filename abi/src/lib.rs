@@ -15,6 +15,7 @@ pub mod key;
 pub mod label;
 pub mod limits;
 pub mod mac;
+pub mod memory;
 pub mod names;
 pub mod node;
 pub mod reason;

@@ -41,6 +41,8 @@ pub mod map {
     pub const CPU: &str = "CPU";
     /// `Array<Memo>`, mapped: by CPU and entry.
     pub const MEMO: &str = "MEMO";
+    /// `Array<AddressesV6>`, likewise: of the same entries.
+    pub const MEMO_V6: &str = "MEMO_V6";
     /// `Array<Stamped>`, likewise.
     pub const STAMPED: &str = "STAMPED";
     /// `SkStorage<Declared>`: what sockets have declared.
@@ -48,7 +50,7 @@ pub mod map {
     /// `Array<u32, 1>`: 1 once a socket has.
     pub const DECLARED: &str = "DECLARED";
     /// All that the object knows.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 19] = [
         CONTROL,
         TABLES,
         COUNTERS,
@@ -64,6 +66,7 @@ pub mod map {
         EVENTS,
         CPU,
         MEMO,
+        MEMO_V6,
         STAMPED,
         SOCKETS,
         DECLARED,
@@ -96,7 +99,7 @@ pub mod global {
     pub const COUNTER_SHIFT: &str = "COUNTER_SHIFT";
     /// Counters of all CPUs in one buffer minus one; the size is a power of two.
     pub const COUNTER_MASK: &str = "COUNTER_MASK";
-    /// Entries of `MEMO` and `STAMPED` that one CPU has, as a power of two.
+    /// Entries of `MEMO`, `MEMO_V6` and `STAMPED` that one CPU has, as a power of two.
     pub const MEMORY_SHIFT: &str = "MEMORY_SHIFT";
     /// What sockets made in the cgroup of one `govc run` declare: the hash of an operation's name.
     pub const RUN_OPERATION: &str = "RUN_OPERATION";

@@ -48,20 +48,24 @@ pub const fn node(kind: u32, attribute: u8, base_units: u32) -> u32 {
     kind << 29 | (attribute as u32) << 24 | base_units
 }
 
-/// An address trie consumes one byte a level. An entry is a leaf with a class number, or the
-/// word index of the next node.
+/// An address trie consumes one byte a level, or several where only one way leads on. An entry is a leaf
+/// with a class number, or the word index of the next node.
 pub mod trie {
     /// First word of a node: an entry for each of 256 byte values follows, at word 8.
     pub const KIND_DENSE: u32 = 0;
     /// First word of a node: words 2 to 5 hold up to eight inclusive upper ends as 16-bit
     /// lanes, ascending and filled up with 255; nine entries follow, at word 8.
     pub const KIND_SPARSE: u32 = 1;
+    /// First word of a node that compares up to eight bytes at once: word 1 holds how many bits that
+    /// is, words 2 and 3 what they are to be, from the top of 64; word 4 is the entry if they are, word 5
+    /// the other one.
+    pub const KIND_CHAIN: u32 = 2;
+    /// Words of a chain, rounded up to a multiple of 4.
+    pub const CHAIN_WORDS: usize = 8;
+    /// Bits that one chain compares at most.
+    pub const CHAIN_BITS_MAX: u32 = 64;
     /// Where the entries start.
     pub const ENTRIES_AT: u32 = 8;
-    /// Words of a sparse node, rounded up to a multiple of 4.
-    pub const SPARSE_WORDS: usize = 20;
-    /// Words of a dense node.
-    pub const DENSE_WORDS: usize = 8 + 256;
     /// Upper ends of a sparse node.
     pub const ENDS_MAX: usize = 8;
 

@@ -136,16 +136,31 @@ fn address_class<T: Tables>(tables: &T, which: u32, address: [u64; 2]) -> u32 {
         if entry & node::LEAF != 0 {
             break;
         }
-        let byte = (upper >> 56) as u32;
-        upper = upper << 8 | lower >> 56;
-        lower <<= 8;
-        let mut index = byte;
-        if tables.word(entry) == node::trie::KIND_SPARSE {
-            let lanes =
-                [double(tables, entry.wrapping_add(2)), double(tables, entry.wrapping_add(4))];
-            index = node::trie::rank(lanes, byte);
-        }
-        entry = tables.word(entry.wrapping_add(node::trie::ENTRIES_AT).wrapping_add(index));
+        let kind = tables.word(entry);
+        // What is shifted in two steps may be shifted by 64.
+        let bits =
+            if kind == node::trie::KIND_CHAIN { tables.word(entry.wrapping_add(1)) } else { 8 };
+        let (less, rest) = (bits.wrapping_sub(1) & 63, 0_u32.wrapping_sub(bits) & 63);
+        let seen = upper;
+        upper = upper << less << 1 | lower >> rest;
+        lower = lower << less << 1;
+        let index = if kind == node::trie::KIND_CHAIN {
+            let differs = (seen ^ double(tables, entry.wrapping_add(2))) >> rest;
+            4 + (differs != 0) as u32
+        } else {
+            let byte = (seen >> 56) as u32;
+            node::trie::ENTRIES_AT
+                + if kind == node::trie::KIND_SPARSE {
+                    let lanes = [
+                        double(tables, entry.wrapping_add(2)),
+                        double(tables, entry.wrapping_add(4)),
+                    ];
+                    node::trie::rank(lanes, byte)
+                } else {
+                    byte
+                }
+        };
+        entry = tables.word(entry.wrapping_add(index));
         step += 1;
     }
     entry & node::LEAF_NONE

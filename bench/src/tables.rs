@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use govc_abi::flow::memory_shift;
+use govc_abi::memory::memory_shift;
 use govc_loader::object;
 
 use crate::{
@@ -191,9 +191,9 @@ fn ingress(results: &Results<'_>) -> Section {
         notes: vec![format!(
             "Verify, decide, count and, where permitted, strip: over the empty program. \
              `Remembered` rows ask the memory of decisions first, which has {} entries for each \
-             CPU here, two for each packet to choose from: a third pushes one out. In all others \
-             it is off, and every packet pays for the MAC and the walk. The last column compares \
-             most rules with fewest.",
+             CPU here, four for each packet to choose from: a fifth pushes one out. In all \
+             others it is off, and every packet pays for the MAC and the walk. The last column \
+             compares most rules with fewest.",
             grouped(1 << memory_shift(cpus))
         )],
         head: head_by_size("packets"),

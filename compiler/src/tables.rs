@@ -86,6 +86,8 @@ pub enum Kind {
     TrieDense,
     /// Trie node.
     TrieSparse,
+    /// Trie node.
+    TrieChain,
     /// Row with an entry for each class.
     Dense,
     /// Row of up to four edges.
@@ -99,11 +101,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "class tables",
         "scope tables",
         "dense trie nodes",
         "sparse trie nodes",
+        "trie chains",
         "dense rows",
         "sparse rows of 4",
         "sparse rows of 8",

@@ -11,11 +11,7 @@ use aya::{
     programs::{CgroupSock, CgroupSockopt, SchedClassifier, TracePoint, Xdp},
 };
 use aya_obj::maps::{LegacyMap, bpf_map_def};
-use govc_abi::{
-    flow::{COUNTERS_REASONS, memory_shift},
-    limits::TABLE_WORDS_MIN,
-    names,
-};
+use govc_abi::{flow::COUNTERS_REASONS, limits::TABLE_WORDS_MIN, memory::memory_shift, names};
 
 use crate::{
     error::{LoadError, bpf, refused},
@@ -90,7 +86,7 @@ impl Sizes {
         16 << self.counter_shift
     }
 
-    /// Entries of `MEMO` and of `STAMPED`.
+    /// Entries of `MEMO`, `MEMO_V6` and `STAMPED`.
     #[must_use]
     pub fn memory_entries(&self) -> u32 {
         self.cpus << memory_shift(self.cpus)

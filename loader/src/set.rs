@@ -16,7 +16,8 @@ use std::{
 use aya::programs::links::FdLink;
 use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
 use govc_abi::{
-    flow::{Counter, CpuState, FlowState, Memo, Stamped},
+    flow::{Counter, CpuState, FlowState},
+    memory::{AddressesV6, Memo, Stamped},
     names,
 };
 
@@ -34,8 +35,13 @@ use crate::{
 /// Buffers of `COUNTERS`: two generations, and since the instance began.
 pub(crate) const COUNTER_ENTRIES: usize = 3;
 /// Maps of the object that belong to sets.
-const HELD: [&str; 4] =
-    [names::map::TABLES, names::map::COUNTERS, names::map::MEMO, names::map::STAMPED];
+const HELD: [&str; 5] = [
+    names::map::TABLES,
+    names::map::COUNTERS,
+    names::map::MEMO,
+    names::map::MEMO_V6,
+    names::map::STAMPED,
+];
 const DIRECTORY: &str = "set-";
 const READY: &str = "ready-";
 /// Link of the setsockopt program.
@@ -182,6 +188,7 @@ fn make(set: &Set, place: &Place, sizes: Sizes, old: Option<&Instance>) -> Resul
         (names::map::CARRIED, sizes.carried_len(), CARRIED_ENTRIES as u32),
         (names::map::LEDGER, size_of::<u64>() as u32, 1),
         (names::map::MEMO, size_of::<Memo>() as u32, sizes.memory_entries()),
+        (names::map::MEMO_V6, size_of::<AddressesV6>() as u32, sizes.memory_entries()),
         (names::map::STAMPED, size_of::<Stamped>() as u32, sizes.memory_entries()),
     ] {
         object::create_array(&set.pin(name), name, len, entries)?;

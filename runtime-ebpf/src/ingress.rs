@@ -5,10 +5,11 @@ use core::ffi::c_void;
 use govc_abi::{
     attribute::{self, state},
     event::hook,
-    flow::{Control, Memo, Way, quote},
+    flow::{Control, Way, quote},
     image::{self, program},
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
+    memory::{Memo, memo_flag},
     node::LEAF_NONE,
     reason,
     siphash::siphash24_64,
@@ -76,13 +77,29 @@ pub fn decide(
     if answers && let Some(verdict) = flows::reply(hook::INGRESS, false, active, cpu) {
         // The flow has been heard of in this slot, and is asked for again in the next.
         let ends_slot = arrival.slot + 1;
-        remember(&checked, (arrival.zone, ends_slot), control, active, table, &verdict, cpu);
+        remember(
+            &checked,
+            (arrival.zone, arrival.slot, ends_slot),
+            control,
+            active,
+            table,
+            &verdict,
+            cpu,
+        );
         return verdict;
     }
     let verdict = decide_request(active, table, false, cpu);
     if !answers {
         let ends_slot = authority::ends_slot(control, active);
-        remember(&checked, (arrival.zone, ends_slot), control, active, table, &verdict, cpu);
+        remember(
+            &checked,
+            (arrival.zone, arrival.slot, ends_slot),
+            control,
+            active,
+            table,
+            &verdict,
+            cpu,
+        );
     }
     verdict
 }
@@ -161,7 +178,7 @@ fn route(arrival: &Arrival, active: Active, table: Table, cpu: Cpu) -> Option<u3
 #[inline(always)]
 fn remember(
     checked: &Checked,
-    (zone, ends_slot): (u32, u64),
+    (zone, now, ends_slot): (u32, u64, u64),
     control: &Control,
     active: Active,
     table: Table,
@@ -171,29 +188,42 @@ fn remember(
     if !recall::is_kept(control, table, verdict, &cpu.packet) {
         return;
     }
-    let Some(memo) = maps::memo_to_write(cpu.packet.mac) else { return };
+    let Some((slot, memo)) = maps::memo_to_write(cpu.packet.mac, active, now) else { return };
     // Not beyond the next moment at which a rule begins or ends, nor the end of the generation.
     let past = cpu.request.scalars[attribute::TIME as usize];
     let next = walk::next_time(&table, past);
     let next = if ends_slot < next { ends_slot } else { next };
     let left = next.wrapping_sub(checked.slot).wrapping_add(1);
-    let life = checked.life + 2;
-    let slots = if left < life as u64 { left as u32 } else { life };
+    let life = checked.life as u64 + 2;
+    let slots = if left < life { left } else { life };
+    let [w0, w1, w2, source_0, source_1, destination_0, destination_1, ends] =
+        mac::input(&cpu.label, &cpu.packet.flow);
+    let mut flags = if verdict.permit { memo_flag::PERMIT } else { 0 };
+    if may_report(table, verdict, cpu) {
+        flags |= memo_flag::REPORTS;
+    }
+    let mut addresses = source_1 >> 32 | destination_1 & 0xffff_ffff_0000_0000;
+    if cpu.packet.version == 6 {
+        let Some(whole) = maps::memo_v6_to_write(slot) else { return };
+        *whole = [source_0, source_1, destination_0, destination_1];
+        flags |= memo_flag::V6;
+        addresses = 0;
+    }
     *memo = Memo {
-        input: mac::input(&cpu.label, &cpu.packet.flow),
+        body: [w0, w1],
         mac: cpu.packet.mac,
-        key: [checked.key.entry.k0, checked.key.entry.k1],
-        generation: active.generation,
-        zone,
-        rule: verdict.rule,
-        pending: verdict.pending,
-        slots,
-        slot: checked.slot,
-        permit: verdict.permit as u8,
-        reason: verdict.reason,
+        addresses,
+        tail: w2 as u32,
+        ports: ends as u32,
+        generation: active.generation as u32,
+        key: checked.key.entry.fingerprint(),
+        slot: checked.slot as u32,
+        rule: Memo::numbered(verdict.rule, verdict.reason),
+        pending: Memo::numbered(verdict.pending, flags),
+        slots: if slots < u8::MAX as u64 { slots as u8 } else { u8::MAX },
         key_index: checked.key.index,
-        reports: may_report(table, verdict, cpu) as u8,
-        pad: [0; 4],
+        zone: zone as u8,
+        protocol: cpu.packet.flow.protocol,
     };
 }
 

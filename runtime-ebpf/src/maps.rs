@@ -1,5 +1,5 @@
 //! Maps and constants. Sizes that depend on the policy or on the machine are the loader's: it makes
-//! `TABLES`, `COUNTERS`, `MEMO` and `STAMPED` itself and sets what keeps every index inside them.
+//! `TABLES`, `COUNTERS`, `MEMO`, `MEMO_V6` and `STAMPED` itself and sets what keeps every index inside them.
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
@@ -12,12 +12,16 @@ use govc_abi::{
     declare::Declared,
     event::Event,
     flow::{
-        Control, Counter, CpuState, Detours, FlowKey, FlowState, Interface, Memo, Patterns,
-        Stamped, interface_slot, memo_hash, memory_slot, second_way, stamped_hash,
+        Control, Counter, CpuState, Detours, FlowKey, FlowState, Interface, Patterns,
+        interface_slot,
     },
     grant::GrantTable,
     key::{KeyEntry, KeyTable},
     limits,
+    memory::{
+        AddressesV6, MEMO_WAYS, Memo, Stamped, memo_flag, memo_hash, memo_way, memory_slot,
+        stamped_hash,
+    },
     walk::{Classes, Tables},
 };
 
@@ -51,6 +55,8 @@ pub static EVENTS: RingBuf<Event, { limits::EVENT_RING_LEN }> = RingBuf::new();
 static CPU: PerCpuArray<CpuState, 1> = PerCpuArray::new();
 #[btf_map]
 static MEMO: Array<Memo, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static MEMO_V6: Array<AddressesV6, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static STAMPED: Array<Stamped, 1, MMAPABLE> = Array::new();
 #[btf_map]
@@ -264,40 +270,90 @@ pub fn cpu() -> Option<Cpu> {
     CPU.get_ptr_mut(0).map(Cpu)
 }
 
-/// What this CPU may remember of a label with this MAC: one of the two entries that it has for such.
+/// What this CPU may remember of a label with this MAC, and where: one of the four entries that it has for such.
 #[inline(always)]
-pub fn memo(mac: u64) -> Option<&'static Memo> {
-    let slot = own(memo_hash(mac));
-    let [first, second] = [slot, second_way(slot)].map(|slot| MEMO.get_ptr(slot));
-    // SAFETY: as for [`Cpu`]: the entries are this CPU's, and hooks do not nest.
-    let first = unsafe { &*first? };
-    if first.mac == mac {
-        return Some(first);
+pub fn memo(mac: u64) -> Option<(u32, &'static Memo)> {
+    let home = own(memo_hash(mac));
+    let memo = memo_at(home)?;
+    if memo.mac == mac {
+        return Some((home, memo));
     }
-    // SAFETY: likewise.
-    second.map(|second| unsafe { &*second })
+    let slot = govc_memo_away(mac, home);
+    memo_at(slot).map(|memo| (slot, memo))
 }
 
-/// Where this CPU is to remember a label with this MAC. What was there moves on to the other entry, whose is lost.
 #[inline(always)]
-pub fn memo_to_write(mac: u64) -> Option<&'static mut Memo> {
-    let slot = own(memo_hash(mac));
-    govc_move_on(mac, slot);
-    // SAFETY: likewise.
-    MEMO.get_ptr_mut(slot).map(|memo| unsafe { &mut *memo })
+fn memo_at(slot: u32) -> Option<&'static Memo> {
+    MEMO.get(slot)
 }
 
+/// Addresses of the IPv6 packet that an entry is about.
+#[inline(always)]
+pub fn memo_v6(slot: u32) -> Option<&'static AddressesV6> {
+    MEMO_V6.get(slot)
+}
+
+/// Where else than at home a label with this MAC is remembered; home for nowhere.
+///
 /// A global function, as [`crate::decide::govc_walk`] is one.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn govc_move_on(mac: u64, slot: u32) -> u32 {
-    let Some(first) = MEMO.get_ptr(slot) else { return 0 };
-    let Some(second) = MEMO.get_ptr_mut(second_way(slot)) else { return 0 };
-    // SAFETY: likewise, and the two are different entries.
-    unsafe {
-        if (*first).mac != mac {
-            *second = *first;
+pub extern "C" fn govc_memo_away(mac: u64, home: u32) -> u32 {
+    let mut number = 1;
+    while number < MEMO_WAYS {
+        let slot = memo_way(home, number);
+        if memo_at(slot).is_some_and(|memo| memo.mac == mac) {
+            return slot;
         }
+        number += 1;
+    }
+    home
+}
+
+/// Where this CPU is to remember a label with this MAC. What was there moves on to an entry beside it whose label
+/// is too old or of another generation, or else to any.
+#[inline(always)]
+pub fn memo_to_write(mac: u64, active: Active, now: u64) -> Option<(u32, &'static mut Memo)> {
+    let home = own(memo_hash(mac));
+    govc_move_on(mac, home, active.generation as u32, now);
+    // SAFETY: as for [`Cpu`]: the entries are this CPU's, and hooks do not nest.
+    MEMO.get_ptr_mut(home).map(|memo| (home, unsafe { &mut *memo }))
+}
+
+/// Likewise.
+#[inline(always)]
+pub fn memo_v6_to_write(slot: u32) -> Option<&'static mut AddressesV6> {
+    // SAFETY: likewise.
+    MEMO_V6.get_ptr_mut(slot).map(|addresses| unsafe { &mut *addresses })
+}
+
+/// A global function for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_move_on(mac: u64, home: u32, generation: u32, now: u64) -> u32 {
+    let is_kept =
+        |memo: &Memo| memo.generation == generation && memo.is_young(now) && memo.mac != mac;
+    let Some(old) = memo_at(home) else { return 0 };
+    if !is_kept(old) {
+        return 0;
+    }
+    let mut chosen = 1 + (mac >> 32) as u32 % (MEMO_WAYS - 1);
+    let mut number = 1;
+    while number < MEMO_WAYS {
+        if memo_at(memo_way(home, number)).is_some_and(|memo| !is_kept(memo)) {
+            chosen = number;
+        }
+        number += 1;
+    }
+    let away = memo_way(home, chosen);
+    let Some(place) = MEMO.get_ptr_mut(away) else { return 0 };
+    // SAFETY: as for [`Cpu`], and the two are different entries.
+    unsafe { *place = *old };
+    if old.flags() & memo_flag::V6 != 0
+        && let (Some(from), Some(to)) = (MEMO_V6.get(home), MEMO_V6.get_ptr_mut(away))
+    {
+        // SAFETY: likewise.
+        unsafe { *to = *from };
     }
     1
 }

@@ -5,13 +5,13 @@
 //! before it branches, and leaves whatever is unusual to [`crate::ingress::decide`].
 
 use govc_abi::{
-    flow::{Control, Interface, Memo, Packet, control_flag},
+    flow::{Control, Interface, Packet, control_flag},
     image::rule,
     label::{
         BLOCK_LEN, IHL_LABELLED, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
         V6_OPTION_SKIP,
     },
-    mac::{is_v4_mapped, v4_mapped, word_2, word_7},
+    memory::{Memo, memo_flag},
     node::LEAF_NONE,
 };
 
@@ -48,15 +48,29 @@ impl Recalled {
     /// What was decided.
     #[inline(always)]
     pub fn verdict(&self) -> Verdict {
-        let Memo { permit, reason, rule, pending, .. } = *self.memo;
-        Verdict { permit: permit != 0, reason, rule, pending, transit: false }
+        Verdict {
+            permit: self.memo.flags() & memo_flag::PERMIT != 0,
+            reason: self.memo.reason(),
+            rule: self.memo.rule(),
+            pending: self.memo.pending(),
+            transit: false,
+        }
     }
 
-    /// 1 when packets decided so are reported while there is budget for events.
+    /// Not 0 when packets decided so are reported while there is budget for events.
     #[inline(always)]
     pub fn reports(&self) -> u8 {
-        self.memo.reports
+        self.memo.flags() & memo_flag::REPORTS
     }
+}
+
+/// What there is about a packet that is like one of before.
+struct Found {
+    memo: &'static Memo,
+    /// Not 0 when it is about another one.
+    differs: u64,
+    version: u8,
+    protocol: u8,
 }
 
 /// Looks a packet up that arrived at `interface` in this slot, and of which the bytes from `data`
@@ -101,19 +115,21 @@ pub fn recall(
     } else {
         return None;
     };
-    let (memo, differs, version, protocol) = found;
+    let Found { memo, differs, version, protocol } = found;
     let key = maps::key(maps::keys(active)?, memo.key_index);
     let zone = maps::zone(interface, active);
     let differs = differs
-        | memo.generation ^ active.generation
-        | (memo.zone ^ zone) as u64
-        | memo.key[0] ^ key.k0
-        | memo.key[1] ^ key.k1;
-    let young = slot.wrapping_sub(memo.slot).wrapping_add(1) < memo.slots as u64;
-    if differs != 0 || !young || !key.covers(memo.slot) {
+        | memo.protocol as u64 ^ protocol as u64
+        | (memo.generation ^ active.generation as u32) as u64
+        | memo.zone as u64 ^ zone as u64
+        | (memo.key ^ key.fingerprint()) as u64;
+    // The slot whole again, of which the entry has the lower half.
+    let age = (slot as u32).wrapping_sub(memo.slot) as i32;
+    let labelled_slot = slot.wrapping_sub(age as i64 as u64);
+    if differs != 0 || !memo.is_young(slot) || !key.covers(labelled_slot) {
         return None;
     }
-    if memo.reports != 0 && !report::is_spent(memo.rule, memo.reason) {
+    if memo.flags() & memo_flag::REPORTS != 0 && !report::is_spent(memo.rule(), memo.reason()) {
         return None;
     }
     Some(Recalled { memo, version, protocol })
@@ -128,16 +144,15 @@ pub fn tell(reports: u8, verdict: &Verdict, place: &Place<'_>, mut cpu: Cpu) {
     }
 }
 
-/// The entry for a labelled IPv4 packet, non-zero when it is about another one, version and
-/// protocol.
+/// The entry for a labelled IPv4 packet.
 #[inline(always)]
-fn recall_v4(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8, u8)> {
+fn recall_v4(ip: usize, end: usize, len: u32) -> Option<Found> {
     const HEADER_LEN: usize = V4_LEN + BLOCK_LEN;
     if ip + HEADER_LEN + 4 > end {
         return None;
     }
     // SAFETY: 56 bytes are there.
-    let (total, fragment, protocol, addresses, prefix): (u16, u16, u8, [u32; 2], u32) =
+    let (total, fragment, protocol, addresses, prefix): (u16, u16, u8, u64, u32) =
         unsafe { (load(ip + 2), load(ip + 6), load(ip + 9), load(ip + 12), load(ip + 20)) };
     let total = u16::from_be(total) as u32;
     if total < HEADER_LEN as u32
@@ -148,16 +163,16 @@ fn recall_v4(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8,
         return None;
     }
     let ports = established(ip + HEADER_LEN, end, protocol)?;
-    let [source, destination] = addresses.map(v4_mapped);
-    let flow = [source[0], source[1], destination[0], destination[1]];
     // SAFETY: 56 bytes are there.
-    let (memo, differs) = unsafe { compare(ip + V4_LEN + 4, protocol, flow, ports)? };
-    Some((memo, differs, 4, protocol))
+    let (_, memo, differs) = unsafe { compare(ip + V4_LEN + 4, ports)? };
+    let is_v6 = memo.flags() & memo_flag::V6;
+    let differs = differs | memo.addresses ^ addresses | is_v6 as u64;
+    Some(Found { memo, differs, version: 4, protocol })
 }
 
 /// Likewise for IPv6.
 #[inline(always)]
-fn recall_v6(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8, u8)> {
+fn recall_v6(ip: usize, end: usize, len: u32) -> Option<Found> {
     const HEADER_LEN: usize = V6_LEN + BLOCK_LEN;
     // The two option types differ in one bit.
     const EITHER: u8 = V6_OPTION_SKIP ^ V6_OPTION_DISCARD;
@@ -179,14 +194,18 @@ fn recall_v6(ip: usize, end: usize, len: u32) -> Option<(&'static Memo, u64, u8,
     }
     let ports = established(ip + HEADER_LEN, end, protocol)?;
     // SAFETY: 76 bytes are there.
-    let flow: [u64; 4] = unsafe { load(ip + 8) };
-    // An entry does not say of which version it is.
-    if is_v4_mapped([flow[0], flow[1]]) || is_v4_mapped([flow[2], flow[3]]) {
-        return None;
-    }
+    let addresses: [u64; 4] = unsafe { load(ip + 8) };
     // SAFETY: likewise.
-    let (memo, differs) = unsafe { compare(ip + V6_LEN + 4, protocol, flow, ports)? };
-    Some((memo, differs, 6, protocol))
+    let (slot, memo, differs) = unsafe { compare(ip + V6_LEN + 4, ports)? };
+    let known = maps::memo_v6(slot)?;
+    let is_v6 = memo.flags() & memo_flag::V6;
+    let differs = differs
+        | known[0] ^ addresses[0]
+        | known[1] ^ addresses[1]
+        | known[2] ^ addresses[2]
+        | known[3] ^ addresses[3]
+        | (is_v6 ^ memo_flag::V6) as u64;
+    Some(Found { memo, differs, version: 6, protocol })
 }
 
 /// The ports at `l4`, of which 4 bytes are there, if such packets are remembered: those of a
@@ -210,29 +229,19 @@ pub fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
     Some(unsafe { load(l4) })
 }
 
-/// The entry for the label at `label`, and non-zero when it or the flow is another one.
+/// The entry for the label at `label` and its place, and non-zero when the label or the ports are others.
 ///
 /// # Safety
 /// The caller has compared `label + 28` with the end of the packet.
 #[inline(always)]
-unsafe fn compare(
-    label: usize,
-    protocol: u8,
-    flow: [u64; 4],
-    ports: u32,
-) -> Option<(&'static Memo, u64)> {
+unsafe fn compare(label: usize, ports: u32) -> Option<(u32, &'static Memo, u64)> {
     // SAFETY: by the caller.
     let (w0, w1, w2, mac): (u64, u64, u32, u64) =
         unsafe { (load(label), load(label + 8), load(label + 16), load(label + 20)) };
-    let memo = maps::memo(mac)?;
-    let differs = memo.input[0] ^ w0
-        | memo.input[1] ^ w1
-        | memo.input[2] ^ word_2(w2, protocol)
-        | memo.input[3] ^ flow[0]
-        | memo.input[4] ^ flow[1]
-        | memo.input[5] ^ flow[2]
-        | memo.input[6] ^ flow[3]
-        | memo.input[7] ^ word_7(ports, 0)
-        | memo.mac ^ mac;
-    Some((memo, differs))
+    let (slot, memo) = maps::memo(mac)?;
+    let differs = memo.body[0] ^ w0
+        | memo.body[1] ^ w1
+        | memo.mac ^ mac
+        | ((memo.tail ^ w2) | (memo.ports ^ ports)) as u64;
+    Some((slot, memo, differs))
 }

@@ -7,9 +7,10 @@
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_cgroup_id};
 use govc_abi::{
     event::hook,
-    flow::{Control, Interface, Stamped, control_flag, stamped_ends, stamped_origin},
+    flow::{Control, Interface, control_flag},
     label::{BLOCK_LEN, Label},
     mac::{is_v4_mapped, v4_mapped},
+    memory::{Stamped, stamped_ends, stamped_origin},
 };
 
 use crate::{

@@ -183,7 +183,8 @@ fn refutes(compiled: &Compiled, assertion: &Assertion, hook: usize, request: &Re
         && interpret::decide(&compiled.policy, hook, request).permit != assertion.always
 }
 
-/// A packet that can be, as far as legacy rules decide about it; nothing where none comes close.
+/// A packet that can be, as far as legacy rules decide about it; nothing where none comes close. Which fields
+/// follow from such a rule is said here again: the compiler's own list is under test.
 fn as_legacy_rules_say(policy: &Policy, hook: usize, mut request: Request) -> Option<Request> {
     let place = |attribute: Attribute| usize::from(attribute);
     if request.scalars[place(attribute::STATE)] != state::LEGACY {
@@ -234,7 +235,11 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
                 .collect();
             policy.push_str(&neighbours);
         }
-        let about = random_clauses(random, hook == 0);
+        let mut about = random_clauses(random, hook == 0);
+        if hook == 0 && !neighbours.is_empty() && random.one_in(2) {
+            about = about.split_inclusive('\n').filter(|line| !line.contains(" from ")).collect();
+            about.insert_str(0, "    from legacy\n");
+        }
         let claim = if random.one_in(4) { "always" } else { "never" };
         let unless = if random.one_in(2) {
             format!("unless {}", random_clauses(random, hook == 0))
@@ -298,7 +303,7 @@ fn assertions_are_refuted_by_packets_and_proven_for_all() {
         }
     }
     assert!(proven > 15 && refuted > 30, "{proven} {refuted}");
-    assert!(open > 10 && legacies > 0, "{open} {legacies}");
+    assert!(open > 10 && legacies > 4, "{open} {legacies}");
 }
 
 /// A policy some of whose denials are carried out otherwise.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, mem::offset_of, net::SocketAddr, thread, time::Duration};
 
 use govc_abi::{
-    flow::{Memo, Stamped, memo_hash, memory_shift, memory_slot, second_way},
     label::FLAG_REPLY,
+    memory::{MEMO_WAYS, Memo, Stamped, memo_flag, memo_hash, memo_way, memory_shift, memory_slot},
     names,
 };
 use govc_compiler::analysis::words;
@@ -85,13 +85,16 @@ impl Memory {
 
     /// Changes what CPUs keep about a label with this MAC, and tells whether one did.
     fn decide(&self, mac: u64, permit: bool) -> bool {
-        let firsts = (0..self.cpus).map(|cpu| self.slot(cpu, mac));
-        let both = firsts.flat_map(|slot| [slot, second_way(slot)]).map(|slot| slot as usize);
-        let is_it = |at: &usize| self.map.read(*at, offset_of!(Memo, mac)) == Some(mac);
-        let found: Vec<_> = both.filter(is_it).collect();
-        let permit = [u8::from(permit)];
-        found.iter().all(|at| self.map.write_bytes(*at, offset_of!(Memo, permit), &permit))
-            && !found.is_empty()
+        let homes = (0..self.cpus).map(|cpu| self.slot(cpu, mac));
+        let ways = |home| (0..MEMO_WAYS).map(move |number| memo_way(home, number) as usize);
+        let is_it = |entry: &usize| self.map.read(*entry, offset_of!(Memo, mac)) == Some(mac);
+        let found: Vec<_> = homes.flat_map(ways).filter(is_it).collect();
+        let (at, bit) = (offset_of!(Memo, pending), u32::from(memo_flag::PERMIT) << 24);
+        for entry in &found {
+            let pending: u32 = self.map.read(*entry, at).unwrap();
+            self.map.write(*entry, at, if permit { pending | bit } else { pending & !bit });
+        }
+        !found.is_empty()
     }
 
     /// Changes MACs that flows are labelled with, and tells how many.
@@ -162,35 +165,76 @@ fn truncated_packets_are_not_remembered_ones() {
     }
 }
 
+/// Datagrams whose decisions have their places among the same entries.
+fn sharing(
+    memory: &Memory,
+    v6: bool,
+    count: usize,
+    labelled: impl Fn(&Spec) -> Vec<u8>,
+) -> Vec<Vec<u8>> {
+    let mut sharing = BTreeMap::<u32, Vec<Vec<u8>>>::new();
+    let from_port = |port| {
+        let spec = spec(v6, Transport::Udp);
+        labelled(&Spec { source: SocketAddr::new(spec.source.ip(), port), ..spec })
+    };
+    let found = (1024..=u16::MAX).map(from_port).find_map(|frame| {
+        let set = memory.slot(0, frame::label_of(&frame).1) / MEMO_WAYS;
+        let those = sharing.entry(set).or_default();
+        those.push(frame);
+        (those.len() == count).then(|| those.clone())
+    });
+    found.expect("60,000 packets in 16,384 sets")
+}
+
 #[test]
-fn two_that_share_a_place_are_remembered_and_not_a_third() {
+fn four_that_share_a_place_are_remembered_and_not_a_fifth() {
     if !kernel_available() {
         return;
     }
     let (compiled, mut kernel) = ledger();
     let memory = Memory::of(&kernel, names::map::MEMO);
-    for hook in [Hook::Ingress, Hook::Xdp] {
+    for (hook, v6) in [Hook::Ingress, Hook::Xdp].map(|hook| [(hook, false), (hook, true)]).concat()
+    {
+        // Nothing is remembered of what was made up before.
+        kernel.apply(&compiled.image);
         let verifier = kernel.verifier(7);
         let label = api_label(&compiled, &verifier, 4);
-        let mut sharing = BTreeMap::<u32, Vec<Vec<u8>>>::new();
-        let from_port = |port| {
-            let spec = spec(false, Transport::Udp);
-            let source = SocketAddr::new(spec.source.ip(), port);
-            Spec { source, ..spec }.labelled(&label, verifier.key)
-        };
-        let three = (1024..=u16::MAX).map(from_port).find_map(|frame| {
-            let those = sharing.entry(memory.slot(0, frame::label_of(&frame).1)).or_default();
-            those.push(frame);
-            (those.len() == 3).then(|| those.clone())
-        });
-        let three = three.expect("60,000 packets in 65,536 places");
-        assert!(three.iter().all(|frame| kernel.ask(hook, frame).permit));
-        let kept = [0, 1, 2].map(|at| memory.decide(frame::label_of(&three[at]).1, false));
-        assert_eq!(kept, [false, true, true], "{hook:?}");
-        // The first one last: it takes a place.
-        let permits = [2, 1, 0].map(|at| kernel.ask(hook, &three[at]).permit);
-        assert_eq!(permits, [false, false, true], "{hook:?}");
+        let five = sharing(&memory, v6, 5, |spec| spec.labelled(&label, verifier.key));
+        let (four, fifth) = (&five[..4], &five[4]);
+        let deny = |frame: &[u8]| memory.decide(frame::label_of(frame).1, false);
+        assert!(four.iter().all(|frame| kernel.ask(hook, frame).permit));
+        assert!(four.iter().all(|frame| deny(frame)), "{hook:?} v6 {v6}");
+        // Each is told by what it was, although they have moved.
+        assert!(!four.iter().any(|frame| kernel.ask(hook, frame).permit), "{hook:?} v6 {v6}");
+        // Another one takes the place of one of them, which is permitted again.
+        assert!(kernel.ask(hook, fifth).permit);
+        assert!(deny(fifth) && !kernel.ask(hook, fifth).permit);
+        assert_eq!(four.iter().filter(|frame| deny(frame)).count(), 3, "{hook:?} v6 {v6}");
     }
+}
+
+#[test]
+fn what_is_not_good_any_more_makes_room() {
+    if !kernel_available() {
+        return;
+    }
+    let (compiled, mut kernel) = ledger();
+    let memory = Memory::of(&kernel, names::map::MEMO);
+    let verifier = kernel.verifier(7);
+    let label = api_label(&compiled, &verifier, 4);
+    let nine = sharing(&memory, false, 9, |spec| spec.labelled(&label, verifier.key));
+    let (four, others) = nine.split_at(4);
+    assert!(four.iter().all(|frame| kernel.ask(Hook::Ingress, frame).permit));
+    // Of another generation all are lost, and those of this one keep their places.
+    kernel.apply(&compiled.image);
+    for frame in &others[..4] {
+        assert!(kernel.ask(Hook::Ingress, frame).permit);
+    }
+    let is_known = |frame: &Vec<u8>| memory.decide(frame::label_of(frame).1, true);
+    assert!(others[..4].iter().all(is_known));
+    assert!(!four.iter().any(is_known));
+    assert!(kernel.ask(Hook::Ingress, &others[4]).permit);
+    assert_eq!(others.iter().filter(|frame| is_known(frame)).count(), 4);
 }
 
 #[test]

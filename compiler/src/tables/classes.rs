@@ -138,29 +138,71 @@ pub(super) fn tries(classes: &AttributeClasses, words: &mut Words) -> Result<(u3
         }
     }
     let mut trie = TrieWriter { words };
-    let v4 = trie.node(mapped_first, 32, &v4)?;
-    Ok((v4, trie.node(0, 128, &v6)?))
+    let v4 = trie.entry(mapped_first, 32, &v4)?;
+    Ok((v4, trie.entry(0, 128, &v6)?))
 }
 
 struct TrieWriter<'a> {
     words: &'a mut Words,
 }
 
+/// Where a walk goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// By this entry.
+    Entry(u32),
+    /// By a chain that is not written yet: it may become part of a longer one.
+    Chain(Chain),
+}
+
+/// Addresses that begin with some bytes are told from all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Chain {
+    bits: u32,
+    /// The bytes, from the top.
+    value: u64,
+    equal: u32,
+    otherwise: u32,
+}
+
+/// The byte that some edges tell from all others, where it leads, and where those lead.
+fn only_way(edges: &[(u32, Next)]) -> Option<(u32, Next, u32)> {
+    let (byte, equal, otherwise) = match *edges {
+        [(0, equal), (_, otherwise)] => (0, equal, otherwise),
+        [(254, otherwise), (_, equal)] => (255, equal, otherwise),
+        [(before, otherwise), (byte, equal), (_, also)]
+            if byte == before + 1 && also == otherwise =>
+        {
+            (byte, equal, otherwise)
+        }
+        _ => return None,
+    };
+    match otherwise {
+        Next::Entry(otherwise) => Some((byte, equal, otherwise)),
+        Next::Chain(_) => None,
+    }
+}
+
 impl TrieWriter<'_> {
     /// The entry for `bits` bits of addresses from `base` on, which the stretches cover.
-    fn node(&mut self, base: u128, bits: u32, stretches: &[Stretch]) -> Result<u32, TooBig> {
+    fn entry(&mut self, base: u128, bits: u32, stretches: &[Stretch]) -> Result<u32, TooBig> {
+        let next = self.node(base, bits, stretches)?;
+        self.write(next)
+    }
+
+    fn node(&mut self, base: u128, bits: u32, stretches: &[Stretch]) -> Result<Next, TooBig> {
         if let &[(.., class)] = stretches {
-            return Ok(node::leaf(class));
+            return Ok(Next::Entry(node::leaf(class)));
         }
         let shift = bits.saturating_sub(8);
         let mut rest = stretches;
-        let mut edges: Vec<(u32, u32)> = Vec::with_capacity(16);
+        let mut edges: Vec<(u32, Next)> = Vec::with_capacity(16);
         let mut byte = 0;
         while byte < 256 {
             let child = base + ((byte as u128) << shift);
             let child_last = child | ((1 << shift) - 1);
             let here = stretches_in(&mut rest, child..=child_last);
-            let entry = self.node(child, shift, here)?;
+            let next = self.node(child, shift, here)?;
             // As many bytes as one stretch covers.
             let covered = match *here {
                 [(_, last, _)] => ((last - base).saturating_add(1) >> shift) as usize,
@@ -168,15 +210,49 @@ impl TrieWriter<'_> {
             };
             byte = covered.clamp(byte + 1, 256);
             match edges.last_mut() {
-                Some((end, before)) if *before == entry => *end = byte as u32 - 1,
-                _ => edges.push((byte as u32 - 1, entry)),
+                Some((end, before)) if *before == next => *end = byte as u32 - 1,
+                _ => edges.push((byte as u32 - 1, next)),
             }
         }
-        match edges.as_slice() {
-            &[(_, entry)] => Ok(entry),
-            _ if edges.len() <= trie::ENDS_MAX + 1 => self.sparse(&edges),
-            _ => self.dense(&edges),
+        if let &[(_, next)] = edges.as_slice() {
+            return Ok(next);
         }
+        if let Some((byte, equal, otherwise)) = only_way(&edges) {
+            return self.chain(byte.into(), equal, otherwise).map(Next::Chain);
+        }
+        let edges: Result<Vec<(u32, u32)>, TooBig> =
+            edges.into_iter().map(|(end, next)| Ok((end, self.write(next)?))).collect();
+        let edges = edges?;
+        let entry = if edges.len() <= trie::ENDS_MAX + 1 {
+            self.sparse(&edges)
+        } else {
+            self.dense(&edges)
+        };
+        entry.map(Next::Entry)
+    }
+
+    /// The chain that begins with a byte.
+    fn chain(&mut self, byte: u64, equal: Next, otherwise: u32) -> Result<Chain, TooBig> {
+        match equal {
+            Next::Chain(chain)
+                if chain.otherwise == otherwise && chain.bits < trie::CHAIN_BITS_MAX =>
+            {
+                let (bits, value) = (chain.bits + 8, byte << 56 | chain.value >> 8);
+                Ok(Chain { bits, value, ..chain })
+            }
+            _ => Ok(Chain { bits: 8, value: byte << 56, equal: self.write(equal)?, otherwise }),
+        }
+    }
+
+    fn write(&mut self, next: Next) -> Result<u32, TooBig> {
+        let Chain { bits, value, equal, otherwise } = match next {
+            Next::Entry(entry) => return Ok(entry),
+            Next::Chain(chain) => chain,
+        };
+        let (low, high) = (value as u32, (value >> 32) as u32);
+        let mut piece = vec![trie::KIND_CHAIN, bits, low, high, equal, otherwise];
+        piece.resize(trie::CHAIN_WORDS, 0);
+        self.words.place(Kind::TrieChain, &piece, 4)
     }
 
     fn sparse(&mut self, edges: &[(u32, u32)]) -> Result<u32, TooBig> {
