@@ -28,6 +28,7 @@ const TAG_LEN: usize = 4;
 
 /// Verifies, decides and strips arriving packets.
 #[xdp(frags)]
+#[inline(always)]
 pub fn govc_xdp(ctx: XdpContext) -> u32 {
     let xdp = ctx.ctx;
     let Some(cpu) = maps::cpu() else { return xdp_action::XDP_DROP };
