@@ -56,6 +56,8 @@ pub mod memo_flag {
     pub const REPORTS: u8 = 2;
     /// An IPv6 packet.
     pub const V6: u8 = 4;
+    /// Asked for since entries beside it were looked over for one to give up.
+    pub const USED: u8 = 8;
 }
 
 impl Memo {
@@ -100,6 +102,13 @@ impl Memo {
     #[must_use]
     pub const fn flags(&self) -> u8 {
         (self.pending >> 24) as u8
+    }
+
+    /// Notes whether it is asked for.
+    #[inline(always)]
+    pub const fn set_used(&mut self, used: bool) {
+        const BIT: u32 = (memo_flag::USED as u32) << 24;
+        self.pending = if used { self.pending | BIT } else { self.pending & !BIT };
     }
 
     /// Whether its label is young enough in a slot, and from one slot in the future at most.

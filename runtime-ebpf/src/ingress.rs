@@ -198,7 +198,10 @@ fn remember(
     let slots = if left < life { left } else { life };
     let [w0, w1, w2, source_0, source_1, destination_0, destination_1, ends] =
         mac::input(&cpu.label, &cpu.packet.flow);
-    let mut flags = if verdict.permit { memo_flag::PERMIT } else { 0 };
+    let mut flags = memo_flag::USED;
+    if verdict.permit {
+        flags |= memo_flag::PERMIT;
+    }
     if may_report(table, verdict, cpu) {
         flags |= memo_flag::REPORTS;
     }

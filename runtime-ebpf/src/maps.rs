@@ -272,7 +272,7 @@ pub fn cpu() -> Option<Cpu> {
 
 /// What this CPU may remember of a label with this MAC, and where: one of the four entries that it has for such.
 #[inline(always)]
-pub fn memo(mac: u64) -> Option<(u32, &'static Memo)> {
+pub fn memo(mac: u64) -> Option<(u32, &'static mut Memo)> {
     let home = own(memo_hash(mac));
     let memo = memo_at(home)?;
     if memo.mac == mac {
@@ -283,8 +283,9 @@ pub fn memo(mac: u64) -> Option<(u32, &'static Memo)> {
 }
 
 #[inline(always)]
-fn memo_at(slot: u32) -> Option<&'static Memo> {
-    MEMO.get(slot)
+fn memo_at(slot: u32) -> Option<&'static mut Memo> {
+    // SAFETY: as for [`Cpu`]: the entries are this CPU's, and hooks do not nest.
+    MEMO.get_ptr_mut(slot).map(|memo| unsafe { &mut *memo })
 }
 
 /// Addresses of the IPv6 packet that an entry is about.
@@ -310,14 +311,13 @@ pub extern "C" fn govc_memo_away(mac: u64, home: u32) -> u32 {
     home
 }
 
-/// Where this CPU is to remember a label with this MAC. What was there moves on to an entry beside it whose label
-/// is too old or of another generation, or else to any.
+/// Where this CPU is to remember a label with this MAC. What was there moves on to an entry beside it, if somebody
+/// asks for it.
 #[inline(always)]
 pub fn memo_to_write(mac: u64, active: Active, now: u64) -> Option<(u32, &'static mut Memo)> {
     let home = own(memo_hash(mac));
     govc_move_on(mac, home, active.generation as u32, now);
-    // SAFETY: as for [`Cpu`]: the entries are this CPU's, and hooks do not nest.
-    MEMO.get_ptr_mut(home).map(|memo| (home, unsafe { &mut *memo }))
+    memo_at(home).map(|memo| (home, memo))
 }
 
 /// Likewise.
@@ -327,17 +327,25 @@ pub fn memo_v6_to_write(slot: u32) -> Option<&'static mut AddressesV6> {
     MEMO_V6.get_ptr_mut(slot).map(|addresses| unsafe { &mut *addresses })
 }
 
-/// A global function for the same reason.
+/// Moves what is at home on to an entry that nobody has asked for of late, whose label is too old or that is of
+/// another generation. Where there is none all are to be asked for again, and one is lost.
+///
+/// A sender makes a new label in each slot: of the entries that are still good, most are for labels that do
+/// not come any more. A global function for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn govc_move_on(mac: u64, home: u32, generation: u32, now: u64) -> u32 {
-    let is_kept =
-        |memo: &Memo| memo.generation == generation && memo.is_young(now) && memo.mac != mac;
+    let is_kept = |memo: &Memo| {
+        memo.flags() & memo_flag::USED != 0
+            && memo.generation == generation
+            && memo.is_young(now)
+            && memo.mac != mac
+    };
     let Some(old) = memo_at(home) else { return 0 };
     if !is_kept(old) {
         return 0;
     }
-    let mut chosen = 1 + (mac >> 32) as u32 % (MEMO_WAYS - 1);
+    let mut chosen = 0;
     let mut number = 1;
     while number < MEMO_WAYS {
         if memo_at(memo_way(home, number)).is_some_and(|memo| !is_kept(memo)) {
@@ -345,14 +353,23 @@ pub extern "C" fn govc_move_on(mac: u64, home: u32, generation: u32, now: u64) -
         }
         number += 1;
     }
+    if chosen == 0 {
+        chosen = 1 + (mac >> 32) as u32 % (MEMO_WAYS - 1);
+        let mut number = 0;
+        while number < MEMO_WAYS {
+            if let Some(memo) = memo_at(memo_way(home, number)) {
+                memo.set_used(false);
+            }
+            number += 1;
+        }
+    }
     let away = memo_way(home, chosen);
-    let Some(place) = MEMO.get_ptr_mut(away) else { return 0 };
-    // SAFETY: as for [`Cpu`], and the two are different entries.
-    unsafe { *place = *old };
+    let (Some(old), Some(place)) = (memo_at(home), memo_at(away)) else { return 0 };
+    *place = *old;
     if old.flags() & memo_flag::V6 != 0
         && let (Some(from), Some(to)) = (MEMO_V6.get(home), MEMO_V6.get_ptr_mut(away))
     {
-        // SAFETY: likewise.
+        // SAFETY: as for [`Cpu`], and the two are different entries.
         unsafe { *to = *from };
     }
     1

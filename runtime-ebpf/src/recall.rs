@@ -66,7 +66,7 @@ impl Recalled {
 
 /// What there is about a packet that is like one of before.
 struct Found {
-    memo: &'static Memo,
+    memo: &'static mut Memo,
     /// Not 0 when it is about another one.
     differs: u64,
     version: u8,
@@ -132,6 +132,7 @@ pub fn recall(
     if memo.flags() & memo_flag::REPORTS != 0 && !report::is_spent(memo.rule(), memo.reason()) {
         return None;
     }
+    memo.set_used(true);
     Some(Recalled { memo, version, protocol })
 }
 
@@ -234,7 +235,7 @@ pub fn established(l4: usize, end: usize, protocol: u8) -> Option<u32> {
 /// # Safety
 /// The caller has compared `label + 28` with the end of the packet.
 #[inline(always)]
-unsafe fn compare(label: usize, ports: u32) -> Option<(u32, &'static Memo, u64)> {
+unsafe fn compare(label: usize, ports: u32) -> Option<(u32, &'static mut Memo, u64)> {
     // SAFETY: by the caller.
     let (w0, w1, w2, mac): (u64, u64, u32, u64) =
         unsafe { (load(label), load(label + 8), load(label + 16), load(label + 20)) };

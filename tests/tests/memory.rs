@@ -238,6 +238,34 @@ fn what_is_not_good_any_more_makes_room() {
 }
 
 #[test]
+fn what_nobody_asks_for_makes_room() {
+    if !kernel_available() {
+        return;
+    }
+    let (compiled, mut kernel) = ledger();
+    let memory = Memory::of(&kernel, names::map::MEMO);
+    for v6 in [false, true] {
+        let verifier = kernel.verifier(7);
+        let label = api_label(&compiled, &verifier, 4);
+        let eight = sharing(&memory, v6, 8, |spec| spec.labelled(&label, verifier.key));
+        let is_known = |frame: &Vec<u8>| memory.decide(frame::label_of(frame).1, true);
+        // All of them are good for as long; those that came last stay.
+        assert!(eight.iter().all(|frame| kernel.ask(Hook::Ingress, frame).permit));
+        assert!(eight[4..].iter().all(is_known), "v6 {v6}");
+        assert!(!eight[..4].iter().any(is_known), "v6 {v6}");
+        // Two that are asked for again are known after new ones have come.
+        let [first, second] = [&eight[6], &eight[7]];
+        for new in &eight[..2] {
+            for known in [first, second] {
+                assert!(kernel.ask(Hook::Ingress, known).permit);
+            }
+            assert!(kernel.ask(Hook::Ingress, new).permit);
+        }
+        assert!([first, second, &eight[1]].into_iter().all(is_known), "v6 {v6}");
+    }
+}
+
+#[test]
 fn a_remembered_label_grows_old() {
     if !kernel_available() {
         return;
