@@ -8,6 +8,7 @@ use govc_abi::{
     attribute::Request,
     image::{self, program},
 };
+use govc_compiler::analysis;
 use govc_image::{Image, digest_of};
 use govc_tests::{compile, random::Random, requests::Aim};
 use libfuzzer_sys::fuzz_target;
@@ -24,6 +25,7 @@ const POLICY: &str = "package fuzz\nuse acme.vocabulary\n\
       permit c { from acme.web.**  where level >= internal } }\n";
 
 struct Base {
+    image: Image,
     bytes: Vec<u8>,
     requests: Vec<Request>,
 }
@@ -33,7 +35,7 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     let random = &mut Random::new(1);
     let aim = Aim::new(&compiled.table, program::INGRESS);
     let requests = (0..20).map(|_| aim.any(random)).collect();
-    Base { bytes: compiled.image.bytes().to_vec(), requests }
+    Base { bytes: compiled.image.bytes().to_vec(), image: compiled.image, requests }
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -78,4 +80,5 @@ fn look_at<E>(image: Result<Image, E>) {
             let _ = image.decide(which, request);
         }
     }
+    let _ = analysis::diff::diff(&BASE.image, &image);
 }

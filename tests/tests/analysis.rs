@@ -3,7 +3,8 @@
 use govc_abi::{
     attribute::{self, Attribute, Request, scope_key, state},
     event::hook,
-    image::program,
+    image::{self, program},
+    node,
 };
 use govc_compiler::{
     analysis::{
@@ -18,6 +19,7 @@ use govc_compiler::{
     interpret,
     table::IntervalSet,
 };
+use govc_image::{Image, digest_of};
 use govc_tests::{
     Compiled, compile,
     policies::{VOCABULARY, random_clauses, random_legacies, random_policy_at},
@@ -462,4 +464,48 @@ fn names_are_matched_when_numbers_differ() {
     assert_ne!(old.image.names().domains, new.image.names().domains);
     let diff = diff::diff(&old.image, &new.image).unwrap();
     assert_eq!(diff.changes, []);
+}
+
+/// The image with other words, sealed again.
+fn with_words(image: &Image, words: impl IntoIterator<Item = (u32, u32)>) -> Image {
+    let mut bytes = image.bytes().to_vec();
+    for (at, word) in words {
+        bytes[at as usize * 4..][..4].copy_from_slice(&word.to_le_bytes());
+    }
+    let digest = digest_of(&bytes);
+    bytes[image::AT_DIGEST as usize * 4..][..32].copy_from_slice(&digest);
+    Image::parse(bytes).expect("an image")
+}
+
+#[test]
+fn images_that_no_compiler_makes_are_not_compared() {
+    let text = "package acme.t\nuse acme.vocabulary\npolicy p { on ingress\n\
+        permit a { from acme.web.**  source 10.0.0.0/8, 2001:db8:1::/48 }\n\
+        deny b { from acme.web.**  source 10.2.0.0/15, 10.7.0.0/16, 10.9.0.0/16 } }";
+    let image = compiled(text).image;
+    let word = |at: u32| image.word(at);
+    let [v4, v6] = [image::AT_TRIES_V4, image::AT_TRIES_V6].map(word);
+    let at = image::AT_PROGRAMS + program::INGRESS * image::PROGRAM_WORDS + image::PROGRAM_PART;
+    let (root, base) = (word(at), (word(at) & 0x00ff_ffff) * node::BASE_UNIT);
+    assert!(v4 & node::LEAF == 0 && root & node::LEAF == 0);
+    assert_eq!([word(v4), word(v6)], [node::trie::KIND_CHAIN; 2]);
+    let behind = word(v4 + 4);
+    assert_eq!(word(behind), node::trie::KIND_SPARSE);
+    for (what, words) in [
+        ("no such node", vec![(v4, 7)]),
+        ("a chain of no bytes", vec![(v6 + 1, 0)]),
+        ("a chain of half a byte", vec![(v6 + 1, 12)]),
+        ("a chain beyond its bits", vec![(v4 + 1, 40)]),
+        ("a chain that leads to itself", vec![(v6 + 4, v6)]),
+        ("a chain that leads two ways", vec![(v6 + 5, v4)]),
+        ("a node that leads to itself", vec![(behind + node::trie::ENTRIES_AT, behind)]),
+        ("a class that is none", vec![(v6 + 5, node::leaf(1 << 29))]),
+        ("a row that leads to itself", (base..base + 2).map(|at| (at, root)).collect()),
+        ("an attribute that is not tested", vec![(at, root & !(0x1f << 24) | 0x1e << 24)]),
+    ] {
+        let other = with_words(&image, words);
+        for (old, new) in [(&image, &other), (&other, &image)] {
+            assert_eq!(diff::diff(old, new).err(), Some(diff::DiffError::Damaged), "{what}");
+        }
+    }
 }

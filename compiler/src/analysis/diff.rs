@@ -42,6 +42,9 @@ pub enum DiffError {
     /// Labels of several domains, whose numbers differ.
     #[error("the numbers of domain `{0}` differ, and the images know several domains")]
     Renumbered(String),
+    /// An image that something else than a compiler made: it could not be told in full.
+    #[error("the tables of an image lead nowhere: no compiler makes such")]
+    Damaged,
 }
 
 /// What an image says about a region.
@@ -123,7 +126,7 @@ pub fn diff(old: &Image, new: &Image) -> Result<Diff, DiffError> {
     diff.times.sort_unstable();
     diff.times.dedup();
     for hook in 0..3 {
-        let mut pair = Pair::new(old, new, hook, (&map, &diff.times));
+        let mut pair = Pair::new(old, new, hook, (&map, &diff.times))?;
         diff.incomplete |= !pair.run();
         let constraints =
             new.names().domains.iter().map(|domain| {
@@ -177,17 +180,19 @@ struct Answer {
 }
 
 impl<'i> Side<'i> {
-    fn new(image: &'i Image, hook: Hook) -> Self {
+    fn new(image: &'i Image, hook: Hook) -> Result<Self, DiffError> {
         let which = program::INGRESS + hook as u32;
         let program = image.program(which);
         let attributes = program.as_ref().map_or(0, |program| program.attributes);
-        let mut decoded = Decoded::new(image, attributes);
+        let mut decoded = Decoded::new(image, attributes)?;
         let parts = program.iter().flat_map(|program| &program.parts);
         let enforced = parts.filter(|part| !part.observe);
-        let roots = enforced.map(|part| (part.group, decoded.entry(part.entry))).collect();
+        let roots: Result<_, DiffError> =
+            enforced.map(|part| Ok((part.group, decoded.entry(part.entry)?))).collect();
+        let roots = roots?;
         let governed = program.is_some_and(|program| program.governed);
         let (prints, joint) = (Vec::new(), BTreeMap::new());
-        Self { image, decoded, governed, roots, prints, joint }
+        Ok(Self { image, decoded, governed, roots, prints, joint })
     }
 
     fn action(&self, number: u32) -> u32 {
@@ -239,8 +244,8 @@ impl<'i> Pair<'i> {
         new: &'i Image,
         hook: Hook,
         (map, times): (&renumber::Map, &[u32]),
-    ) -> Self {
-        let mut sides = [Side::new(old, hook), Side::new(new, hook)];
+    ) -> Result<Self, DiffError> {
+        let mut sides = [Side::new(old, hook)?, Side::new(new, hook)?];
         let mut attributes: Vec<Attribute> = Vec::new();
         for side in &sides {
             attributes.extend(side.decoded.stretches.keys());
@@ -276,7 +281,7 @@ impl<'i> Pair<'i> {
         for at in 0..2 {
             pair.sides[at].prints = pair.fingerprints(&pair.sides[at]);
         }
-        pair
+        Ok(pair)
     }
 
     /// A number for each node that is equal where nodes say the same: the value of a polynomial

@@ -12,6 +12,8 @@ use govc_abi::{
 use govc_image::{Image, ImageTables};
 use rustc_hash::FxHashMap;
 
+use super::DiffError;
+
 /// A stretch of values of one class: first value, last value, class.
 pub(super) type Stretch = (u128, u128, u32);
 
@@ -34,35 +36,51 @@ pub(super) struct Node {
 }
 
 impl<'i> Decoded<'i> {
-    pub(super) fn new(image: &'i Image, attributes: u32) -> Self {
+    /// # Errors
+    /// No compiler made such tables.
+    pub(super) fn new(image: &'i Image, attributes: u32) -> Result<Self, DiffError> {
         let tables = ImageTables::new(image);
         let mut stretches = BTreeMap::new();
         let mut class_counts = [1; attribute::COUNT];
         for attribute in (0..attribute::COUNT as Attribute).filter(|a| attributes & 1 << a != 0) {
-            let list = stretches_of(&tables, attribute);
+            let list = stretches_of(&tables, attribute)?;
             let count = list.iter().map(|&(.., class)| class).max().unwrap_or(0) + 1;
+            if count as usize > image.bytes().len() / 4 {
+                return Err(DiffError::Damaged);
+            }
             if let Some(place) = class_counts.get_mut(usize::from(attribute)) {
                 *place = count;
             }
             stretches.insert(attribute, list);
         }
         let (nodes, known) = (Vec::new(), FxHashMap::default());
-        Self { tables, stretches, class_counts, nodes, known }
+        Ok(Self { tables, stretches, class_counts, nodes, known })
     }
 
     /// The diagram below an entry of the image: a leaf, or the number of a node.
-    pub(super) fn entry(&mut self, entry: u32) -> u32 {
+    ///
+    /// # Errors
+    /// It is deeper than a walk goes.
+    pub(super) fn entry(&mut self, entry: u32) -> Result<u32, DiffError> {
+        self.below(entry, attribute::COUNT)
+    }
+
+    fn below(&mut self, entry: u32, depth: usize) -> Result<u32, DiffError> {
         if entry & node::LEAF != 0 {
-            return entry;
+            return Ok(entry);
         }
         if let Some(&known) = self.known.get(&entry) {
-            return known;
+            return Ok(known);
         }
+        let depth = depth.checked_sub(1).ok_or(DiffError::Damaged)?;
         let attribute = (entry >> 24 & 0x1f) as Attribute;
+        if !self.stretches.contains_key(&attribute) {
+            return Err(DiffError::Damaged);
+        }
         let count = self.class_counts.get(usize::from(attribute)).copied().unwrap_or(1);
         let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (last, target) in self.row(entry, attribute, 0, count - 1) {
-            let target = self.entry(target);
+        for (last, target) in self.row(entry, attribute, (0, count - 1), attribute::COUNT)? {
+            let target = self.below(target, depth)?;
             match runs.last_mut() {
                 Some((end, before)) if *before == target => *end = last,
                 _ => runs.push((last, target)),
@@ -76,11 +94,18 @@ impl<'i> Decoded<'i> {
             }
         };
         self.known.insert(entry, number);
-        number
+        Ok(number)
     }
 
     /// The entries of a row for some classes. A row of many edges may be a tree of small rows.
-    fn row(&self, entry: u32, attribute: Attribute, first: u32, last: u32) -> Vec<(u32, u32)> {
+    fn row(
+        &self,
+        entry: u32,
+        attribute: Attribute,
+        (first, last): (u32, u32),
+        depth: usize,
+    ) -> Result<Vec<(u32, u32)>, DiffError> {
+        let depth = depth.checked_sub(1).ok_or(DiffError::Damaged)?;
         let word = |index: u32| self.tables.word(index);
         let base = (entry & 0x00ff_ffff) * node::BASE_UNIT;
         let sparse = |ends: u32| -> Vec<(u32, u32)> {
@@ -111,17 +136,17 @@ impl<'i> Decoded<'i> {
         for (end, target) in runs {
             let again = target & node::LEAF == 0 && (target >> 24 & 0x1f) as Attribute == attribute;
             if again {
-                flat.extend(self.row(target, attribute, from, end));
+                flat.extend(self.row(target, attribute, (from, end), depth)?);
             } else {
                 flat.push((end, target));
             }
             from = end + 1;
         }
-        flat
+        Ok(flat)
     }
 }
 
-fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Vec<Stretch> {
+fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Result<Vec<Stretch>, DiffError> {
     let word = |index: u32| tables.word(index);
     let root = word(AT_CLASSES + u32::from(attribute));
     let mut list = List::default();
@@ -130,9 +155,9 @@ fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Vec<Stretch> 
             let which = u32::from(attribute - attribute::SOURCE);
             const MAPPED: u128 = 0xffff << 32;
             let mut v4 = List::default();
-            trie(tables, word(AT_TRIES_V4 + which), MAPPED, 32, &mut v4);
+            trie(tables, word(AT_TRIES_V4 + which), (MAPPED, 32), &mut v4)?;
             let mut v6 = List::default();
-            trie(tables, word(AT_TRIES_V6 + which), 0, 128, &mut v6);
+            trie(tables, word(AT_TRIES_V6 + which), (0, 128), &mut v6)?;
             let (before, after) = (MAPPED - 1, MAPPED + (1 << 32));
             for &(first, last, class) in v6.0.iter().filter(|s| s.0 <= before) {
                 list.push(first, last.min(before), class);
@@ -174,7 +199,7 @@ fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Vec<Stretch> 
             }),
         },
     }
-    list.0
+    Ok(list.0)
 }
 
 /// Stretches in ascending order; neighbours of one class are one.
@@ -190,18 +215,71 @@ impl List {
     }
 }
 
-/// The stretches below an entry of a trie that has so many bits left.
-fn trie(tables: &ImageTables<'_>, entry: u32, base: u128, bits: u32, list: &mut List) {
+/// Stretches of addresses in one trie: more than a compiler makes of all the rows that there can be.
+const STRETCHES_MAX: usize = 1 << 23;
+
+/// The stretches below an entry of a trie, from `base` on for so many bits.
+fn trie(
+    tables: &ImageTables<'_>,
+    entry: u32,
+    (base, bits): (u128, u32),
+    list: &mut List,
+) -> Result<(), DiffError> {
     if entry & node::LEAF != 0 || bits == 0 {
-        let last = if bits == 128 { u128::MAX } else { base | ((1 << bits) - 1) };
-        list.push(base, last, entry & node::LEAF_NONE);
-        return;
+        list.push(base, last_of(base, bits), entry & node::LEAF_NONE);
+        return if list.0.len() > STRETCHES_MAX { Err(DiffError::Damaged) } else { Ok(()) };
     }
-    let sparse = tables.word(entry) == node::trie::KIND_SPARSE;
-    let lanes = [double(tables, entry + 2), double(tables, entry + 4)];
-    for byte in 0..256_u32 {
-        let index = if sparse { node::trie::rank(lanes, byte) } else { byte };
-        let child = tables.word(entry + node::trie::ENTRIES_AT + index);
-        trie(tables, child, base | u128::from(byte) << (bits - 8), bits - 8, list);
+    let word = |at: u32| tables.word(entry.wrapping_add(at));
+    // What a node leads to is written before it.
+    let child = |at: u32| {
+        let child = word(at);
+        let is_before = child & node::LEAF != 0 || child < entry;
+        if is_before { Ok(child) } else { Err(DiffError::Damaged) }
+    };
+    let lanes = [double(tables, entry.wrapping_add(2)), double(tables, entry.wrapping_add(4))];
+    match word(0) {
+        node::trie::KIND_CHAIN => {
+            let taken = word(1);
+            if !(8..=bits.min(node::trie::CHAIN_BITS_MAX)).contains(&taken) || taken % 8 != 0 {
+                return Err(DiffError::Damaged);
+            }
+            let rest = bits - taken;
+            let prefix = u128::from(lanes[0] >> (node::trie::CHAIN_BITS_MAX - taken));
+            let equal = base | prefix << rest;
+            // All others are told nothing more of.
+            let otherwise = word(5);
+            if otherwise & node::LEAF == 0 {
+                return Err(DiffError::Damaged);
+            }
+            let class = otherwise & node::LEAF_NONE;
+            if equal > base {
+                list.push(base, equal - 1, class);
+            }
+            trie(tables, child(4)?, (equal, rest), list)?;
+            let behind = last_of(equal, rest);
+            if behind < last_of(base, bits) {
+                list.push(behind + 1, last_of(base, bits), class);
+            }
+            Ok(())
+        }
+        kind @ (node::trie::KIND_SPARSE | node::trie::KIND_DENSE) => {
+            let bits = bits - 8;
+            for byte in 0..256_u32 {
+                let index = if kind == node::trie::KIND_SPARSE {
+                    node::trie::rank(lanes, byte)
+                } else {
+                    byte
+                };
+                let next = child(node::trie::ENTRIES_AT + index)?;
+                trie(tables, next, (base | u128::from(byte) << bits, bits), list)?;
+            }
+            Ok(())
+        }
+        _ => Err(DiffError::Damaged),
     }
+}
+
+/// The last of so many bits' addresses from `base` on.
+fn last_of(base: u128, bits: u32) -> u128 {
+    if bits == 128 { u128::MAX } else { base | ((1 << bits) - 1) }
 }
