@@ -509,3 +509,43 @@ fn images_that_no_compiler_makes_are_not_compared() {
         }
     }
 }
+
+#[test]
+fn edited_images_are_compared_or_refused() {
+    let text = "package acme.t\nuse acme.vocabulary\npolicy p { on ingress\n\
+        permit a { from acme.web.**  source 10.0.0.0/8, 2001:db8:1::/48  proto tcp port 443 }\n\
+        deny b { from acme.web.**  source 10.2.0.0/15, 10.7.0.0/16, 10.9.0.0/16 } }";
+    let image = compiled(text).image;
+    let words = image.bytes().len() as u32 / 4;
+    let random = &mut Random::new(5);
+    let (mut refused, mut compared) = (0, 0);
+    for _ in 0..2000 {
+        let edits: Vec<(u32, u32)> = (0..1 + random.below(3))
+            .map(|_| {
+                let header = random.one_in(2);
+                let at = random.below(if header { 256 } else { words as usize }) as u32;
+                let value = match random.below(5) {
+                    0 => random.below(16) as u32,
+                    1 => node::leaf(random.below(16) as u32),
+                    2 => random.below(words as usize) as u32,
+                    3 => image.word(random.below(words as usize) as u32),
+                    _ => random.bits() as u32,
+                };
+                (at, value)
+            })
+            .collect();
+        let mut bytes = image.bytes().to_vec();
+        for &(at, word) in &edits {
+            bytes[at as usize * 4..][..4].copy_from_slice(&word.to_le_bytes());
+        }
+        let digest = digest_of(&bytes);
+        bytes[image::AT_DIGEST as usize * 4..][..32].copy_from_slice(&digest);
+        let Ok(other) = Image::parse(bytes) else { continue };
+        match std::panic::catch_unwind(|| diff::diff(&image, &other).is_ok()) {
+            Ok(true) => compared += 1,
+            Ok(false) => refused += 1,
+            Err(_) => panic!("{edits:?}"),
+        }
+    }
+    assert!(refused > 10 && compared > 100, "{refused} {compared}");
+}

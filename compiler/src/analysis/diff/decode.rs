@@ -44,10 +44,11 @@ impl<'i> Decoded<'i> {
         let mut class_counts = [1; attribute::COUNT];
         for attribute in (0..attribute::COUNT as Attribute).filter(|a| attributes & 1 << a != 0) {
             let list = stretches_of(&tables, attribute)?;
-            let count = list.iter().map(|&(.., class)| class).max().unwrap_or(0) + 1;
-            if count as usize > image.bytes().len() / 4 {
+            let last = list.iter().map(|&(.., class)| class).max().unwrap_or(0);
+            if last as usize >= image.bytes().len() / 4 {
                 return Err(DiffError::Damaged);
             }
+            let count = last + 1;
             if let Some(place) = class_counts.get_mut(usize::from(attribute)) {
                 *place = count;
             }
@@ -112,22 +113,28 @@ impl<'i> Decoded<'i> {
             let mut runs = Vec::new();
             let mut from = first;
             for at in 0..=ends {
-                let end = if at < ends { word(base + at).min(last) } else { last };
+                let end = if at < ends { word(base.wrapping_add(at)).min(last) } else { last };
                 if from <= end {
-                    runs.push((end, word(base + ends + at)));
+                    runs.push((end, word(base.wrapping_add(ends + at))));
                     from = end + 1;
                 }
             }
             runs
         };
         let runs = match entry >> 29 {
-            node::KIND_DENSE => (first..=last).map(|class| (class, word(base + class))).collect(),
+            node::KIND_DENSE => {
+                (first..=last).map(|class| (class, word(base.wrapping_add(class)))).collect()
+            }
             node::KIND_SPARSE4 => sparse(3),
             node::KIND_SPARSE8 => sparse(7),
             _ => {
                 let in_page = (1 << node::PAGE_SHIFT) - 1;
-                let read =
-                    |class: u32| word(word(base + (class >> node::PAGE_SHIFT)) + (class & in_page));
+                let read = |class: u32| {
+                    word(
+                        word(base.wrapping_add(class >> node::PAGE_SHIFT))
+                            .wrapping_add(class & in_page),
+                    )
+                };
                 (first..=last).map(|class| (class, read(class))).collect::<Vec<_>>()
             }
         };
@@ -172,14 +179,16 @@ fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Result<Vec<St
             let mut pages: FxHashMap<u32, Vec<Stretch>> = FxHashMap::default();
             let mut uppers: FxHashMap<u32, Vec<Stretch>> = FxHashMap::default();
             for high in 0..1_u32 << 12 {
-                let upper = word(root + high);
+                let upper = word(root.wrapping_add(high));
                 let within = uppers.entry(upper).or_insert_with(|| {
                     let mut within = List::default();
                     for middle in 0..256_u32 {
-                        let page = word(upper + middle);
+                        let page = word(upper.wrapping_add(middle));
                         let lowest = pages.entry(page).or_insert_with(|| {
                             let mut low = List::default();
-                            (0..256).for_each(|at| low.push(at.into(), at.into(), word(page + at)));
+                            (0..256).for_each(|at| {
+                                low.push(at.into(), at.into(), word(page.wrapping_add(at)))
+                            });
                             low.0
                         });
                         let base = u128::from(middle) << 8;
@@ -192,9 +201,11 @@ fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Result<Vec<St
             }
         }
         _ => match attribute::BITS.get(usize::from(attribute)) {
-            Some(8) => (0..256).for_each(|at| list.push(at.into(), at.into(), word(root + at))),
+            Some(8) => {
+                (0..256).for_each(|at| list.push(at.into(), at.into(), word(root.wrapping_add(at))))
+            }
             _ => (0..1 << 16).for_each(|at: u32| {
-                let class = word(word(root + (at >> 8)) + (at & 0xff));
+                let class = word(word(root.wrapping_add(at >> 8)).wrapping_add(at & 0xff));
                 list.push(at.into(), at.into(), class);
             }),
         },
