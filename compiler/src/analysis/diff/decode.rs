@@ -42,10 +42,12 @@ impl<'i> Decoded<'i> {
         let tables = ImageTables::new(image);
         let mut stretches = BTreeMap::new();
         let mut class_counts = [1; attribute::COUNT];
+        let words = image.bytes().len() / 4;
+        let most = STRETCHES_MAX.max(4 * words);
         for attribute in (0..attribute::COUNT as Attribute).filter(|a| attributes & 1 << a != 0) {
-            let list = stretches_of(&tables, attribute)?;
+            let list = stretches_of(&tables, attribute, most)?;
             let last = list.iter().map(|&(.., class)| class).max().unwrap_or(0);
-            if last as usize >= image.bytes().len() / 4 {
+            if last as usize >= words {
                 return Err(DiffError::Damaged);
             }
             let count = last + 1;
@@ -153,7 +155,11 @@ impl<'i> Decoded<'i> {
     }
 }
 
-fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Result<Vec<Stretch>, DiffError> {
+fn stretches_of(
+    tables: &ImageTables<'_>,
+    attribute: Attribute,
+    most: usize,
+) -> Result<Vec<Stretch>, DiffError> {
     let word = |index: u32| tables.word(index);
     let root = word(AT_CLASSES + u32::from(attribute));
     let mut list = List::default();
@@ -162,9 +168,9 @@ fn stretches_of(tables: &ImageTables<'_>, attribute: Attribute) -> Result<Vec<St
             let which = u32::from(attribute - attribute::SOURCE);
             const MAPPED: u128 = 0xffff << 32;
             let mut v4 = List::default();
-            trie(tables, word(AT_TRIES_V4 + which), (MAPPED, 32), &mut v4)?;
+            trie(tables, word(AT_TRIES_V4 + which), (MAPPED, 32), (&mut v4, most))?;
             let mut v6 = List::default();
-            trie(tables, word(AT_TRIES_V6 + which), (0, 128), &mut v6)?;
+            trie(tables, word(AT_TRIES_V6 + which), (0, 128), (&mut v6, most))?;
             let (before, after) = (MAPPED - 1, MAPPED + (1 << 32));
             for &(first, last, class) in v6.0.iter().filter(|s| s.0 <= before) {
                 list.push(first, last.min(before), class);
@@ -226,19 +232,19 @@ impl List {
     }
 }
 
-/// Stretches of addresses in one trie: more than a compiler makes of all the rows that there can be.
-const STRETCHES_MAX: usize = 1 << 23;
+/// Stretches of addresses that a small image's trie may have: nodes that are the same are stored once.
+const STRETCHES_MAX: usize = 1 << 20;
 
 /// The stretches below an entry of a trie, from `base` on for so many bits.
 fn trie(
     tables: &ImageTables<'_>,
     entry: u32,
     (base, bits): (u128, u32),
-    list: &mut List,
+    (list, most): (&mut List, usize),
 ) -> Result<(), DiffError> {
     if entry & node::LEAF != 0 || bits == 0 {
         list.push(base, last_of(base, bits), entry & node::LEAF_NONE);
-        return if list.0.len() > STRETCHES_MAX { Err(DiffError::Damaged) } else { Ok(()) };
+        return if list.0.len() > most { Err(DiffError::Damaged) } else { Ok(()) };
     }
     let word = |at: u32| tables.word(entry.wrapping_add(at));
     // What a node leads to is written before it.
@@ -266,7 +272,7 @@ fn trie(
             if equal > base {
                 list.push(base, equal - 1, class);
             }
-            trie(tables, child(4)?, (equal, rest), list)?;
+            trie(tables, child(4)?, (equal, rest), (&mut *list, most))?;
             let behind = last_of(equal, rest);
             if behind < last_of(base, bits) {
                 list.push(behind + 1, last_of(base, bits), class);
@@ -282,7 +288,7 @@ fn trie(
                     byte
                 };
                 let next = child(node::trie::ENTRIES_AT + index)?;
-                trie(tables, next, (base | u128::from(byte) << bits, bits), list)?;
+                trie(tables, next, (base | u128::from(byte) << bits, bits), (&mut *list, most))?;
             }
             Ok(())
         }
