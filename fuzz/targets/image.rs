@@ -58,7 +58,12 @@ fuzz_target!(|data: &[u8]| {
     {
         place.copy_from_slice(&digest);
     }
-    look_at(Image::parse(bytes));
+    let image = Image::parse(bytes);
+    // One in four: comparing takes longer than everything else together.
+    if let (Ok(image), Some(0)) = (&image, data.first().map(|byte| byte % 4)) {
+        let _ = analysis::diff::diff(&BASE.image, image);
+    }
+    look_at(image);
 });
 
 /// Reads all that an image gives.
@@ -80,5 +85,4 @@ fn look_at<E>(image: Result<Image, E>) {
             let _ = image.decide(which, request);
         }
     }
-    let _ = analysis::diff::diff(&BASE.image, &image);
 }
