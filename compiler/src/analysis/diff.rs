@@ -128,9 +128,11 @@ pub fn diff(old: &Image, new: &Image) -> Result<Diff, DiffError> {
     for hook in 0..3 {
         let mut pair = Pair::new(old, new, hook, (&map, &diff.times))?;
         diff.incomplete |= !pair.run();
+        // An image that no compiler made may name bits that labels do not have.
+        let bit = |number: u16| 1_u16.checked_shl(number.into()).unwrap_or(0);
         let constraints =
             new.names().domains.iter().map(|domain| {
-                domain.constraints.iter().fold(0, |mask, one| mask | 1 << one.number)
+                domain.constraints.iter().fold(0, |mask, one| mask | bit(one.number))
             });
         let possible = universe::possible_with(constraints, (diff.times.len(), shapes), hook);
         diff.changes.extend(pair.changes(hook, &possible));

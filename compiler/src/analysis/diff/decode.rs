@@ -233,7 +233,7 @@ impl List {
 }
 
 /// Stretches of addresses that a small image's trie may have: nodes that are the same are stored once.
-const STRETCHES_MAX: usize = 1 << 20;
+const STRETCHES_MAX: usize = 1 << 18;
 
 /// The stretches below an entry of a trie, from `base` on for so many bits.
 fn trie(
