@@ -75,8 +75,8 @@ pub const OPENINGS_MAX: usize = 1 << 15;
 /// Bytes of what all CPUs together remember of decisions and of labels of flows, as long as that
 /// leaves each the fewest entries.
 pub const MEMORY_LEN_MAX: usize = 64 << 20;
-/// Decisions that one CPU remembers at the fewest, and labels of flows, as a power of two: half a
-/// megabyte each.
+/// Decisions that one CPU remembers at the fewest, and labels of flows, as a power of two: less than
+/// a megabyte of both.
 pub const MEMORY_SHIFT_MIN: u32 = 12;
 /// Likewise, at the most: as many as there are flows.
 pub const MEMORY_SHIFT_MAX: u32 = FLOWS_MAX.trailing_zeros();

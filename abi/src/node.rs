@@ -57,9 +57,11 @@ pub mod trie {
     /// lanes, ascending and filled up with 255; nine entries follow, at word 8.
     pub const KIND_SPARSE: u32 = 1;
     /// First word of a node that compares up to eight bytes at once: word 1 holds how many bits that
-    /// is, words 2 and 3 what they are to be, from the top of 64; word 4 is the entry if they are, word 5
-    /// the other one.
+    /// is, words 2 and 3 what they are to be, from the top of 64; the entry if they are stands
+    /// at word 4, and behind it the leaf of all others.
     pub const KIND_CHAIN: u32 = 2;
+    /// Where the two entries of a chain start.
+    pub const CHAIN_ENTRIES_AT: u32 = 4;
     /// Words of a chain, rounded up to a multiple of 4.
     pub const CHAIN_WORDS: usize = 8;
     /// Bits that one chain compares at most.

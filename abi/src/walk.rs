@@ -146,7 +146,7 @@ fn address_class<T: Tables>(tables: &T, which: u32, address: [u64; 2]) -> u32 {
         lower = lower << less << 1;
         let index = if kind == node::trie::KIND_CHAIN {
             let differs = (seen ^ double(tables, entry.wrapping_add(2))) >> rest;
-            4 + (differs != 0) as u32
+            node::trie::CHAIN_ENTRIES_AT + (differs != 0) as u32
         } else {
             let byte = (seen >> 56) as u32;
             node::trie::ENTRIES_AT

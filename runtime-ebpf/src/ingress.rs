@@ -74,32 +74,19 @@ pub fn decide(
         translate::govc_note_label(active.generation);
         return Verdict { transit: true, ..verdict };
     }
+    // Called on each of two ways: where these meet first, the verifier has up to a quarter more to follow.
+    let keep = |verdict: &Verdict, ends_slot| {
+        let when = (arrival.zone, arrival.slot, ends_slot);
+        remember(&checked, when, control, active, table, verdict, cpu);
+    };
     if answers && let Some(verdict) = flows::reply(hook::INGRESS, false, active, cpu) {
         // The flow has been heard of in this slot, and is asked for again in the next.
-        let ends_slot = arrival.slot + 1;
-        remember(
-            &checked,
-            (arrival.zone, arrival.slot, ends_slot),
-            control,
-            active,
-            table,
-            &verdict,
-            cpu,
-        );
+        keep(&verdict, arrival.slot + 1);
         return verdict;
     }
     let verdict = decide_request(active, table, false, cpu);
     if !answers {
-        let ends_slot = authority::ends_slot(control, active);
-        remember(
-            &checked,
-            (arrival.zone, arrival.slot, ends_slot),
-            control,
-            active,
-            table,
-            &verdict,
-            cpu,
-        );
+        keep(&verdict, authority::ends_slot(control, active));
     }
     verdict
 }

@@ -147,3 +147,34 @@ fn interpreter_diagrams_and_walk_agree_at_the_edges() {
     }
     assert!(found.iter().all(|&count| count > 1_000), "{found:?}");
 }
+
+/// All networks but one are cut in the same way, and those below that one again: nodes of two levels are the
+/// same piece of the image.
+#[test]
+fn levels_of_addresses_that_are_alike_are_told_apart() {
+    let mut prefixes = vec!["10.2.128.0/17".to_owned()];
+    for at in (0..=255).filter(|at| *at != 10) {
+        prefixes.extend(["1.0.0/16", "2.0.0/15", "7.0.0/16"].map(|rest| format!("{at}.{rest}")));
+    }
+    for at in (0..=255).filter(|at| *at != 2) {
+        prefixes.extend(["1.0/24", "2.0/23", "7.0/24"].map(|rest| format!("10.{at}.{rest}")));
+    }
+    let text = format!(
+        "package acme.t\nuse acme.vocabulary\npolicy p {{ on ingress permit a {{ from anyone  source {} }} }}",
+        prefixes.join(", ")
+    );
+    let compiled = compile(&[("t.gov", &text), ("vocabulary.gov", VOCABULARY)]);
+    let random = &mut Random::new(3);
+    let aim = Aim::new(&compiled.table, program::INGRESS);
+    let mut told = [0, 0];
+    for _ in 0..20_000 {
+        let bytes = [(); 4].map(|()| *random.pick(&[0, 1, 2, 3, 4, 7, 8, 10, 11, 128, 255]));
+        let mut request = aim.next(0, random);
+        request.source = [0, 0xffff << 32 | u64::from(u32::from_be_bytes(bytes))];
+        let permit = interpret::decide(&compiled.policy, 0, &request).permit;
+        let winner = compiled.image.decide(program::INGRESS, &request).winner;
+        assert_eq!(winner != LEAF_NONE, permit, "{bytes:?}");
+        told[usize::from(permit)] += 1;
+    }
+    assert!(told.iter().all(|count| *count > 1000), "{told:?}");
+}

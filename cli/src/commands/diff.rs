@@ -11,7 +11,7 @@ use govc_abi::{
 };
 use govc_compiler::{
     analysis::{
-        diff::{self, Change, Diff, Kind, Verdict},
+        diff::{self, Change, Diff, DiffError, Kind, Verdict},
         translations, words,
     },
     table::IntervalSet,
@@ -160,7 +160,12 @@ pub fn run(arguments: &Arguments, style: &Style) -> Result<(), Failure> {
     };
     let diff = diff::diff(&old, &new).map_err(|error| Failure::Machine {
         message: error.to_string(),
-        help: Some("Build both images from the same lock file.".into()),
+        help: Some(match error {
+            DiffError::Renumbered(_) => "Build both images from the same lock file.".into(),
+            DiffError::Damaged(_) => {
+                "No compiler makes such an image: build it again from its policy.".into()
+            }
+        }),
     })?;
     let names = Names { times: diff.times.clone(), ..new.names().clone() };
     let besides = Besides::between(&old, &new);

@@ -33,7 +33,7 @@ use crate::{
     intern::mix,
     table::{IntervalSet, Row},
 };
-use decode::{Decoded, Stretch};
+use decode::{Damaged, Decoded, Stretch};
 use fold::Folded;
 
 /// Images that cannot be compared.
@@ -42,9 +42,9 @@ pub enum DiffError {
     /// Labels of several domains, whose numbers differ.
     #[error("the numbers of domain `{0}` differ, and the images know several domains")]
     Renumbered(String),
-    /// An image that something else than a compiler made: it could not be told in full.
-    #[error("the tables of an image lead nowhere: no compiler makes such")]
-    Damaged,
+    /// The old or the new image is of a kind that no compiler makes: it could not be told in full.
+    #[error("the tables of the {0} image lead nowhere")]
+    Damaged(&'static str),
 }
 
 /// What an image says about a region.
@@ -182,14 +182,14 @@ struct Answer {
 }
 
 impl<'i> Side<'i> {
-    fn new(image: &'i Image, hook: Hook) -> Result<Self, DiffError> {
+    fn new(image: &'i Image, hook: Hook) -> Result<Self, Damaged> {
         let which = program::INGRESS + hook as u32;
         let program = image.program(which);
         let attributes = program.as_ref().map_or(0, |program| program.attributes);
         let mut decoded = Decoded::new(image, attributes)?;
         let parts = program.iter().flat_map(|program| &program.parts);
         let enforced = parts.filter(|part| !part.observe);
-        let roots: Result<_, DiffError> =
+        let roots: Result<_, Damaged> =
             enforced.map(|part| Ok((part.group, decoded.entry(part.entry)?))).collect();
         let roots = roots?;
         let governed = program.is_some_and(|program| program.governed);
@@ -247,7 +247,9 @@ impl<'i> Pair<'i> {
         hook: Hook,
         (map, times): (&renumber::Map, &[u32]),
     ) -> Result<Self, DiffError> {
-        let mut sides = [Side::new(old, hook)?, Side::new(new, hook)?];
+        let side =
+            |image, which| Side::new(image, hook).map_err(|Damaged| DiffError::Damaged(which));
+        let mut sides = [side(old, "old")?, side(new, "new")?];
         let mut attributes: Vec<Attribute> = Vec::new();
         for side in &sides {
             attributes.extend(side.decoded.stretches.keys());

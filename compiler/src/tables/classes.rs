@@ -165,7 +165,8 @@ struct Chain {
     otherwise: u32,
 }
 
-/// The byte that some edges tell from all others, where it leads, and where those lead.
+/// The byte that some edges tell from all others, where it leads, and the leaf of those: a node that they
+/// went on by would come after one byte, and after as many as the chain grows to have.
 fn only_way(edges: &[(u32, Next)]) -> Option<(u32, Next, u32)> {
     let (byte, equal, otherwise) = match *edges {
         [(0, equal), (_, otherwise)] => (0, equal, otherwise),
@@ -178,8 +179,8 @@ fn only_way(edges: &[(u32, Next)]) -> Option<(u32, Next, u32)> {
         _ => return None,
     };
     match otherwise {
-        Next::Entry(otherwise) => Some((byte, equal, otherwise)),
-        Next::Chain(_) => None,
+        Next::Entry(leaf) if leaf & node::LEAF != 0 => Some((byte, equal, leaf)),
+        _ => None,
     }
 }
 

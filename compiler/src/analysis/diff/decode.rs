@@ -12,7 +12,9 @@ use govc_abi::{
 use govc_image::{Image, ImageTables};
 use rustc_hash::FxHashMap;
 
-use super::DiffError;
+/// The tables of an image that no compiler made lead in circles, or to where nothing is.
+#[derive(Debug)]
+pub(super) struct Damaged;
 
 /// A stretch of values of one class: first value, last value, class.
 pub(super) type Stretch = (u128, u128, u32);
@@ -38,7 +40,7 @@ pub(super) struct Node {
 impl<'i> Decoded<'i> {
     /// # Errors
     /// No compiler made such tables.
-    pub(super) fn new(image: &'i Image, attributes: u32) -> Result<Self, DiffError> {
+    pub(super) fn new(image: &'i Image, attributes: u32) -> Result<Self, Damaged> {
         let tables = ImageTables::new(image);
         let mut stretches = BTreeMap::new();
         let mut class_counts = [1; attribute::COUNT];
@@ -48,7 +50,7 @@ impl<'i> Decoded<'i> {
             let list = stretches_of(&tables, attribute, most)?;
             let last = list.iter().map(|&(.., class)| class).max().unwrap_or(0);
             if last as usize >= words {
-                return Err(DiffError::Damaged);
+                return Err(Damaged);
             }
             let count = last + 1;
             if let Some(place) = class_counts.get_mut(usize::from(attribute)) {
@@ -64,21 +66,21 @@ impl<'i> Decoded<'i> {
     ///
     /// # Errors
     /// It is deeper than a walk goes.
-    pub(super) fn entry(&mut self, entry: u32) -> Result<u32, DiffError> {
+    pub(super) fn entry(&mut self, entry: u32) -> Result<u32, Damaged> {
         self.below(entry, attribute::COUNT)
     }
 
-    fn below(&mut self, entry: u32, depth: usize) -> Result<u32, DiffError> {
+    fn below(&mut self, entry: u32, depth: usize) -> Result<u32, Damaged> {
         if entry & node::LEAF != 0 {
             return Ok(entry);
         }
         if let Some(&known) = self.known.get(&entry) {
             return Ok(known);
         }
-        let depth = depth.checked_sub(1).ok_or(DiffError::Damaged)?;
+        let depth = depth.checked_sub(1).ok_or(Damaged)?;
         let attribute = (entry >> 24 & 0x1f) as Attribute;
         if !self.stretches.contains_key(&attribute) {
-            return Err(DiffError::Damaged);
+            return Err(Damaged);
         }
         let count = self.class_counts.get(usize::from(attribute)).copied().unwrap_or(1);
         let mut runs: Vec<(u32, u32)> = Vec::new();
@@ -107,8 +109,8 @@ impl<'i> Decoded<'i> {
         attribute: Attribute,
         (first, last): (u32, u32),
         depth: usize,
-    ) -> Result<Vec<(u32, u32)>, DiffError> {
-        let depth = depth.checked_sub(1).ok_or(DiffError::Damaged)?;
+    ) -> Result<Vec<(u32, u32)>, Damaged> {
+        let depth = depth.checked_sub(1).ok_or(Damaged)?;
         let word = |index: u32| self.tables.word(index);
         let base = (entry & 0x00ff_ffff) * node::BASE_UNIT;
         let sparse = |ends: u32| -> Vec<(u32, u32)> {
@@ -159,7 +161,7 @@ fn stretches_of(
     tables: &ImageTables<'_>,
     attribute: Attribute,
     most: usize,
-) -> Result<Vec<Stretch>, DiffError> {
+) -> Result<Vec<Stretch>, Damaged> {
     let word = |index: u32| tables.word(index);
     let root = word(AT_CLASSES + u32::from(attribute));
     let mut list = List::default();
@@ -241,38 +243,39 @@ fn trie(
     entry: u32,
     (base, bits): (u128, u32),
     (list, most): (&mut List, usize),
-) -> Result<(), DiffError> {
+) -> Result<(), Damaged> {
     if entry & node::LEAF != 0 || bits == 0 {
         list.push(base, last_of(base, bits), entry & node::LEAF_NONE);
-        return if list.0.len() > most { Err(DiffError::Damaged) } else { Ok(()) };
+        return if list.0.len() > most { Err(Damaged) } else { Ok(()) };
     }
     let word = |at: u32| tables.word(entry.wrapping_add(at));
     // What a node leads to is written before it.
     let child = |at: u32| {
         let child = word(at);
         let is_before = child & node::LEAF != 0 || child < entry;
-        if is_before { Ok(child) } else { Err(DiffError::Damaged) }
+        if is_before { Ok(child) } else { Err(Damaged) }
     };
     let lanes = [double(tables, entry.wrapping_add(2)), double(tables, entry.wrapping_add(4))];
     match word(0) {
         node::trie::KIND_CHAIN => {
             let taken = word(1);
             if !(8..=bits.min(node::trie::CHAIN_BITS_MAX)).contains(&taken) || taken % 8 != 0 {
-                return Err(DiffError::Damaged);
+                return Err(Damaged);
             }
             let rest = bits - taken;
             let prefix = u128::from(lanes[0] >> (node::trie::CHAIN_BITS_MAX - taken));
             let equal = base | prefix << rest;
             // All others are told nothing more of.
-            let otherwise = word(5);
+            let otherwise = word(node::trie::CHAIN_ENTRIES_AT + 1);
             if otherwise & node::LEAF == 0 {
-                return Err(DiffError::Damaged);
+                return Err(Damaged);
             }
             let class = otherwise & node::LEAF_NONE;
             if equal > base {
                 list.push(base, equal - 1, class);
             }
-            trie(tables, child(4)?, (equal, rest), (&mut *list, most))?;
+            let next = child(node::trie::CHAIN_ENTRIES_AT)?;
+            trie(tables, next, (equal, rest), (&mut *list, most))?;
             let behind = last_of(equal, rest);
             if behind < last_of(base, bits) {
                 list.push(behind + 1, last_of(base, bits), class);
@@ -292,7 +295,7 @@ fn trie(
             }
             Ok(())
         }
-        _ => Err(DiffError::Damaged),
+        _ => Err(Damaged),
     }
 }
 
