@@ -1,6 +1,7 @@
 //! What one CPU remembers of packets that it has decided: others like them need no MAC and no walk.
 
 use crate::{
+    label::SLOT_NS,
     limits::{MEMORY_LEN_MAX, MEMORY_SHIFT_MAX, MEMORY_SHIFT_MIN},
     node::LEAF_NONE,
     reason,
@@ -145,9 +146,11 @@ pub const fn memo_hash(mac: u64) -> u32 {
 ///
 /// What the egress hook does with a packet is a function of its flow, of where it was sent and what
 /// its socket has declared, of the generation, the slot, the key, and what the flow table knows. The
-/// last is why only flows of which both ends speak are remembered, and replies, and no longer than
-/// for the slot in which the table has heard of them; all else is compared, so a hit is exact. Packets
-/// that open or end a connection and ICMP are not remembered.
+/// last is why flows of which both ends speak are remembered, and replies, no longer than for the slot
+/// in which the table has heard of them. One that nothing has answered may be pushed out of the table by others,
+/// and comes back with its next packet: it is remembered for a [`moment`], unless the table has to hear of that
+/// packet, as it has to of TCP's. All else is compared, so a hit is exact. Packets that open or end
+/// a connection and ICMP are not remembered.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Stamped {
@@ -183,8 +186,18 @@ pub struct Stamped {
     pub key_index: u8,
     /// 1 when packets decided so are reported while there is budget for events.
     pub reports: u8,
-    /// Zero.
-    pub pad: u8,
+    /// The [`moment`] that it is good for; 0 when it is good for all of the slot.
+    pub moment: u8,
+}
+
+/// How long a [`moment`] is: `1 << MOMENT_SHIFT` nanoseconds, 67 milliseconds.
+const MOMENT_SHIFT: u32 = 26;
+
+/// The number of a moment of the coarse clock, never 0; no two of one slot have the same.
+#[inline(always)]
+#[must_use]
+pub const fn moment(coarse_ns: u64) -> u8 {
+    (coarse_ns >> MOMENT_SHIFT) as u8 | 0x80
 }
 
 /// Ports as they stand in the packet, the source's first, protocol and IP version.
@@ -239,6 +252,7 @@ pub const fn memory_slot(cpu: u32, shift: u32, hash: u32) -> u32 {
 const _: () = {
     assert!(size_of::<Memo>() == 64);
     assert!(size_of::<Stamped>() == 128);
+    assert!(SLOT_NS < 0x80 << MOMENT_SHIFT);
     assert!(reason::COUNT <= 256);
     assert!(crate::limits::RULES_MAX < Memo::NUMBER as usize);
     assert!(MEMORY_SHIFT_MIN >= MEMO_WAYS.trailing_zeros());

@@ -17,7 +17,8 @@ use crate::{
     authority::{self, EpochKey},
     decide::{self, Verdict},
     declare::govc_declared_label,
-    flows, ingress,
+    flows::{self, News},
+    ingress,
     maps::{self, Active, Cpu, Table},
     restamp, shape, tunnel,
 };
@@ -148,12 +149,15 @@ pub fn decide(
     }
     match seal(active, slot, domain, flags, cpu) {
         Ok((mac, key)) => {
-            let is_settled =
-                flags != 0 || flows::remember(hook::EGRESS, active, verdict.rule, false, cpu);
+            let news = if flags != 0 {
+                News::NextSlot
+            } else {
+                flows::remember(hook::EGRESS, active, verdict.rule, false, cpu)
+            };
             let carriage = carriage(mac, table);
-            if is_settled && matches!(carriage, Carriage::Label(_)) {
+            if matches!(carriage, Carriage::Label(_)) {
                 let when = (control, active, slot);
-                restamp::remember(&key, mac, when, table, &verdict, cpu);
+                restamp::remember(&key, mac, when, table, (&verdict, news), cpu);
             }
             (verdict, carriage)
         }

@@ -380,7 +380,7 @@ const KIND_BARE: u32 = 1;
 const KIND_TICKET: u32 = 2;
 
 /// Writes the flow of the packet in `cpu.packet`, with the request under decision; a global function
-/// likewise. 1 if further packets like it would say nothing new in this slot.
+/// likewise. The [`News`] of further packets like it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) -> u32 {
@@ -416,7 +416,8 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
             if state.phase != next {
                 state.phase = next;
             }
-            return (next == phase::ESTABLISHED) as u32;
+            let news = if next == phase::ESTABLISHED { News::NextSlot } else { unanswered(&key) };
+            return news as u32;
         }
     }
     cpu.flow.generation = era;
@@ -435,8 +436,15 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
     } else {
         // Likewise.
         let _ = OPENINGS.insert(&key, &cpu.flow, BPF_ANY as u64);
+        return unanswered(&key) as u32;
     }
-    0
+    News::Always as u32
+}
+
+/// The news of further packets of a flow that nothing has answered yet.
+#[inline(always)]
+fn unanswered(key: &FlowKey) -> News {
+    if key.protocol == TCP { News::Always } else { News::NextMoment }
 }
 
 /// Whether a flow is remembered with what the packet under decision says: the attributes, and how it passes. In
@@ -453,15 +461,30 @@ fn asks_the_same(state: &FlowState, cpu: Cpu) -> bool {
     differs == 0 && state.way.cgroup == cpu.way.cgroup && state.domain == cpu.label.domain()
 }
 
-/// Remembers the flow of a packet that a rule has permitted. Tells whether both ends speak, and further
-/// packets like it would say nothing new in this slot.
+/// Which of further packets of a flow the table has to hear of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum News {
+    /// Each.
+    Always = 0,
+    /// The first one of the next [`govc_abi::memory::moment`]: meanwhile others may have pushed the flow out.
+    NextMoment = 1,
+    /// The first one of the next slot.
+    NextSlot = 2,
+}
+
+/// Remembers the flow of a packet that a rule has permitted.
 #[inline(always)]
-pub fn remember(hook: u8, active: Active, rule: u32, bare: bool, cpu: Cpu) -> bool {
+pub fn remember(hook: u8, active: Active, rule: u32, bare: bool, cpu: Cpu) -> News {
     if !matches!(role(&cpu.packet), Role::Either | Role::Opens) {
-        return false;
+        return News::Always;
     }
     let era = decide::era(active, cpu);
-    govc_flow_remember(hook as u32, era, rule, bare as u32 * KIND_BARE) != 0
+    match govc_flow_remember(hook as u32, era, rule, bare as u32 * KIND_BARE) {
+        1 => News::NextMoment,
+        2 => News::NextSlot,
+        _ => News::Always,
+    }
 }
 
 /// Writes a ticket for the answer to a packet that goes nowhere.

@@ -10,13 +10,14 @@ use govc_abi::{
     flow::{Control, Interface, control_flag},
     label::{BLOCK_LEN, Label},
     mac::{is_v4_mapped, v4_mapped},
-    memory::{Stamped, stamped_ends, stamped_origin},
+    memory::{Stamped, moment, stamped_ends, stamped_origin},
 };
 
 use crate::{
     authority::EpochKey,
     decide::Verdict,
     declare, egress,
+    flows::News,
     maps::{self, Active, Cpu, Table},
     packet::{ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, TCP, V4_LEN, V6_LEN, load},
     recall,
@@ -84,7 +85,8 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
         | stamped.origin ^ cpu.origin
         | stamped.key[0] ^ key.k0
         | stamped.key[1] ^ key.k1;
-    if differs != 0 || !key.covers(stamped.slot) {
+    let is_over = stamped.moment != 0 && stamped.moment != moment(cpu.coarse_ns);
+    if differs != 0 || is_over || !key.covers(stamped.slot) {
         return done::NOTHING;
     }
     let coarse_ns = cpu.coarse_ns;
@@ -188,16 +190,22 @@ fn origin(skb: *mut __sk_buff, zone: u32, active: Active, table: Table) -> u64 {
     stamped_origin(pattern, from_zone, zone, ingress_ifindex == 0)
 }
 
-/// Keeps the label in `cpu.label` with this MAC for further packets of the flow.
+/// Keeps the label in `cpu.label` with this MAC for further packets of the flow, as long as `news` says
+/// that these tell the flow table nothing.
 #[inline(always)]
 pub fn remember(
     key: &EpochKey,
     mac: u64,
     (control, active, slot): (&Control, Active, u64),
     table: Table,
-    verdict: &Verdict,
+    (verdict, news): (&Verdict, News),
     cpu: Cpu,
 ) {
+    let moment = match news {
+        News::Always => return,
+        News::NextMoment => moment(cpu.coarse_ns),
+        News::NextSlot => 0,
+    };
     let flow = &cpu.packet.flow;
     // Another packet of the flow may be a tunnel that a workload has built, which only who computes sees.
     let hides = tunnel::are_due(table) && tunnel::leads_here(flow);
@@ -225,6 +233,6 @@ pub fn remember(
         reason: verdict.reason,
         key_index: key.index,
         reports: may_report(table, verdict, cpu) as u8,
-        pad: 0,
+        moment,
     };
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, mem::offset_of, net::SocketAddr, thread, time::
 
 use govc_abi::{
     label::FLAG_REPLY,
+    limits::OPENINGS_MAX,
     memory::{MEMO_WAYS, Memo, Stamped, memo_flag, memo_hash, memo_way, memory_shift, memory_slot},
     names,
 };
@@ -512,6 +513,79 @@ fn labels_of_flows_are_remembered() {
         assert_eq!(frame::label_of(&kernel.ask(Hook::Egress, &leaves).frame).1, mac);
         status::use_memo(&kernel.place, true).unwrap();
     }
+}
+
+/// Longer than a moment of [`govc_abi::memory::moment`], and not so long that two of them leave a slot.
+const A_MOMENT: Duration = Duration::from_millis(150);
+
+/// A flow of the ledger's own over a protocol, from one port: what opens it, what follows, and what answers.
+fn asking(v6: bool, transport: [Transport; 3], port: u16) -> [Spec; 3] {
+    let of_api = spec(v6, ACK);
+    let source = SocketAddr::new(of_api.destination.ip(), port);
+    let destination = SocketAddr::new(of_api.source.ip(), 8443);
+    let [opens, follows, answers] = transport;
+    let asks = |transport| Spec { source, destination, transport, ..spec(v6, transport) };
+    let answer = Spec { source: destination, destination: source, ..asks(answers) };
+    [asks(opens), asks(follows), answer]
+}
+
+#[test]
+fn labels_of_unanswered_flows_are_remembered_for_a_moment() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let memory = Memory::of(&kernel, names::map::STAMPED);
+    for v6 in [false, true] {
+        let [datagram, ..] = asking(v6, [Transport::Udp; 3], 41_000).map(|each| each.frame());
+        let mac_of = |answer: Answer| frame::label_of(&answer.frame).1;
+        await_slot();
+        let slot = sure_slot();
+        let mac = mac_of(kernel.ask(Hook::Egress, &datagram));
+        // A moment may end at any time, but not each time.
+        let remembered = (0..20).any(|_| {
+            assert_eq!(mac_of(kernel.ask(Hook::Egress, &datagram)), mac);
+            assert_eq!(memory.replace(mac, !mac), 1);
+            mac_of(kernel.ask(Hook::Egress, &datagram)) == !mac
+        });
+        assert!(remembered, "v6 {v6}");
+        thread::sleep(A_MOMENT);
+        assert_eq!(mac_of(kernel.ask(Hook::Egress, &datagram)), mac, "v6 {v6}");
+        assert_eq!(sure_slot(), slot, "too slow to tell");
+
+        // The table has to hear of all that a connection says until it is answered.
+        let [opens, follows, _] = asking(v6, [SYN, ACK, ACK], 41_001).map(|each| each.frame());
+        assert!(kernel.ask(Hook::Egress, &opens).permit);
+        let mac = mac_of(kernel.ask(Hook::Egress, &follows));
+        assert_eq!(memory.replace(mac, !mac), 0, "v6 {v6}");
+    }
+}
+
+#[test]
+fn an_unanswered_flow_that_others_pushed_out_is_back_in_a_moment() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let verifier = kernel.verifier(7);
+    let label = api_label(&compiled, &verifier, 4).with_flags(FLAG_REPLY);
+    let [datagram, _, answer] = asking(false, [Transport::Udp; 3], 41_000);
+    let answer = answer.labelled(&label, verifier.key);
+    assert!(kernel.ask(Hook::Egress, &datagram.frame()).permit);
+    for number in 0..2 * OPENINGS_MAX as u32 {
+        let [other, ..] = asking(number % 2 == 0, [Transport::Udp; 3], 1024 + (number / 2) as u16);
+        assert!(kernel.ask(Hook::Egress, &other.frame()).permit);
+    }
+    assert!(!kernel.ask(Hook::Ingress, &answer).permit, "nothing was pushed out");
+    thread::sleep(A_MOMENT);
+    assert!(kernel.ask(Hook::Egress, &datagram.frame()).permit);
+    assert!(kernel.ask(Hook::Ingress, &answer).permit);
 }
 
 #[test]

@@ -16,7 +16,7 @@ const GOVC: &str = env!("CARGO_BIN_EXE_govc-under-test");
 
 /// Says how much to send each way over each IP version in each combination.
 const BYTES: &str = "GOVC_TRANSFER_BYTES";
-const BYTES_DEFAULT: u64 = 4_000_000;
+const BYTES_DEFAULT: u64 = 20_000_000;
 /// Bytes of the part that is recorded and explained: reports take another way through the hooks.
 const RECORDED: u64 = 200_000;
 /// Frames of each combination whose checksums are looked at.
