@@ -372,6 +372,24 @@ pub struct CpuState {
     pub translated: Label,
     /// First bytes of a packet whose headers are not where they usually are.
     pub headers: [u8; HEADERS_LEN],
+    /// What the kernel is asked about a route, and its answer: `struct bpf_fib_lookup`.
+    pub route: [u64; 8],
+    /// A verdict on the packet under decision that is remembered.
+    pub verdict: [u64; 2],
+    /// What is known of the label under decision.
+    pub checked: Checked,
+}
+
+/// What is known of a label before its MAC is.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Checked {
+    /// Its slot, counted from the Unix epoch.
+    pub slot: u64,
+    /// Slots that it is good for after its own.
+    pub life: u32,
+    /// Entry of its key in [`crate::key::KeyTable::entries`].
+    pub key_index: u32,
 }
 
 const _: () = {
@@ -383,6 +401,17 @@ const _: () = {
     assert!(size_of::<Packet>() == 120);
     assert!(
         size_of::<CpuState>()
-            == 152 + 4 * EVENT_SHARES + 112 + 24 + 160 + 128 + 120 + 24 + HEADERS_LEN
+            == 152
+                + 4 * EVENT_SHARES
+                + 112
+                + 24
+                + 160
+                + 128
+                + 120
+                + 24
+                + HEADERS_LEN
+                + 64
+                + 16
+                + 16
     );
 };

@@ -9,8 +9,8 @@ use crate::{
 
 /// A decision about a verified label, in one cache line.
 ///
-/// What an ingress hook decides about a labelled packet is a function of the bytes under the MAC, the
-/// zone, the generation, the key and the age of the label. All of them are compared, so a hit is exact but
+/// What a hook decides about a labelled packet that arrives, or that passes through, is a function of the bytes
+/// under the MAC, the zones, the generation, the key and the age of the label. All of them are compared, so a hit is exact but
 /// for the key, of which 32 bits are, see [`crate::key::KeyEntry::fingerprint`]: one that is exchanged within
 /// its epoch is taken for the old one in one of 2^32 cases. Entries are written only after a good MAC, so
 /// nobody without a key can push others out. Packets that open or end a connection and ICMP are not remembered.
@@ -28,9 +28,9 @@ pub struct Memo {
     pub tail: u32,
     /// Both ports as they stand in the packet.
     pub ports: u32,
-    /// The generation that decided, modulo 2^32; 0 in an empty entry. No label lives for as long as 2^32
-    /// generations take.
-    pub generation: u32,
+    /// The generation that decided and, for what passes through, the zone that it leaves by: see
+    /// [`Self::decided`]. 0 in an empty entry.
+    pub decided: u32,
     /// Fingerprint of the key that it was verified with.
     pub key: u32,
     /// The label's slot, counted from the Unix epoch, modulo 2^32.
@@ -59,10 +59,37 @@ pub mod memo_flag {
     pub const V6: u8 = 4;
     /// Asked for since entries beside it were looked over for one to give up.
     pub const USED: u8 = 8;
+    /// The packet passes through this node: its label stays.
+    pub const TRANSIT: u8 = 16;
 }
 
 impl Memo {
     const NUMBER: u32 = 0x00ff_ffff;
+    /// The generation in [`Self::decided`].
+    const GENERATION: u32 = 0x00ff_ffff;
+    /// Of a generation 23 bits are kept: no label lives for as long as 2^23 of them take.
+    const GENERATIONS: u32 = 1 << 23;
+
+    /// A generation, as a number that is never 0, and the zone that a packet leaves by above it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn decided(generation: u64, leaves_by: u32) -> u32 {
+        generation as u32 & (Self::GENERATIONS - 1) | Self::GENERATIONS | leaves_by << 24
+    }
+
+    /// 0 if it was decided by the generation that [`Self::decided`] made `decided` of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_generation(&self, decided: u32) -> u32 {
+        (self.decided ^ decided) & Self::GENERATION
+    }
+
+    /// The zone that the packet leaves by, if it passes through.
+    #[inline(always)]
+    #[must_use]
+    pub const fn leaves_by(&self) -> u32 {
+        self.decided >> 24
+    }
 
     /// A rule, or [`LEAF_NONE`], in 24 bits, with eight others above them.
     #[inline(always)]

@@ -42,6 +42,27 @@ impl Verdict {
         if done { self } else { Self::deny(reason::HELPER_FAILED) }
     }
 
+    /// Notes it, for [`Self::noted`].
+    #[inline(always)]
+    pub fn note(self, mut cpu: Cpu) {
+        let flags = self.permit as u64 | (self.transit as u64) << 1 | (self.reason as u64) << 8;
+        let rules = self.rule as u64 | (self.pending as u64) << 32;
+        cpu.verdict = [flags, rules];
+    }
+
+    /// What was noted last.
+    #[inline(always)]
+    pub fn noted(cpu: Cpu) -> Self {
+        let [flags, rules] = cpu.verdict;
+        Self {
+            permit: flags & 1 != 0,
+            reason: (flags >> 8) as u8,
+            rule: rules as u32,
+            pending: (rules >> 32) as u32,
+            transit: flags & 2 != 0,
+        }
+    }
+
     /// Let through without asking a rule.
     #[inline(always)]
     pub const fn permit(reason: u8, rule: u32) -> Self {

@@ -23,10 +23,6 @@ use crate::{
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// The verifier wants words on the stack at multiples of their size.
-#[repr(C, align(8))]
-struct Aligned(Route);
-
 /// Zone of the interface that the packet in `cpu.packet` will leave by, 0 for one in no zone;
 /// [`None`] when it is for this node.
 #[inline(always)]
@@ -62,11 +58,12 @@ const HERE: u64 = u64::MAX;
 /// Index of the interface that the packet in `cpu.packet` will leave by, 0 where the kernel does not tell, or
 /// [`HERE`]: one number, as what is returned by way of the stack may stand where the verifier refuses it.
 #[inline(never)]
-fn leaves_by(context: *mut c_void, ifindex: u32, cpu: Cpu) -> u64 {
+fn leaves_by(context: *mut c_void, ifindex: u32, mut cpu: Cpu) -> u64 {
+    let at = (&raw mut cpu.route).cast::<Route>();
+    maps::clear(at);
     let flow = &cpu.packet.flow;
-    // SAFETY: integers and arrays of them.
-    let mut aligned: Aligned = unsafe { core::mem::zeroed() };
-    let route = &mut aligned.0;
+    // SAFETY: integers and arrays of them, of that size; nobody else refers to them.
+    let route = unsafe { &mut *at };
     route.ifindex = ifindex;
     route.l4_protocol = shape::protocol(&cpu.packet);
     if cpu.packet.version == 4 {
@@ -80,12 +77,7 @@ fn leaves_by(context: *mut c_void, ifindex: u32, cpu: Cpu) -> u64 {
     }
     // SAFETY: context and structure are valid for the call.
     let result = unsafe {
-        bpf_fib_lookup(
-            context,
-            &raw mut *route,
-            size_of::<Route>() as i32,
-            BPF_FIB_LOOKUP_SKIP_NEIGH,
-        )
+        bpf_fib_lookup(context, at, size_of::<Route>() as i32, BPF_FIB_LOOKUP_SKIP_NEIGH)
     } as u32;
     match result {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FRAG_NEEDED => {
@@ -101,6 +93,8 @@ fn leaves_by(context: *mut c_void, ifindex: u32, cpu: Cpu) -> u64 {
 fn words([upper, lower]: [u64; 2]) -> [u32; 4] {
     [upper as u32, (upper >> 32) as u32, lower as u32, (lower >> 32) as u32]
 }
+
+const _: () = assert!(size_of::<Route>() == 64);
 
 /// Decides the request in `cpu` for a packet that leaves by `zone`.
 #[inline(always)]

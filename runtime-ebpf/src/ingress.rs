@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use govc_abi::{
     attribute::{self, state},
     event::hook,
-    flow::{Control, Way, quote},
+    flow::{self, Way, quote},
     image::{self, program},
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
@@ -41,29 +41,31 @@ pub struct Arrival {
 
 /// Decides a parsed packet that arrived. The label, if any, is in `cpu.label`.
 #[inline(always)]
-pub fn decide(
-    arrival: &Arrival,
-    control: &Control,
-    active: Active,
-    table: Table,
-    mut cpu: Cpu,
-) -> Verdict {
+pub fn decide(arrival: &Arrival, active: Active, table: Table, mut cpu: Cpu) -> Verdict {
     cpu.way = Way { entered: arrival.ifindex, leaves: 0, cgroup: 0 };
     if cpu.packet.labelled == 0 {
         return decide_bare(arrival, active, table, cpu);
     }
-    let checked = match verified(arrival.zone, false, active, arrival.slot, table, cpu) {
-        Ok((checked, _)) => checked,
-        Err(reason) => return Verdict::deny(reason),
-    };
-    let answers = cpu.label.flags() & FLAG_REPLY != 0;
-    if decide::forwards(table)
-        && let Some(zone) = route(arrival, active, table, cpu)
+    let forwards = decide::forwards(table);
+    if forwards
+        && let Some((verdict, zone)) = recall::transit(arrival.zone, active, cpu)
+        && forward::route(arrival.context, arrival.ifindex, active, cpu) == Some(zone)
     {
+        return verdict;
+    }
+    if let Err(reason) = verified(arrival.zone, false, active, arrival.slot, table, cpu) {
+        return Verdict::deny(reason);
+    }
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
+    // Where routes decide that it is for this node, they are asked each time.
+    let lead = if forwards { lead(arrival, active, table, cpu) } else { Lead::Delivered };
+    let lasts = !matches!(lead, Lead::Here);
+    if let Lead::On(zone) = lead {
         let verdict = forward::decide(zone, answers, active, table, cpu);
         if verdict.permit && translate::readdresses(table) {
             translate::govc_note_label(active.generation);
         }
+        remember_transit(arrival.zone, active, table, &verdict, cpu);
         return verdict;
     }
     // Addresses of this node may stand for those of others, whose replies come to it.
@@ -74,19 +76,15 @@ pub fn decide(
         translate::govc_note_label(active.generation);
         return Verdict { transit: true, ..verdict };
     }
-    // Called on each of two ways: where these meet first, the verifier has up to a quarter more to follow.
-    let keep = |verdict: &Verdict, ends_slot| {
-        let when = (arrival.zone, arrival.slot, ends_slot);
-        remember(&checked, when, control, active, table, verdict, cpu);
-    };
     if answers && let Some(verdict) = flows::reply(hook::INGRESS, false, active, cpu) {
-        // The flow has been heard of in this slot, and is asked for again in the next.
-        keep(&verdict, arrival.slot + 1);
+        if lasts {
+            remember(arrival.zone, active, &verdict);
+        }
         return verdict;
     }
     let verdict = decide_request(active, table, false, cpu);
-    if !answers {
-        keep(&verdict, authority::ends_slot(control, active));
+    if lasts && !answers {
+        remember(arrival.zone, active, &verdict);
     }
     verdict
 }
@@ -103,8 +101,10 @@ fn verified(
     slot: u64,
     table: Table,
     mut cpu: Cpu,
-) -> Result<(Checked, Flow), u8> {
+) -> Result<Flow, u8> {
     let checked = check(active, slot, table, cpu)?;
+    let (life, key_index) = (checked.life, checked.key.index as u32);
+    cpu.checked = flow::Checked { slot: checked.slot, life, key_index };
     let [k0, k1] = checked.key.of_sender(&cpu.label)?;
     let input = mac::input(&cpu.label, &cpu.packet.flow);
     let mut flow = Flow::Same;
@@ -127,7 +127,7 @@ fn verified(
     if translate::translates(table) && translate::is_foreign(zone, table, cpu) {
         return Err(reason::DOMAIN_FOREIGN);
     }
-    Ok((checked, flow))
+    Ok(flow)
 }
 
 /// Decides a labelled packet that leaves by a zone after it came in by another, and how it leaves.
@@ -139,52 +139,104 @@ pub fn decide_transit(
     table: Table,
     cpu: Cpu,
 ) -> (Verdict, Carriage) {
-    let (checked, flow) = match verified(from_zone, true, active, slot, table, cpu) {
+    if let Some((verdict, known)) = recall::transit(from_zone, active, cpu)
+        && known == zone
+    {
+        return (verdict, Carriage::Bare);
+    }
+    let flow = match verified(from_zone, true, active, slot, table, cpu) {
         Ok(verified) => verified,
         Err(reason) => return (Verdict::deny(reason), Carriage::Bare),
     };
     let answers = cpu.label.flags() & FLAG_REPLY != 0;
     let verdict = forward::decide(zone, answers, active, table, cpu);
     if verdict.permit && translate::translates(table) {
-        return translate::leave(verdict, flow, checked.slot, table, cpu);
+        return translate::leave(verdict, flow, cpu.checked.slot, table, cpu);
     }
+    remember_transit(from_zone, active, table, &verdict, cpu);
     (verdict, Carriage::Bare)
 }
 
-/// The zone that a packet will leave by; [`None`] for what is for this node, or for a workload that
-/// this node delivers to.
-#[inline(always)]
-fn route(arrival: &Arrival, active: Active, table: Table, cpu: Cpu) -> Option<u32> {
-    if decide::outcome(table, program::DELIVER).winner != LEAF_NONE {
-        return None;
-    }
-    forward::route(arrival.context, arrival.ifindex, active, cpu)
+/// Where a packet that arrives goes.
+enum Lead {
+    /// Through this node: it leaves by this zone.
+    On(u32),
+    /// To a workload that this node delivers to, or anywhere, where no policy asks.
+    Delivered,
+    /// To this node itself, by the routes of now.
+    Here,
 }
 
-/// Keeps a decision for [`crate::recall`], which looks for established flows only.
 #[inline(always)]
-fn remember(
-    checked: &Checked,
-    (zone, now, ends_slot): (u32, u64, u64),
-    control: &Control,
-    active: Active,
-    table: Table,
-    verdict: &Verdict,
-    cpu: Cpu,
-) {
-    if !recall::is_kept(control, table, verdict, &cpu.packet) {
-        return;
+fn lead(arrival: &Arrival, active: Active, table: Table, cpu: Cpu) -> Lead {
+    if decide::outcome(table, program::DELIVER).winner != LEAF_NONE {
+        return Lead::Delivered;
     }
-    let Some((slot, memo)) = maps::memo_to_write(cpu.packet.mac, active, now) else { return };
+    match forward::route(arrival.context, arrival.ifindex, active, cpu) {
+        Some(zone) => Lead::On(zone),
+        None => Lead::Here,
+    }
+}
+
+/// Keeps a decision about a packet that passes through, for the hook where it comes in and for the one where it
+/// leaves: both decide alike. What happens to labels and addresses on the way is found out for each packet.
+#[inline(always)]
+fn remember_transit(zone: u32, active: Active, table: Table, verdict: &Verdict, cpu: Cpu) {
+    let translated = translate::translates(table) || translate::readdresses(table);
+    // What is marked as an answer, and answers nothing yet, may do so with the next packet.
+    let answers = cpu.label.flags() & FLAG_REPLY != 0;
+    if !translated && (!answers || verdict.reason == reason::REPLY) {
+        remember(zone, active, verdict);
+    }
+}
+
+/// Keeps a decision about a packet that came in by `zone` for [`crate::recall`], which looks for established flows
+/// only.
+#[inline(always)]
+fn remember(zone: u32, active: Active, verdict: &Verdict) {
+    let permit = verdict.permit as u32 | (verdict.transit as u32) << 1;
+    let how = zone & 0xff | (verdict.reason as u32) << 8 | permit << 16;
+    let active = active.generation << 1 | active.buffer as u64;
+    govc_keep(active, verdict.rule, verdict.pending, how);
+}
+
+/// [`remember`]; a global function, as [`decide::govc_walk`] is one: hooks keep decisions in several places.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_keep(active: u64, rule: u32, pending: u32, how: u32) -> u32 {
+    let active = Active { generation: active >> 1, buffer: active as u32 & 1 };
+    let [zone, reason, permit, _] = how.to_le_bytes();
+    let verdict =
+        Verdict { permit: permit & 1 != 0, reason, rule, pending, transit: permit & 2 != 0 };
+    keep(active, &verdict, zone).is_some() as u32
+}
+
+#[inline(always)]
+fn keep(active: Active, verdict: &Verdict, zone: u8) -> Option<()> {
+    let cpu = maps::cpu()?;
+    let (control, _) = maps::control()?;
+    let table = Table::of(active)?;
+    if !recall::is_kept(control, table, verdict, &cpu.packet) {
+        return None;
+    }
+    let key_index = cpu.checked.key_index as u8;
+    let key = maps::key(maps::keys(active)?, key_index).fingerprint();
+    let (slot, memo) = maps::memo_to_write(cpu.packet.mac, active, cpu.slot)?;
+    // The flow that a reply answers has been heard of in this slot, and is asked for again in the next.
+    let ends_slot = if verdict.reason == reason::REPLY {
+        cpu.slot + 1
+    } else {
+        authority::ends_slot(control, active)
+    };
     // Not beyond the next moment at which a rule begins or ends, nor the end of the generation.
     let past = cpu.request.scalars[attribute::TIME as usize];
     let next = walk::next_time(&table, past);
     let next = if ends_slot < next { ends_slot } else { next };
-    let left = next.wrapping_sub(checked.slot).wrapping_add(1);
-    let life = checked.life as u64 + 2;
+    let left = next.wrapping_sub(cpu.checked.slot).wrapping_add(1);
+    let life = cpu.checked.life as u64 + 2;
     let slots = if left < life { left } else { life };
-    let [w0, w1, w2, source_0, source_1, destination_0, destination_1, ends] =
-        mac::input(&cpu.label, &cpu.packet.flow);
+    let (w0, w1, tail) = cpu.label.wire_words();
+    let flow = &cpu.packet.flow;
     let mut flags = memo_flag::USED;
     if verdict.permit {
         flags |= memo_flag::PERMIT;
@@ -192,10 +244,16 @@ fn remember(
     if may_report(table, verdict, cpu) {
         flags |= memo_flag::REPORTS;
     }
-    let mut addresses = source_1 >> 32 | destination_1 & 0xffff_ffff_0000_0000;
+    let mut leaves_by = 0;
+    if verdict.transit {
+        flags |= memo_flag::TRANSIT;
+        leaves_by = cpu.request.scalars[attribute::EGRESS_ZONE as usize] & 0xff;
+    }
+    let mut addresses = flow.source[1] >> 32 | flow.destination[1] & 0xffff_ffff_0000_0000;
     if cpu.packet.version == 6 {
-        let Some(whole) = maps::memo_v6_to_write(slot) else { return };
-        *whole = [source_0, source_1, destination_0, destination_1];
+        let whole = maps::memo_v6_to_write(slot)?;
+        [whole[0], whole[1]] = flow.source;
+        [whole[2], whole[3]] = flow.destination;
         flags |= memo_flag::V6;
         addresses = 0;
     }
@@ -203,18 +261,19 @@ fn remember(
         body: [w0, w1],
         mac: cpu.packet.mac,
         addresses,
-        tail: w2 as u32,
-        ports: ends as u32,
-        generation: active.generation as u32,
-        key: checked.key.entry.fingerprint(),
-        slot: checked.slot as u32,
+        tail,
+        ports: flow.source_port as u32 | (flow.destination_port as u32) << 16,
+        decided: Memo::decided(active.generation, leaves_by),
+        key,
+        slot: cpu.checked.slot as u32,
         rule: Memo::numbered(verdict.rule, verdict.reason),
         pending: Memo::numbered(verdict.pending, flags),
         slots: if slots < u8::MAX as u64 { slots as u8 } else { u8::MAX },
-        key_index: checked.key.index,
-        zone: zone as u8,
+        key_index,
+        zone,
         protocol: cpu.packet.flow.protocol,
     };
+    Some(())
 }
 
 /// Decides a packet without a label.
@@ -229,7 +288,7 @@ fn decide_bare(arrival: &Arrival, active: Active, table: Table, mut cpu: Cpu) ->
         decide::write_label(table, legacy, state::LEGACY, cpu);
     }
     if decide::forwards(table)
-        && let Some(zone) = route(arrival, active, table, cpu)
+        && let Lead::On(zone) = lead(arrival, active, table, cpu)
     {
         return forward::decide(zone, false, active, table, cpu);
     }

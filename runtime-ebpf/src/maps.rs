@@ -316,7 +316,7 @@ pub extern "C" fn govc_memo_away(mac: u64, home: u32) -> u32 {
 #[inline(always)]
 pub fn memo_to_write(mac: u64, active: Active, now: u64) -> Option<(u32, &'static mut Memo)> {
     let home = own(memo_hash(mac));
-    govc_move_on(mac, home, active.generation as u32, now);
+    govc_move_on(mac, home, Memo::decided(active.generation, 0), now);
     memo_at(home).map(|memo| (home, memo))
 }
 
@@ -334,10 +334,10 @@ pub fn memo_v6_to_write(slot: u32) -> Option<&'static mut AddressesV6> {
 /// not come any more. A global function for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn govc_move_on(mac: u64, home: u32, generation: u32, now: u64) -> u32 {
+pub extern "C" fn govc_move_on(mac: u64, home: u32, decided: u32, now: u64) -> u32 {
     let is_kept = |memo: &Memo| {
         memo.flags() & memo_flag::USED != 0
-            && memo.generation == generation
+            && memo.other_generation(decided) == 0
             && memo.is_young(now)
             && memo.mac != mac
     };
@@ -407,7 +407,9 @@ pub fn interface(ifindex: u32) -> Option<&'static Interface> {
 /// Zone of an interface under a generation.
 #[inline(always)]
 pub fn zone(interface: &Interface, active: Active) -> u32 {
-    (if active.buffer == 0 { interface.zones[0] } else { interface.zones[1] }) as u32
+    // Without a branch, which would double the states that the verifier has to look at.
+    // SAFETY: the index is below 2, the length of `zones`.
+    (unsafe { *interface.zones.get_unchecked((active.buffer & 1) as usize) }) as u32
 }
 
 /// Zone that a packet which leaves came in by, at the interface with this index; 0 when it was sent on this node, or

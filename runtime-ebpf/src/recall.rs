@@ -7,9 +7,10 @@
 use govc_abi::{
     flow::{Control, Interface, Packet, control_flag},
     image::rule,
+    key::KeyEntry,
     label::{
-        BLOCK_LEN, IHL_LABELLED, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD, V6_OPTION_LEN,
-        V6_OPTION_SKIP,
+        BLOCK_LEN, IHL_LABELLED, Label, PREFIX_V4, V6_HDR_EXT_LEN, V6_OPTION_DISCARD,
+        V6_OPTION_LEN, V6_OPTION_SKIP,
     },
     memory::{Memo, memo_flag},
     node::LEAF_NONE,
@@ -17,7 +18,7 @@ use govc_abi::{
 
 use crate::{
     decide::{self, Verdict},
-    maps::{self, Cpu, Table},
+    maps::{self, Active, Cpu, Table},
     packet::{
         ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, FIN, RST, SYN, TCP, V4_LEN, V6_LEN, has_ports, load,
     },
@@ -29,10 +30,124 @@ use crate::{
 #[inline(always)]
 pub fn is_kept(control: &Control, table: Table, verdict: &Verdict, packet: &Packet) -> bool {
     control.flags & control_flag::NO_MEMO == 0
-        && packet.syn | packet.fin | packet.reset | packet.shape == 0
-        && has_ports(packet.flow.protocol)
+        && is_established(packet)
         && (verdict.rule == LEAF_NONE
             || decide::rule_record(table, verdict.rule) & (rule::REJECT | rule::QUARANTINE) == 0)
+}
+
+/// Whether a packet is a whole one that neither opens nor ends a connection, of a protocol that has ports.
+#[inline(always)]
+fn is_established(packet: &Packet) -> bool {
+    packet.syn | packet.fin | packet.reset | packet.shape == 0 && has_ports(packet.flow.protocol)
+}
+
+/// What was decided before about the packet in `cpu`, which came in by `zone` and passes through, and the zone that
+/// it left by: both hooks ask that it meets. [`None`] for whatever has to be verified and decided.
+#[inline(always)]
+pub fn transit(zone: u32, active: Active, cpu: Cpu) -> Option<(Verdict, u32)> {
+    let found = govc_recall_transit(active.generation << 1 | active.buffer as u64, zone);
+    if found & FOUND == 0 { None } else { Some((Verdict::noted(cpu), found & 0xff)) }
+}
+
+/// Set in what [`govc_recall_transit`] answers when something is known; the zone is in the lower byte.
+const FOUND: u32 = 1 << 8;
+
+/// [`transit`], with the verdict in [`govc_abi::flow::CpuState::verdict`]; a global function, as
+/// [`decide::govc_walk`] is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn govc_recall_transit(active: u64, zone: u32) -> u32 {
+    let active = Active { generation: active >> 1, buffer: active as u32 & 1 };
+    recall_transit(zone, active).map_or(0, |leaves_by| FOUND | leaves_by)
+}
+
+#[inline(always)]
+fn recall_transit(zone: u32, active: Active) -> Option<u32> {
+    let cpu = maps::cpu()?;
+    let (control, _) = maps::control()?;
+    let (packet, slot) = (&cpu.packet, cpu.slot);
+    if !is_now(control, slot) || !is_established(packet) {
+        return None;
+    }
+    let (at, memo) = maps::memo(packet.mac)?;
+    // One after the other: all at once take more of the stack than there is.
+    if !is_of_flow(memo, at, packet)? || !is_of_label(memo, packet.mac, &cpu.label) {
+        return None;
+    }
+    let key = maps::key(maps::keys(active)?, memo.key_index);
+    if differs(memo, packet.flow.protocol, zone, active, key) != 0 || !is_good(memo, slot, key) {
+        return None;
+    }
+    memo.set_used(true);
+    decided(memo).note(cpu);
+    Some(memo.leaves_by())
+}
+
+/// Whether an entry is about a packet of this flow that passes through; its place is `at`.
+#[inline(always)]
+fn is_of_flow(memo: &Memo, at: u32, packet: &Packet) -> Option<bool> {
+    let flow = &packet.flow;
+    let ports = flow.source_port as u32 | (flow.destination_port as u32) << 16;
+    let kind = memo.flags() & KIND ^ memo_flag::TRANSIT;
+    let differs = if packet.version == 6 {
+        let known = maps::memo_v6(at)?;
+        known[0] ^ flow.source[0]
+            | known[1] ^ flow.source[1]
+            | known[2] ^ flow.destination[0]
+            | known[3] ^ flow.destination[1]
+            | (kind ^ memo_flag::V6) as u64
+    } else {
+        memo.addresses ^ (flow.source[1] >> 32 | flow.destination[1] & !0xffff_ffff) | kind as u64
+    };
+    Some(differs | (memo.ports ^ ports) as u64 == 0)
+}
+
+/// Whether an entry is about this label with this MAC.
+#[inline(always)]
+fn is_of_label(memo: &Memo, mac: u64, label: &Label) -> bool {
+    let (w0, w1, tail) = label.wire_words();
+    let differs = memo.body[0] ^ w0 | memo.body[1] ^ w1 | memo.mac ^ mac;
+    differs | (memo.tail ^ tail) as u64 == 0
+}
+
+/// Whether anything is remembered at all.
+#[inline(always)]
+fn is_now(control: &Control, slot: u64) -> bool {
+    const NOT_NOW: u32 = control_flag::NO_MEMO | control_flag::REPORT_PERMITS;
+    control.flags & NOT_NOW == 0 && slot >= control.slot_floor
+}
+
+/// Not 0 when an entry is about another protocol, zone, generation or key.
+#[inline(always)]
+fn differs(memo: &Memo, protocol: u8, zone: u32, active: Active, key: &KeyEntry) -> u64 {
+    memo.protocol as u64 ^ protocol as u64
+        | memo.other_generation(Memo::decided(active.generation, 0)) as u64
+        | memo.zone as u64 ^ zone as u64
+        | (memo.key ^ key.fingerprint()) as u64
+}
+
+/// Whether the label of an entry is good in a slot, as is the key that it was verified with, and nothing is to be
+/// reported.
+#[inline(always)]
+fn is_good(memo: &Memo, slot: u64, key: &KeyEntry) -> bool {
+    // The slot whole again, of which the entry has the lower half.
+    let age = (slot as u32).wrapping_sub(memo.slot) as i32;
+    let labelled_slot = slot.wrapping_sub(age as i64 as u64);
+    memo.is_young(slot)
+        && key.covers(labelled_slot)
+        && (memo.flags() & memo_flag::REPORTS == 0 || report::is_spent(memo.rule(), memo.reason()))
+}
+
+/// What an entry says.
+#[inline(always)]
+fn decided(memo: &Memo) -> Verdict {
+    Verdict {
+        permit: memo.flags() & memo_flag::PERMIT != 0,
+        reason: memo.reason(),
+        rule: memo.rule(),
+        pending: memo.pending(),
+        transit: memo.flags() & memo_flag::TRANSIT != 0,
+    }
 }
 
 /// A packet that was decided before.
@@ -48,13 +163,7 @@ impl Recalled {
     /// What was decided.
     #[inline(always)]
     pub fn verdict(&self) -> Verdict {
-        Verdict {
-            permit: self.memo.flags() & memo_flag::PERMIT != 0,
-            reason: self.memo.reason(),
-            rule: self.memo.rule(),
-            pending: self.memo.pending(),
-            transit: false,
-        }
+        Verdict { transit: false, ..decided(self.memo) }
     }
 
     /// Not 0 when packets decided so are reported while there is budget for events.
@@ -63,6 +172,9 @@ impl Recalled {
         self.memo.flags() & memo_flag::REPORTS
     }
 }
+
+/// Flags that tell entries apart which are about other packets.
+const KIND: u8 = memo_flag::V6 | memo_flag::TRANSIT;
 
 /// What there is about a packet that is like one of before.
 struct Found {
@@ -83,14 +195,9 @@ pub fn recall(
     slot: u64,
     place: &Place<'_>,
 ) -> Option<Recalled> {
-    const NOT_NOW: u32 = control_flag::NO_MEMO | control_flag::REPORT_PERMITS;
-    let (control, active) = (place.control, place.active);
+    let active = place.active;
     let l2_len = interface.l2_len as usize;
-    if control.flags & NOT_NOW != 0
-        || slot < control.slot_floor
-        || l2_len > ETH_LEN
-        || data + ETH_LEN > end
-    {
+    if !is_now(place.control, slot) || l2_len > ETH_LEN || data + ETH_LEN > end {
         return None;
     }
     // SAFETY: 14 bytes are there.
@@ -115,21 +222,11 @@ pub fn recall(
     } else {
         return None;
     };
-    let Found { memo, differs, version, protocol } = found;
+    let Found { memo, differs: found_differs, version, protocol } = found;
     let key = maps::key(maps::keys(active)?, memo.key_index);
     let zone = maps::zone(interface, active);
-    let differs = differs
-        | memo.protocol as u64 ^ protocol as u64
-        | (memo.generation ^ active.generation as u32) as u64
-        | memo.zone as u64 ^ zone as u64
-        | (memo.key ^ key.fingerprint()) as u64;
-    // The slot whole again, of which the entry has the lower half.
-    let age = (slot as u32).wrapping_sub(memo.slot) as i32;
-    let labelled_slot = slot.wrapping_sub(age as i64 as u64);
-    if differs != 0 || !memo.is_young(slot) || !key.covers(labelled_slot) {
-        return None;
-    }
-    if memo.flags() & memo_flag::REPORTS != 0 && !report::is_spent(memo.rule(), memo.reason()) {
+    let differs = found_differs | differs(memo, protocol, zone, active, key);
+    if differs != 0 || !is_good(memo, slot, key) {
         return None;
     }
     memo.set_used(true);
@@ -166,8 +263,8 @@ fn recall_v4(ip: usize, end: usize, len: u32) -> Option<Found> {
     let ports = established(ip + HEADER_LEN, end, protocol)?;
     // SAFETY: 56 bytes are there.
     let (_, memo, differs) = unsafe { compare(ip + V4_LEN + 4, ports)? };
-    let is_v6 = memo.flags() & memo_flag::V6;
-    let differs = differs | memo.addresses ^ addresses | is_v6 as u64;
+    let flags = memo.flags() & KIND;
+    let differs = differs | memo.addresses ^ addresses | flags as u64;
     Some(Found { memo, differs, version: 4, protocol })
 }
 
@@ -199,13 +296,13 @@ fn recall_v6(ip: usize, end: usize, len: u32) -> Option<Found> {
     // SAFETY: likewise.
     let (slot, memo, differs) = unsafe { compare(ip + V6_LEN + 4, ports)? };
     let known = maps::memo_v6(slot)?;
-    let is_v6 = memo.flags() & memo_flag::V6;
+    let flags = memo.flags() & KIND;
     let differs = differs
         | known[0] ^ addresses[0]
         | known[1] ^ addresses[1]
         | known[2] ^ addresses[2]
         | known[3] ^ addresses[3]
-        | (is_v6 ^ memo_flag::V6) as u64;
+        | (flags ^ memo_flag::V6) as u64;
     Some(Found { memo, differs, version: 6, protocol })
 }
 

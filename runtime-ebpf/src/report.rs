@@ -139,9 +139,9 @@ pub extern "C" fn govc_event_left(kind: u32, take: u32) -> u32 {
     let Some((control, _)) = maps::control() else { return 0 };
     let cpu = &mut *cpu;
     let rate = control.event_rate as u64;
-    let (every_ns, budget) =
-        if rate < RATE_OF_TENTHS { (10 * REFILL_NS, rate) } else { (REFILL_NS, rate / 10) };
+    let every_ns = if rate < RATE_OF_TENTHS { 10 * REFILL_NS } else { REFILL_NS };
     if cpu.coarse_ns.wrapping_sub(cpu.refilled_ns) >= every_ns {
+        let budget = if rate < RATE_OF_TENTHS { rate } else { rate / 10 };
         cpu.refilled_ns = cpu.coarse_ns;
         cpu.event_budget = budget;
         cpu.event_share = budget / EVENT_SHARES as u64;

@@ -75,7 +75,7 @@ pub fn govc_ingress(ctx: TcContext) -> i32 {
                 Verdict::deny(reason)
             } else {
                 let arrival = Arrival { context: skb.cast(), ifindex: place.ifindex, zone, slot };
-                ingress::decide(&arrival, control, active, table, cpu)
+                ingress::decide(&arrival, active, table, cpu)
             };
             let bare = !verdict.permit || verdict.transit || cpu.packet.labelled == 0;
             let done = bare || take_off(skb, interface.l2_len, cpu);

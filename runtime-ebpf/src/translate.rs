@@ -121,9 +121,9 @@ pub extern "C" fn govc_translate(buffer: u32, number: u32, slot: u64, answers: u
     let label = label.with_grant(grant);
     cpu.translated = label;
     let key = authority::epoch_key(keys, domain, epoch, slot);
-    match key.and_then(|key| key.of_sender(&label)) {
+    match key.and_then(|key| key.of_sender(&cpu.translated)) {
         Ok([k0, k1]) => {
-            cpu.packet.mac = mac::mac(k0, k1, &label, &cpu.packet.flow);
+            cpu.packet.mac = mac::mac(k0, k1, &cpu.translated, &cpu.packet.flow);
             BECOMES
         }
         Err(reason) => reason as u32,

@@ -83,7 +83,7 @@ pub fn govc_xdp(ctx: XdpContext) -> u32 {
                 Verdict::deny(reason)
             } else {
                 let arrival = Arrival { context: xdp.cast(), ifindex, zone, slot };
-                ingress::decide(&arrival, control, active, table, cpu)
+                ingress::decide(&arrival, active, table, cpu)
             };
             let (version, protocol) = (cpu.packet.version, cpu.packet.flow.protocol);
             let bare = !verdict.permit || verdict.transit || cpu.packet.labelled == 0;

@@ -67,6 +67,8 @@ pub struct Kernel {
     ring: KeyRing,
     keys: Vec<DomainKeys>,
     ifindex: u32,
+    /// Where leaving packets have come in; 0 for those that were sent here.
+    entered: u32,
     programs: Programs,
     events: Events,
 }
@@ -118,6 +120,17 @@ pub fn stay_on_one_cpu() {
 impl Kernel {
     /// Puts an image in force.
     pub fn new(image: &Image) -> Self {
+        Self::at_devices(image, &["eth0"])
+    }
+
+    /// Puts an image in force on a router with the devices `eth0` to `eth2`, and the loopback interface.
+    pub fn routing(image: &Image) -> Self {
+        let kernel = Self::at_devices(image, &["eth0", "eth1", "eth2"]);
+        kernel.namespace.enable_forwarding().expect("forwarding");
+        kernel
+    }
+
+    fn at_devices(image: &Image, devices: &[&str]) -> Self {
         let id = format!("test-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let place = Place::new(Path::new(BPFFS), &id);
         let ring = KeyRing::new(std::env::temp_dir().join(format!("govc-{id}")));
@@ -127,20 +140,23 @@ impl Kernel {
         }
         let namespace = Namespace::create("subject").expect("namespace");
         let peer = Namespace::create("peer").expect("namespace");
-        for quiet in [&namespace, &peer] {
+        for quiet in [&namespace, &peer].into_iter().filter(|_| devices.len() == 1) {
             // Events are to tell about the packets of the test, not about the stack's own.
             let off = || std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
             quiet.run(off).expect("IPv6 is turned off");
         }
-        veth(&namespace, "eth0", &peer, "eth0", None).expect("veth");
+        for device in devices {
+            veth(&namespace, device, &peer, device, None).expect("veth");
+        }
         let ifindex = namespace.ifindex("eth0").expect("ifindex");
-        apply(&namespace, &place, &ring, (image, None), &["eth0", "lo"]);
+        apply(&namespace, &place, &ring, (image, None), &[devices, &["lo"]].concat());
         status::report_permits(&place, true).expect("flag");
         status::set_event_rate(&place, u32::MAX).expect("rate");
         let programs = Programs::open(&place);
         let events = Events::open(&place).expect("events");
         let keys = ring.list().expect("keys");
-        Self { namespace, _peer: peer, place, ring, keys, ifindex, programs, events }
+        let entered = 0;
+        Self { namespace, _peer: peer, place, ring, keys, ifindex, entered, programs, events }
     }
 
     /// Puts another image in force.
@@ -242,6 +258,16 @@ impl Kernel {
         self.ifindex = self.namespace.ifindex(device).expect("ifindex");
     }
 
+    /// Packets that leave have come in at another device from now on.
+    pub fn from(&mut self, device: &str) {
+        self.entered = self.namespace.ifindex(device).expect("ifindex");
+    }
+
+    /// Packets that leave were sent here from now on.
+    pub fn from_here(&mut self) {
+        self.entered = 0;
+    }
+
     /// Whether the sum of a whole packet that a device has made is right for what the tcx hook lets arrive of
     /// it, as the kernel finds; [`None`] for kernels that do not look (before 6.11).
     pub fn sum_holds(&self, frame: &[u8]) -> Option<bool> {
@@ -295,6 +321,10 @@ impl Kernel {
         let mut context = [0_u8; 192];
         // `ifindex` of struct __sk_buff.
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
+        if hook == Hook::Egress {
+            // `ingress_ifindex`.
+            context[36..40].copy_from_slice(&self.entered.to_ne_bytes());
+        }
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);

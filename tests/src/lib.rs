@@ -16,6 +16,8 @@ pub mod policies;
 pub mod random;
 pub mod reference;
 #[cfg(feature = "kernel")]
+pub mod remembered;
+#[cfg(feature = "kernel")]
 pub mod replay;
 pub mod requests;
 #[cfg(feature = "kernel")]
