@@ -354,6 +354,10 @@ pub struct CpuState {
     pub origin: u64,
     /// What its socket has declared; 0 for nothing.
     pub declared: u64,
+    /// What [`crate::memory::Arrivals`] had for its flow before the flow table was asked.
+    pub arrival: u64,
+    /// Flows that have come in.
+    pub arrived: u64,
     /// How many of [`Self::event_share`] were, by kind.
     pub event_shares: [u32; EVENT_SHARES],
     /// How the packet under decision passes this node.
@@ -401,7 +405,7 @@ const _: () = {
     assert!(size_of::<Packet>() == 120);
     assert!(
         size_of::<CpuState>()
-            == 152
+            == 168
                 + 4 * EVENT_SHARES
                 + 112
                 + 24

@@ -176,8 +176,9 @@ pub const fn memo_hash(mac: u64) -> u32 {
 /// last is why flows of which both ends speak are remembered, and replies, no longer than for the slot
 /// in which the table has heard of them. One that nothing has answered may be pushed out of the table by others,
 /// and comes back with its next packet: it is remembered for a [`moment`], unless the table has to hear of that
-/// packet, as it has to of TCP's. All else is compared, so a hit is exact. Packets that open or end
-/// a connection and ICMP are not remembered.
+/// packet, as it has to of TCP's. What leaves becomes a reply when the other end opens the same flow: see
+/// [`Arrivals`]. All else is compared, so a hit is exact. Packets that open or end a connection and ICMP
+/// are not remembered.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Stamped {
@@ -185,10 +186,12 @@ pub struct Stamped {
     pub addresses: [u64; 4],
     /// As [`stamped_ends`] gives it.
     pub ends: u64,
-    /// The generation that decided; 0 in an empty entry.
-    pub generation: u64,
-    /// The slot of the label, counted from the Unix epoch.
-    pub slot: u64,
+    /// What [`Arrivals`] had for the flow before it was decided.
+    pub arrival: u64,
+    /// The generation that decided, modulo 2^32.
+    pub generation: u32,
+    /// The slot of the label, counted from the Unix epoch, likewise.
+    pub slot: u32,
     /// What the socket has declared; 0 for nothing.
     pub declared: u64,
     /// As [`stamped_origin`] gives it.
@@ -215,6 +218,32 @@ pub struct Stamped {
     pub reports: u8,
     /// The [`moment`] that it is good for; 0 when it is good for all of the slot.
     pub moment: u8,
+}
+
+/// The last flow that came in, by [`arrivals_slot`] of its ends, as an [`arrival`]; 0 for none. As long as it is the same
+/// one, nothing has come in that packets leaving the other way would answer.
+pub type Arrivals = [u64; 1 << ARRIVALS_SHIFT];
+
+/// 16 KiB: they fit the cache, and a flood leaves most of them alone for a while.
+const ARRIVALS_SHIFT: u32 = 11;
+
+/// The name of a flow that came in, as the `number`th on a CPU: no other has the same. Counting flows would take an
+/// instruction that locks.
+#[inline(always)]
+#[must_use]
+pub const fn arrival(cpu: u32, number: u64) -> u64 {
+    number << 16 | cpu as u64 & 0xffff
+}
+
+/// Where [`Arrivals`] has flows between these ends, whichever is the source.
+#[inline(always)]
+#[must_use]
+pub const fn arrivals_slot(addresses: [u64; 4], ports: u32, protocol: u8) -> usize {
+    let [a, b, c, d] = addresses;
+    let ends = (ports ^ ports >> 16) as u16 as u64 | (protocol as u64) << 16;
+    let mixed = (a ^ c ^ (b ^ d).rotate_left(29) ^ ends.rotate_left(13))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> (u64::BITS - ARRIVALS_SHIFT)) as usize
 }
 
 /// How long a [`moment`] is: `1 << MOMENT_SHIFT` nanoseconds, 67 milliseconds.

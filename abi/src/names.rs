@@ -45,12 +45,14 @@ pub mod map {
     pub const MEMO_V6: &str = "MEMO_V6";
     /// `Array<Stamped>`, likewise.
     pub const STAMPED: &str = "STAMPED";
+    /// `Array<Arrivals, 1>`.
+    pub const ARRIVALS: &str = "ARRIVALS";
     /// `SkStorage<Declared>`: what sockets have declared.
     pub const SOCKETS: &str = "SOCKETS";
     /// `Array<u32, 1>`: 1 once a socket has.
     pub const DECLARED: &str = "DECLARED";
     /// All that the object knows.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
         CONTROL,
         TABLES,
         COUNTERS,
@@ -68,6 +70,7 @@ pub mod map {
         MEMO,
         MEMO_V6,
         STAMPED,
+        ARRIVALS,
         SOCKETS,
         DECLARED,
     ];

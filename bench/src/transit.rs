@@ -181,8 +181,8 @@ fn section_of_passing(rows: Vec<Vec<String>>) -> Section {
         notes: vec![format!(
             "Nanoseconds for each labelled IPv4 frame that arrives at a loopback device, is \
              routed and leaves by a veth to a namespace that drops it; over that, what {} rules \
-             `on forward` take at tcx. Each frame is verified and decided twice, where it comes in \
-             and where it leaves, without anything being remembered, and keeps its label.",
+             `on forward` take at tcx. Each frame meets two hooks, where it comes in and where it \
+             leaves, which share what is remembered of its label, and keeps its label.",
             grouped(RULES)
         )],
         head: strings(["frames", "ns"]),

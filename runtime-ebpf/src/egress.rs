@@ -132,6 +132,8 @@ pub fn decide(
     if !bare && let Err(reason) = authority::granted(active.buffer, domain, cpu.label.grant()) {
         return (Verdict::deny(reason), Carriage::Bare);
     }
+    // Before the table is asked: what comes in meanwhile is news.
+    cpu.arrival = flows::last_arrival(&cpu.packet.flow);
     let answered = flows::reply(hook::EGRESS, bare, active, cpu);
     let (verdict, flags) = match answered {
         Some(verdict) => (verdict, FLAG_REPLY),

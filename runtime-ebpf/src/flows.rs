@@ -5,6 +5,7 @@ use govc_abi::{
     attribute::{self, OBJECT, SUBJECT, TIME},
     event::hook,
     flow::{FlowKey, FlowState, Packet, flow_slots, phase},
+    mac::Flow,
     node::LEAF_NONE,
     reason,
 };
@@ -410,11 +411,15 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
         let same = state.generation == era && state.rule == rule && state.bare == bare;
         let same = same && state.grant == cpu.label.grant() && asks_the_same(state, cpu);
         if same && (lasting || next == phase::OPENED) {
+            let was_fresh = is_fresh(state, &key, cpu);
             if state.seen != seen {
                 state.seen = seen;
             }
             if state.phase != next {
                 state.phase = next;
+            }
+            if !was_fresh {
+                note_arrival(hook, cpu);
             }
             let news = if next == phase::ESTABLISHED { News::NextSlot } else { unanswered(&key) };
             return news as u32;
@@ -431,14 +436,40 @@ pub extern "C" fn govc_flow_remember(hook: u32, era: u64, rule: u32, kind: u32) 
     cpu.flow.declared = if key.hook == hook::EGRESS { cpu.declared } else { 0 };
     cpu.flow.way = cpu.way;
     cpu.flow.request = cpu.request;
+    let mut news = News::Always;
     if lasting || next != phase::OPENED {
         establish(&key, cpu);
     } else {
         // Likewise.
         let _ = OPENINGS.insert(&key, &cpu.flow, BPF_ANY as u64);
-        return unanswered(&key) as u32;
+        news = unanswered(&key);
     }
-    News::Always as u32
+    note_arrival(hook, cpu);
+    news as u32
+}
+
+/// Tells whoever remembers packets of the other direction that these may be replies from now on.
+#[inline(always)]
+fn note_arrival(hook: u32, cpu: Cpu) {
+    if hook as u8 == hook::INGRESS {
+        let flow = &cpu.packet.flow;
+        let (addresses, ports) = ends(flow);
+        maps::note_arrival(addresses, ports, flow.protocol, cpu);
+    }
+}
+
+/// The last flow that came in of what may be this flow, or the one that it answers.
+#[inline(always)]
+pub fn last_arrival(flow: &Flow) -> u64 {
+    let (addresses, ports) = ends(flow);
+    maps::last_arrival(addresses, ports, flow.protocol)
+}
+
+/// Addresses and ports, the source's first.
+#[inline(always)]
+pub fn ends(flow: &Flow) -> ([u64; 4], u32) {
+    let addresses = [flow.source[0], flow.source[1], flow.destination[0], flow.destination[1]];
+    (addresses, flow.source_port as u32 | (flow.destination_port as u32) << 16)
 }
 
 /// The news of further packets of a flow that nothing has answered yet.

@@ -19,8 +19,8 @@ use govc_abi::{
     key::{KeyEntry, KeyTable},
     limits,
     memory::{
-        AddressesV6, MEMO_WAYS, Memo, Stamped, memo_flag, memo_hash, memo_way, memory_slot,
-        stamped_hash,
+        AddressesV6, Arrivals, MEMO_WAYS, Memo, Stamped, arrival, arrivals_slot, memo_flag,
+        memo_hash, memo_way, memory_slot, stamped_hash,
     },
     walk::{Classes, Tables},
 };
@@ -59,6 +59,8 @@ static MEMO: Array<Memo, 1, MMAPABLE> = Array::new();
 static MEMO_V6: Array<AddressesV6, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static STAMPED: Array<Stamped, 1, MMAPABLE> = Array::new();
+#[btf_map]
+static ARRIVALS: Array<Arrivals, 1> = Array::new();
 #[btf_map]
 static PATTERNS: Array<Patterns, 2, MMAPABLE> = Array::new();
 #[btf_map]
@@ -380,6 +382,25 @@ pub extern "C" fn govc_move_on(mac: u64, home: u32, decided: u32, now: u64) -> u
 pub fn stamped(addresses: [u64; 4], ends: u64) -> Option<&'static mut Stamped> {
     // SAFETY: likewise.
     STAMPED.get_ptr_mut(own(stamped_hash(addresses, ends))).map(|stamped| unsafe { &mut *stamped })
+}
+
+/// The last flow that came in of what may be flows between these ends.
+#[inline(always)]
+pub fn last_arrival(addresses: [u64; 4], ports: u32, protocol: u8) -> u64 {
+    ARRIVALS.get(0).map_or(0, |arrivals| arrivals[arrivals_slot(addresses, ports, protocol)])
+}
+
+/// Tells of one that the flow table knows by now.
+#[inline(always)]
+pub fn note_arrival(addresses: [u64; 4], ports: u32, protocol: u8, mut cpu: Cpu) {
+    let Some(arrivals) = ARRIVALS.get_ptr_mut(0) else { return };
+    cpu.arrived = cpu.arrived.wrapping_add(1);
+    // SAFETY: no arguments, no side effects.
+    let number = unsafe { bpf_get_smp_processor_id() };
+    // SAFETY: the entry is as long as all slots are. CPUs may write one at a time, and no two write the same.
+    unsafe {
+        (*arrivals)[arrivals_slot(addresses, ports, protocol)] = arrival(number, cpu.arrived)
+    };
 }
 
 /// This CPU's entry for a hash.

@@ -17,7 +17,7 @@ use crate::{
     authority::EpochKey,
     decide::Verdict,
     declare, egress,
-    flows::News,
+    flows::{self, News},
     maps::{self, Active, Cpu, Table},
     packet::{ETH_LEN, ETHERTYPE_V4, ETHERTYPE_V6, TCP, V4_LEN, V6_LEN, load},
     recall,
@@ -79,14 +79,14 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
         | stamped.addresses[2] ^ seen.addresses[2]
         | stamped.addresses[3] ^ seen.addresses[3]
         | stamped.ends ^ seen.ends
-        | stamped.generation ^ active.generation
-        | stamped.slot ^ cpu.slot
+        | stamped.arrival ^ seen.last_arrival()
+        | (stamped.generation ^ active.generation as u32 | stamped.slot ^ cpu.slot as u32) as u64
         | stamped.declared ^ cpu.declared
         | stamped.origin ^ cpu.origin
         | stamped.key[0] ^ key.k0
         | stamped.key[1] ^ key.k1;
     let is_over = stamped.moment != 0 && stamped.moment != moment(cpu.coarse_ns);
-    if differs != 0 || is_over || !key.covers(stamped.slot) {
+    if differs != 0 || is_over || !key.covers(cpu.slot) {
         return done::NOTHING;
     }
     let coarse_ns = cpu.coarse_ns;
@@ -115,6 +115,13 @@ struct Seen {
     version: u8,
     /// Length of the headers up to the payload, bytes.
     headers_len: u32,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn last_arrival(&self) -> u64 {
+        maps::last_arrival(self.addresses, self.ends as u32, (self.ends >> 32) as u8)
+    }
 }
 
 /// Reads what identifies a flow that may have been labelled.
@@ -212,15 +219,15 @@ pub fn remember(
     if hides || !recall::is_kept(control, table, verdict, &cpu.packet) {
         return;
     }
-    let addresses = [flow.source[0], flow.source[1], flow.destination[0], flow.destination[1]];
-    let ports = flow.source_port as u32 | (flow.destination_port as u32) << 16;
+    let (addresses, ports) = flows::ends(flow);
     let ends = stamped_ends(ports, flow.protocol, cpu.packet.version);
     let Some(stamped) = maps::stamped(addresses, ends) else { return };
     *stamped = Stamped {
         addresses,
         ends,
-        generation: active.generation,
-        slot,
+        arrival: cpu.arrival,
+        generation: active.generation as u32,
+        slot: slot as u32,
         declared: cpu.declared,
         origin: cpu.origin,
         key: [key.entry.k0, key.entry.k1],

@@ -488,6 +488,32 @@ fn labels_of_unanswered_flows_are_remembered_for_a_moment() {
 }
 
 #[test]
+fn what_the_other_end_opens_is_answered_at_once() {
+    if !kernel_available() {
+        return;
+    }
+    let compiled = both_ways(BOTH_WAYS);
+    let mut kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let verifier = kernel.verifier(7);
+    let label = api_label(&compiled, &verifier, 4);
+    for v6 in [false, true] {
+        let [asks, _, theirs] = asking(v6, [Transport::Udp; 3], 443);
+        let [asks, theirs] = [asks.frame(), theirs.labelled(&label, verifier.key)];
+        let is_reply = |kernel: &mut Kernel| {
+            let answer = kernel.ask(Hook::Egress, &asks);
+            frame::label_of(&answer.frame).0.flags() & FLAG_REPLY != 0
+        };
+        await_slot();
+        // However fast: the last of these finds what the one before it left behind.
+        assert!((0..3).all(|_| !is_reply(&mut kernel)), "v6 {v6}");
+        assert!(kernel.ask(Hook::Ingress, &theirs).permit, "v6 {v6}");
+        assert!((0..3).all(|_| is_reply(&mut kernel)), "v6 {v6}");
+    }
+}
+
+#[test]
 fn an_unanswered_flow_that_others_pushed_out_is_back_in_a_moment() {
     if !kernel_available() {
         return;
