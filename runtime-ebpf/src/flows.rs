@@ -198,7 +198,11 @@ fn opening(key: &FlowKey) -> Option<&'static mut FlowState> {
 fn fresh(key: &FlowKey, cpu: Cpu) -> Option<&'static mut FlowState> {
     let state = match established(key) {
         Some(state) => Some(state),
-        None => opening(key),
+        // Another CPU may have moved it in between.
+        None => match opening(key) {
+            Some(state) => Some(state),
+            None => established(key),
+        },
     };
     state.filter(|state| is_fresh(state, key, cpu))
 }
@@ -232,6 +236,9 @@ pub extern "C" fn govc_flow_continue(hook: u32) -> u32 {
         state.seen = cpu.slot as u32;
         if ends {
             state.phase = phase::CLOSING;
+        } else if state.phase == phase::OPENED {
+            // Opened again over the same ports. What its sender says next may be remembered.
+            state.phase = phase::ESTABLISHED;
         }
         return 0;
     }

@@ -216,7 +216,7 @@ fn keep(active: Active, verdict: &Verdict, zone: u8) -> Option<()> {
     let cpu = maps::cpu()?;
     let (control, _) = maps::control()?;
     let table = Table::of(active)?;
-    if !recall::is_kept(control, table, verdict, &cpu.packet) {
+    if !recall::is_kept(control, table, verdict, cpu) {
         return None;
     }
     let key_index = cpu.checked.key_index as u8;

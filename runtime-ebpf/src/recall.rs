@@ -14,6 +14,7 @@ use govc_abi::{
     },
     memory::{Memo, memo_flag},
     node::LEAF_NONE,
+    reason,
 };
 
 use crate::{
@@ -28,11 +29,17 @@ use crate::{
 /// Whether what was decided about a packet is remembered: [`recall`] and [`crate::restamp`] look for
 /// whole packets that neither open nor end a connection. What is more than let through or dropped takes the long way.
 #[inline(always)]
-pub fn is_kept(control: &Control, table: Table, verdict: &Verdict, packet: &Packet) -> bool {
-    control.flags & control_flag::NO_MEMO == 0
-        && is_established(packet)
-        && (verdict.rule == LEAF_NONE
-            || decide::rule_record(table, verdict.rule) & (rule::REJECT | rule::QUARANTINE) == 0)
+pub fn is_kept(control: &Control, table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
+    if control.flags & control_flag::NO_MEMO != 0 || !is_established(&cpu.packet) {
+        return false;
+    }
+    if verdict.rule == LEAF_NONE {
+        return true;
+    }
+    let record = decide::rule_record(table, verdict.rule);
+    // An entry does not tell those that are reported now and then from those whose label asks for each.
+    let samples = record >> rule::SAMPLING_SHIFT > 1;
+    record & (rule::REJECT | rule::QUARANTINE) == 0 && !(samples && report::is_traced(cpu))
 }
 
 /// Whether a packet is a whole one that neither opens nor ends a connection, of a protocol that has ports.
@@ -233,12 +240,13 @@ pub fn recall(
     Some(Recalled { memo, version, protocol })
 }
 
-/// Counts a packet and, where `reports` is not 0 and it would have been reported, the lost event.
+/// Counts a packet and, where `reports` is not 0 or nothing could be done with it, the lost event that it would
+/// have been.
 #[inline(always)]
-pub fn tell(reports: u8, verdict: &Verdict, place: &Place<'_>, mut cpu: Cpu) {
+pub fn tell(reports: u8, verdict: &Verdict, place: &Place<'_>, cpu: Cpu) {
     report::count_verdict(place, verdict);
-    if reports != 0 {
-        cpu.events_lost_rate += 1;
+    if reports != 0 || verdict.reason == reason::HELPER_FAILED {
+        report::lose(verdict, place.active, cpu);
     }
 }
 

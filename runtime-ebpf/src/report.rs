@@ -83,8 +83,31 @@ pub fn may_report(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
 /// Whether the label asks for an event, or a rule that only observes would say otherwise.
 #[inline(always)]
 fn is_asked_for(verdict: &Verdict, cpu: Cpu) -> bool {
-    let trace = cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0;
-    verdict.pending != LEAF_NONE || trace
+    verdict.pending != LEAF_NONE || is_traced(cpu)
+}
+
+/// Whether the label asks for an event.
+#[inline(always)]
+pub fn is_traced(cpu: Cpu) -> bool {
+    cpu.packet.labelled != 0 && cpu.label.flags() & FLAG_TRACE != 0
+}
+
+/// Whether a packet, of those that its rule reports now and then, is one that is to be reported.
+#[inline(always)]
+fn is_sampled(table: Table, rule: u32) -> bool {
+    let of = rule_record(table, rule) >> rule::SAMPLING_SHIFT;
+    // SAFETY: no arguments, no side effects but on the generator.
+    of < 2 || unsafe { bpf_get_prandom_u32() } % of == 0
+}
+
+/// Counts the event that a remembered packet, which may be reported, would have been.
+#[inline(always)]
+pub fn lose(verdict: &Verdict, active: Active, mut cpu: Cpu) {
+    let Some(table) = Table::of(active) else { return };
+    if verdict.rule == LEAF_NONE || verdict.pending != LEAF_NONE || is_sampled(table, verdict.rule)
+    {
+        cpu.events_lost_rate += 1;
+    }
 }
 
 /// Whether this packet is to be reported. A rule that is sampled says so of denials too.
@@ -96,9 +119,7 @@ fn reports(table: Table, verdict: &Verdict, cpu: Cpu) -> bool {
     if verdict.rule == LEAF_NONE || is_asked_for(verdict, cpu) {
         return true;
     }
-    let of = rule_record(table, verdict.rule) >> rule::SAMPLING_SHIFT;
-    // SAFETY: no arguments, no side effects but on the generator.
-    of < 2 || unsafe { bpf_get_prandom_u32() } % of == 0
+    is_sampled(table, verdict.rule)
 }
 
 /// The cgroup of the socket that has sent a packet: asked only for packets that are told of.

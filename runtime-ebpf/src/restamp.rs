@@ -11,6 +11,7 @@ use govc_abi::{
     label::{BLOCK_LEN, Label},
     mac::{is_v4_mapped, v4_mapped},
     memory::{Stamped, moment, stamped_ends, stamped_origin},
+    reason,
 };
 
 use crate::{
@@ -100,10 +101,14 @@ pub extern "C" fn govc_restamp(skb: *mut __sk_buff, active: u64, zone: u32, link
     let Some(cut) = Cut::with(skb, l2_len as u32, room, is_tcp, seen.headers_len) else {
         return done::NOTHING;
     };
-    let Stamped { head, mid, tail, mac, rule, pending, reason, reports, .. } = *stamped;
+    let Stamped { head, mid, tail, mac, rule, pending, reason: why, reports, .. } = *stamped;
     let label = Label { head, mid, tail, pad: 0 };
     let put_in = put_in(skb, l2_len, seen.version, cut, &label, mac);
-    let verdict = Verdict { pending, ..Verdict::permit(reason, rule) }.carried_out(put_in.is_ok());
+    if put_in == Err(reason::NO_ROOM) {
+        // It is as it was, and its sender may have to be told.
+        return done::NOTHING;
+    }
+    let verdict = Verdict { pending, ..Verdict::permit(why, rule) }.carried_out(put_in.is_ok());
     recall::tell(reports, &verdict, &place, cpu);
     if verdict.permit { done::LABELLED } else { done::DROPPED }
 }
@@ -216,7 +221,7 @@ pub fn remember(
     let flow = &cpu.packet.flow;
     // Another packet of the flow may be a tunnel that a workload has built, which only who computes sees.
     let hides = tunnel::are_due(table) && tunnel::leads_here(flow);
-    if hides || !recall::is_kept(control, table, verdict, &cpu.packet) {
+    if hides || !recall::is_kept(control, table, verdict, cpu) {
         return;
     }
     let (addresses, ports) = flows::ends(flow);

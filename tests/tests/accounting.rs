@@ -10,10 +10,12 @@ use std::{
 use govc_abi::limits::EVENT_RATE_DEFAULT;
 use govc_loader::status;
 use govc_tests::{
+    compile,
     kernel::{Kernel, stay_on_one_cpu},
     kernel_available,
-    ledger::{ACK, compiled, spec},
+    ledger::{ACK, LEDGER, api_label, compiled, spec},
     node::wait_until,
+    policies::VOCABULARY,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -153,4 +155,27 @@ fn a_flood_hides_no_other_reason() {
         assert_eq!(after.delivered - between.delivered, 1);
         assert_eq!(after.lost_rate, between.lost_rate);
     }
+}
+
+#[test]
+fn of_remembered_packets_a_sampled_rule_loses_no_more_than_it_samples() {
+    if !kernel_available() {
+        return;
+    }
+    const PACKETS: u32 = 100_000;
+    let text = LEDGER.replace("permit read {", "deny read { log 1 in 100");
+    let compiled = compile(&[("ledger.gov", &text), ("vocabulary.gov", VOCABULARY)]);
+    let kernel = Kernel::new(&compiled.image);
+    stay_on_one_cpu();
+    kernel.silence();
+    let verifier = kernel.verifier(7);
+    let label = api_label(&compiled, &verifier, 4);
+    let frame = spec(false, ACK).labelled(&label, verifier.key);
+    let before = status::event_count(&kernel.place).unwrap();
+    kernel.repeat(&frame, PACKETS);
+    let after = status::event_count(&kernel.place).unwrap();
+    assert_eq!(after.delivered, before.delivered);
+    // Thirty times the root of the thousand away from it is not chance.
+    let lost = after.lost_rate - before.lost_rate;
+    assert!((50..=1950).contains(&lost), "{lost}");
 }

@@ -14,6 +14,7 @@ use govc_tests::{
     lab::{BOTH_VERSIONS, Lab, READ},
     node::{DENIED_WAIT, PATIENCE, Tap, address, protocol, tcp_listener, udp_socket},
 };
+use rustix::net::{self, AddressFamily, SocketType};
 
 /// Ports that SYNs come from: none that the stack gives to connections.
 const SYN_PORTS: Range<u16> = 1024..32_000;
@@ -178,4 +179,52 @@ fn flows_are_forgotten_in_time() {
     say(&mut server, &mut client);
     wait(244);
     assert!(is_cut(&mut server, &mut client));
+}
+
+/// A's connection to B from a port of A's that the next one may have at once.
+fn connection_from(lab: &Lab, listener: &TcpListener, port: u16) -> [TcpStream; 2] {
+    let to = listener.local_addr().unwrap();
+    let from = SocketAddr::new(address(1, 2, to.is_ipv6()), port);
+    let client = lab.a.namespace.run(|| {
+        let family = if to.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let socket = net::socket(family, SocketType::STREAM, None).unwrap();
+        net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        // Closing resets the connection, and leaves nothing behind.
+        net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+        net::bind(&socket, &from).unwrap();
+        net::connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    });
+    let (server, _) = listener.accept().unwrap();
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    [client, server]
+}
+
+#[test]
+fn a_port_that_is_used_again_at_once_is_remembered_for_as_long() {
+    if !kernel_available() {
+        return;
+    }
+    let lab = Lab::governed();
+    for v6 in BOTH_VERSIONS {
+        let listener = tcp_listener(&lab.b.namespace, SocketAddr::new(address(2, 2, v6), READ));
+        for _ in 0..2 {
+            let [mut client, mut server] = connection_from(&lab, &listener, OWN_PORT);
+            say(&mut client, &mut server);
+            say(&mut server, &mut client);
+            say(&mut client, &mut server);
+            drop(client);
+            // The reset has arrived.
+            assert!(server.read(&mut [0; 4]).is_err());
+        }
+        let [mut client, mut server] = connection_from(&lab, &listener, OWN_PORT);
+        say(&mut client, &mut server);
+        for node in [&lab.a, &lab.b] {
+            node.wait_as_if(Duration::from_secs(400));
+        }
+        say(&mut server, &mut client);
+    }
 }
