@@ -390,10 +390,12 @@ pub struct CpuState {
 pub struct Checked {
     /// Its slot, counted from the Unix epoch.
     pub slot: u64,
+    /// [`crate::key::fingerprint`] of the key that it is to be verified with.
+    pub key: u32,
     /// Slots that it is good for after its own.
-    pub life: u32,
-    /// Entry of its key in [`crate::key::KeyTable::entries`].
-    pub key_index: u32,
+    pub life: u16,
+    /// Entry of that key in [`crate::key::KeyTable::entries`].
+    pub key_index: u16,
 }
 
 const _: () = {

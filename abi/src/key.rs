@@ -20,6 +20,13 @@ pub struct KeyEntry {
     pub not_after_slot: u64,
 }
 
+/// Tells keys apart in most cases: two in 2^32 that are different have the same.
+#[inline(always)]
+#[must_use]
+pub const fn fingerprint([k0, k1]: [u64; 2]) -> u32 {
+    k0 as u32 ^ (k1 >> 32) as u32
+}
+
 impl KeyEntry {
     /// Whether labels of this slot may be stamped and verified with the key.
     #[inline(always)]
@@ -28,11 +35,11 @@ impl KeyEntry {
         slot >= self.not_before_slot && slot < self.not_after_slot
     }
 
-    /// Tells keys apart in most cases: two in 2^32 that are different have the same.
+    /// [`fingerprint`] of the key.
     #[inline(always)]
     #[must_use]
     pub const fn fingerprint(&self) -> u32 {
-        self.k0 as u32 ^ (self.k1 >> 32) as u32
+        fingerprint([self.k0, self.k1])
     }
 
     /// The key that MACs of a label's sender are made with, where the domain's keys are of kind

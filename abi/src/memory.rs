@@ -11,7 +11,7 @@ use crate::{
 ///
 /// What a hook decides about a labelled packet that arrives, or that passes through, is a function of the bytes
 /// under the MAC, the zones, the generation, the key and the age of the label. All of them are compared, so a hit is exact but
-/// for the key, of which 32 bits are, see [`crate::key::KeyEntry::fingerprint`]: one that is exchanged within
+/// for the key, of which 32 bits are, see [`crate::key::fingerprint`]: one that is exchanged within
 /// its epoch is taken for the old one in one of 2^32 cases. Entries are written only after a good MAC, so
 /// nobody without a key can push others out. Packets that open or end a connection and ICMP are not remembered.
 #[derive(Clone, Copy, Debug)]

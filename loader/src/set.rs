@@ -17,7 +17,7 @@ use aya::programs::links::FdLink;
 use aya_obj::{generated::bpf_attach_type, programs::XdpAttachType};
 use govc_abi::{
     flow::{Counter, CpuState, FlowState},
-    memory::{AddressesV6, Memo, Stamped},
+    memory::{AddressesV6, Arrivals, Memo, Stamped},
     names,
 };
 
@@ -224,6 +224,7 @@ fn forget_other_layouts(place: &Place) -> Result<(), LoadError> {
         (names::map::FLOWS, size_of::<FlowState>()),
         (names::map::OPENINGS, size_of::<FlowState>()),
         (names::map::CPU, size_of::<CpuState>()),
+        (names::map::ARRIVALS, size_of::<Arrivals>()),
     ] {
         let path = place.pin(name);
         if !path.exists() {
@@ -233,6 +234,10 @@ fn forget_other_layouts(place: &Place) -> Result<(), LoadError> {
         let info = map.info().map_err(bpf("cannot ask the kernel about a map"))?;
         if info.value_size() as usize != value_len {
             remove_pin(&path)?;
+            // What arrives is numbered by what `CPU` counts, which begins anew.
+            if name == names::map::CPU {
+                remove_pin(&place.pin(names::map::ARRIVALS))?;
+            }
         }
     }
     Ok(())

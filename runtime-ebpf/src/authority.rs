@@ -3,7 +3,7 @@
 use govc_abi::{
     flow::Control,
     grant::{Held, flag},
-    key::{KeyEntry, KeyTable, sender},
+    key::{KeyTable, sender},
     label::Label,
     mac, reason,
 };
@@ -89,8 +89,8 @@ fn serial(held: Option<&Held>, slot: u64) -> (u16, bool) {
 pub struct EpochKey {
     /// Where it stands in the table.
     pub index: u8,
-    /// The key.
-    pub entry: &'static KeyEntry,
+    /// The key, as it was when it was looked up: another one may take its place at any time.
+    pub words: [u64; 2],
     /// One of [`sender`].
     pub sender: u32,
 }
@@ -113,7 +113,7 @@ pub fn epoch_key(
         let ended = ends != 0 && slot >= ends;
         return Err(if ended { reason::EPOCH_EXPIRED } else { reason::KEY_MISSING });
     }
-    Ok(EpochKey { index, entry, sender: maps::sender(keys, domain) })
+    Ok(EpochKey { index, words: [entry.k0, entry.k1], sender: maps::sender(keys, domain) })
 }
 
 impl EpochKey {
@@ -123,7 +123,7 @@ impl EpochKey {
     /// The key is that of another sender.
     #[inline(always)]
     pub fn of_sender(&self, label: &Label) -> Result<[u64; 2], u8> {
-        let KeyEntry { k0, k1, .. } = *self.entry;
+        let [k0, k1] = self.words;
         if self.sender == sender::ALL {
             return Ok([k0, k1]);
         }

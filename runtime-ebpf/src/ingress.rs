@@ -7,6 +7,7 @@ use govc_abi::{
     event::hook,
     flow::{self, Way, quote},
     image::{self, program},
+    key::fingerprint,
     label::{self, FLAG_REPLY, FLAG_RESERVED, FLAG_SEQ},
     mac,
     memory::{Memo, memo_flag},
@@ -103,8 +104,12 @@ fn verified(
     mut cpu: Cpu,
 ) -> Result<Flow, u8> {
     let checked = check(active, slot, table, cpu)?;
-    let (life, key_index) = (checked.life, checked.key.index as u32);
-    cpu.checked = flow::Checked { slot: checked.slot, life, key_index };
+    cpu.checked = flow::Checked {
+        slot: checked.slot,
+        key: fingerprint(checked.key.words),
+        life: checked.life as u16,
+        key_index: checked.key.index as u16,
+    };
     let [k0, k1] = checked.key.of_sender(&cpu.label)?;
     let input = mac::input(&cpu.label, &cpu.packet.flow);
     let mut flow = Flow::Same;
@@ -185,7 +190,9 @@ fn remember_transit(zone: u32, active: Active, table: Table, verdict: &Verdict, 
     let translated = translate::translates(table) || translate::readdresses(table);
     // What is marked as an answer, and answers nothing yet, may do so with the next packet.
     let answers = cpu.label.flags() & FLAG_REPLY != 0;
-    if !translated && (!answers || verdict.reason == reason::REPLY) {
+    // The hook where it leaves does not ask for whom it is, should nobody have asked before; the other one would.
+    let delivered = decide::outcome(table, program::DELIVER).winner != LEAF_NONE;
+    if !translated && !delivered && (!answers || verdict.reason == reason::REPLY) {
         remember(zone, active, verdict);
     }
 }
@@ -219,8 +226,7 @@ fn keep(active: Active, verdict: &Verdict, zone: u8) -> Option<()> {
     if !recall::is_kept(control, table, verdict, cpu) {
         return None;
     }
-    let key_index = cpu.checked.key_index as u8;
-    let key = maps::key(maps::keys(active)?, key_index).fingerprint();
+    let (key_index, key) = (cpu.checked.key_index as u8, cpu.checked.key);
     let (slot, memo) = maps::memo_to_write(cpu.packet.mac, active, cpu.slot)?;
     // The flow that a reply answers has been heard of in this slot, and is asked for again in the next.
     let ends_slot = if verdict.reason == reason::REPLY {

@@ -235,7 +235,7 @@ pub fn remember(
         slot: slot as u32,
         declared: cpu.declared,
         origin: cpu.origin,
-        key: [key.entry.k0, key.entry.k1],
+        key: key.words,
         head: cpu.label.head,
         mid: cpu.label.mid,
         tail: cpu.label.tail,
