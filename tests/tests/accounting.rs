@@ -175,7 +175,7 @@ fn of_remembered_packets_a_sampled_rule_loses_no_more_than_it_samples() {
     kernel.repeat(&frame, PACKETS);
     let after = status::event_count(&kernel.place).unwrap();
     assert_eq!(after.delivered, before.delivered);
-    // Thirty times the root of the thousand away from it is not chance.
+    // A thousand are due, give or take: the deviation is 31, and this is 30 times as much.
     let lost = after.lost_rate - before.lost_rate;
     assert!((50..=1950).contains(&lost), "{lost}");
 }

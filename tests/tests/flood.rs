@@ -26,14 +26,20 @@ const OWN_PORT: u16 = 65_000;
 /// A connection from A to B over which both ends have spoken.
 fn connection(lab: &Lab, listener: &TcpListener) -> [TcpStream; 2] {
     let to = listener.local_addr().unwrap();
-    let mut client = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
-    let (mut server, _) = listener.accept().unwrap();
+    let client = lab.a.namespace.run(|| TcpStream::connect(to).unwrap());
+    let [mut client, mut server] = accepted(client, listener);
+    say(&mut client, &mut server);
+    say(&mut server, &mut client);
+    [client, server]
+}
+
+/// Both ends of a client's connection, which send at once what is said and wait for what they hear.
+fn accepted(client: TcpStream, listener: &TcpListener) -> [TcpStream; 2] {
+    let (server, _) = listener.accept().unwrap();
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
-    say(&mut client, &mut server);
-    say(&mut server, &mut client);
     [client, server]
 }
 
@@ -195,12 +201,7 @@ fn connection_from(lab: &Lab, listener: &TcpListener, port: u16) -> [TcpStream; 
         net::connect(&socket, &to).unwrap();
         TcpStream::from(socket)
     });
-    let (server, _) = listener.accept().unwrap();
-    for stream in [&client, &server] {
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    }
-    [client, server]
+    accepted(client, listener)
 }
 
 #[test]

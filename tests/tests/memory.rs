@@ -18,7 +18,11 @@ use govc_tests::{
 };
 
 fn ledger() -> (Compiled, Kernel) {
-    let compiled = ledger::compiled();
+    quiet(ledger::compiled())
+}
+
+/// On one CPU, and without events, which remembered packets would be computed for.
+fn quiet(compiled: Compiled) -> (Compiled, Kernel) {
     let kernel = Kernel::new(&compiled.image);
     stay_on_one_cpu();
     kernel.silence();
@@ -417,10 +421,7 @@ fn labels_of_flows_are_remembered() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let memory = Memory::of(&kernel, names::map::STAMPED);
     for Exchange { leaves, .. } in exchanges(&compiled, &mut kernel) {
         await_slot();
@@ -457,10 +458,7 @@ fn labels_of_unanswered_flows_are_remembered_for_a_moment() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (_, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let memory = Memory::of(&kernel, names::map::STAMPED);
     for v6 in [false, true] {
         let [datagram, ..] = asking(v6, [Transport::Udp; 3], 41_000).map(|each| each.frame());
@@ -492,10 +490,7 @@ fn what_the_other_end_opens_is_answered_at_once() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let verifier = kernel.verifier(7);
     let label = api_label(&compiled, &verifier, 4);
     for v6 in [false, true] {
@@ -518,10 +513,7 @@ fn an_unanswered_flow_that_others_pushed_out_is_back_in_a_moment() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let verifier = kernel.verifier(7);
     let label = api_label(&compiled, &verifier, 4).with_flags(FLAG_REPLY);
     let [datagram, _, answer] = asking(false, [Transport::Udp; 3], 41_000);
@@ -542,10 +534,7 @@ fn replies_are_remembered_within_a_slot() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let memory = Memory::of(&kernel, names::map::MEMO);
     for hook in [Hook::Ingress, Hook::Xdp] {
         await_slot();
@@ -568,10 +557,7 @@ fn no_bit_of_a_packet_that_leaves_can_be_changed_unnoticed() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let (mut permits, mut denies) = (0, 0);
     for Exchange { leaves, .. } in exchanges(&compiled, &mut kernel) {
         for bit in 0..(leaves.len() - 100) * 8 {
@@ -592,10 +578,7 @@ fn labels_of_another_time_key_or_policy_are_not_remembered() {
     if !kernel_available() {
         return;
     }
-    let compiled = both_ways(BOTH_WAYS);
-    let mut kernel = Kernel::new(&compiled.image);
-    stay_on_one_cpu();
-    kernel.silence();
+    let (compiled, mut kernel) = quiet(both_ways(BOTH_WAYS));
     let exchanges = exchanges(&compiled, &mut kernel);
     let ask = |kernel: &mut Kernel| -> Vec<_> {
         let both = exchanges.iter().map(|each| ask_both(kernel, Hook::Egress, &each.leaves));
